@@ -1,1 +1,1 @@
-//!
+//! Real servers, real clients, protocol scripts, load and loss.
