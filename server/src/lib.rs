@@ -1,1 +1,3 @@
-//!
+//! Eider, an XMPP server: everything but the command line.
+
+pub mod account;

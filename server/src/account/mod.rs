@@ -1,0 +1,3 @@
+//! RFC 6121: the account: delivery, presence, roster, subscriptions.
+
+pub mod subscription;
