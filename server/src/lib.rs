@@ -1,3 +1,4 @@
 //! Eider, an XMPP server: everything but the command line.
 
 pub mod account;
+pub mod config;

@@ -1,0 +1,78 @@
+//! Limits: every bound on what one client, account or the process may hold.
+
+use super::schema::section;
+
+section! {
+    /// Bounds. Over one, the peer gets the error that its specification defines.
+    pub struct Limits {
+        /// Bytes of one stanza before login.
+        pub stanza_bytes_before_login: u32 = 16 * 1024,
+        /// Bytes of one stanza after login; told to clients (XEP-0478).
+        pub stanza_bytes: u32 = 256 * 1024,
+        /// Depth of elements within a stanza.
+        pub element_depth: u32 = 64,
+        /// Elements within a stanza.
+        pub elements_per_stanza: u32 = 8_192,
+        /// Attributes of one element, namespace declarations included.
+        pub attributes_per_element: u32 = 128,
+        /// Connections that are not logged in yet, over all listeners.
+        pub connections_before_login: u32 = 50_000,
+        /// Bytes that one connection may send before it is logged in.
+        pub bytes_before_login: u32 = 64 * 1024,
+        /// Bound resources of one account; the next is refused with `resource-constraint`. Resumable
+        /// sessions count.
+        pub sessions_per_account: u32 = 50,
+        /// Sessions from one address (IPv6: one /64). 0 means no limit.
+        pub sessions_per_address: u32 = 20_000,
+        /// Stanzas read from one session that are not handled yet; then reading stops.
+        pub session_inbox_stanzas: u32 = 256,
+        /// Bytes read from one session that are not handled yet; then reading stops.
+        pub session_inbox_bytes: u32 = 512 * 1024,
+        /// Bytes waiting to be written to one session; over it the session is ended.
+        pub session_queue_bytes: u32 = 512 * 1024,
+        /// Seconds for which a client may take nothing of what waits for it.
+        pub write_timeout_seconds: u32 = 60,
+        /// Contacts in a roster.
+        pub roster_items: u32 = 10_000,
+        /// Groups of one contact.
+        pub roster_groups_per_item: u32 = 32,
+        /// Blocked JIDs of an account.
+        pub blocked_jids: u32 = 5_000,
+        /// Subscription requests waiting for an account's answer.
+        pub pending_requests: u32 = 200,
+        /// Bytes of one waiting subscription request; a longer one is kept without its payloads.
+        pub pending_request_bytes: u32 = 16 * 1024,
+        /// JIDs to which a session has sent directed presence and not taken it back.
+        pub directed_presences: u32 = 2_000,
+        /// Messages kept for an account that is away and does not archive.
+        pub offline_messages: u32 = 1_000,
+        /// Bytes of messages kept for an account that is away and does not archive.
+        pub offline_bytes: u64 = 16 * 1024 * 1024,
+        /// Messages owed to an account that archives; over it the oldest are left to its archive.
+        pub owed_messages: u32 = 10_000,
+        /// Nodes of an account's PEP service.
+        pub pep_nodes: u32 = 500,
+        /// Items of one PEP node.
+        pub pep_items: u32 = 1_000,
+        /// Bytes of one PEP item.
+        pub pep_item_bytes: u32 = 256 * 1024,
+        /// Subscriptions to one PEP node.
+        pub pep_subscriptions: u32 = 1_000,
+        /// Bytes of private XML of an account (XEP-0049).
+        pub private_bytes: u32 = 1024 * 1024,
+        /// Bytes of a vCard (XEP-0054).
+        pub vcard_bytes: u32 = 256 * 1024,
+        /// Bytes of an account's preferences: those of the archive and the like.
+        pub preferences_bytes: u32 = 64 * 1024,
+        /// Entity capabilities (XEP-0115) remembered by hash.
+        pub caps_cache_entries: u32 = 20_000,
+        /// Accounts whose block list, preferences and subscriptions are held in memory.
+        pub facts_cache_entries: u32 = 100_000,
+        /// Stanzas waiting for the archive over all sessions; then sessions stop being read.
+        pub archive_queue_stanzas: u32 = 20_000,
+        /// Bytes waiting for the archive over all sessions; then sessions stop being read.
+        pub archive_queue_bytes: u64 = 128 * 1024 * 1024,
+        /// Steps of an unfinished ad-hoc command kept per session (XEP-0050).
+        pub commands_per_session: u32 = 4,
+    }
+}
