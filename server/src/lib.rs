@@ -1,4 +1,5 @@
 //! Eider, an XMPP server: everything but the command line.
 
 pub mod account;
+pub mod admin;
 pub mod config;
