@@ -1,1 +1,4 @@
 //! Real servers, real clients, protocol scripts, load and loss.
+
+pub mod harness;
+pub mod scripts;

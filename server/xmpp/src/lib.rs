@@ -1,3 +1,1 @@
-//! The XMPP wire
-
-pub mod sasl;
+//!
