@@ -1,0 +1,98 @@
+//! Reload: reads all layers again and swaps the configuration whole, or keeps the old one.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::log::LogControl;
+use crate::config::{Changes, Config, ConfigWatch, Error, Sources};
+
+/// Holds the valid configuration and replaces it.
+pub struct Reloader {
+    sources: Sources,
+    config: watch::Sender<Arc<Config>>,
+    log: LogControl,
+}
+
+impl Reloader {
+    /// Begins with a configuration that `sources` gave.
+    pub fn new(sources: Sources, config: Config, log: LogControl) -> Self {
+        Self {
+            sources,
+            config: watch::Sender::new(Arc::new(config)),
+            log,
+        }
+    }
+
+    /// Where parts read the valid configuration and learn of a new one. Those who hold certificates read
+    /// them again at every change, also where nothing else differs.
+    pub fn watch(&self) -> ConfigWatch {
+        self.config.subscribe()
+    }
+
+    /// The configuration that is valid now.
+    pub fn current(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// Reads everything again. Where it has problems they are logged and nothing changes.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn reload(&self) -> Result<Changes, Error> {
+        let new = match self.sources.load() {
+            Ok(new) => new,
+            Err(e) => {
+                tracing::error!("configuration not reloaded, the old one stays: {e}");
+                return Err(e);
+            }
+        };
+        let changes = Changes::between(&self.current(), &new);
+        self.log.configure(&new.logging);
+        self.config.send_replace(Arc::new(new));
+        tracing::info!(
+            changed = changes.applied.join(", "),
+            "configuration reloaded"
+        );
+        if !changes.restart.is_empty() {
+            tracing::warn!(
+                "these take effect after a restart: {}",
+                changes.restart.join(", ")
+            );
+        }
+        Ok(changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::log;
+
+    #[test]
+    fn a_bad_file_changes_nothing_a_good_one_all() {
+        let path = std::env::temp_dir().join(format!("eider-reload-{}.toml", std::process::id()));
+        std::fs::write(&path, "[archive]\nretention_days = 1\n").unwrap();
+        let sources = Sources {
+            file: Some(path.clone()),
+            ..Sources::default()
+        };
+        let config = sources.load().unwrap();
+        let log = log::start(&config.logging);
+        let reloader = Reloader::new(sources, config, log);
+        let mut watch = reloader.watch();
+        assert!(!watch.has_changed().unwrap());
+
+        std::fs::write(&path, "[archive]\nretention = 2\n").unwrap();
+        assert!(reloader.reload().is_err());
+        assert!(!watch.has_changed().unwrap());
+
+        std::fs::write(&path, "[archive]\nretention_days = 2\n").unwrap();
+        assert_eq!(
+            reloader.reload().unwrap().applied,
+            ["archive.retention_days"]
+        );
+        assert_eq!(watch.borrow_and_update().archive.retention_days, 2);
+        std::fs::remove_file(path).unwrap();
+    }
+}

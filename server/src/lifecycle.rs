@@ -1,0 +1,260 @@
+//! Lifecycle: signals, soft and hard stop, readiness, what systemd is told, file limit and threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Whether the server takes clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Parts are being built.
+    Starting,
+    /// All listeners accept.
+    Ready,
+    /// Accepting, but something is missing, as the database: the text says what.
+    Degraded(String),
+    /// No new streams; the present ones are being ended.
+    Draining,
+}
+
+impl Readiness {
+    /// The word shown to probes and administrators.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded(_) => "degraded",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The handle by which parts learn of a stop and are waited for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+    readiness: Arc<watch::Sender<Readiness>>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lifecycle {
+    /// A server that starts.
+    pub fn new() -> Self {
+        Self {
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            readiness: Arc::new(watch::Sender::new(Readiness::Starting)),
+        }
+    }
+
+    /// Cancelled when the drain begins: accept nothing new, end what there is in order.
+    pub fn soft_stop(&self) -> &CancellationToken {
+        &self.soft
+    }
+
+    /// Cancelled when there is no more time: stop where you are.
+    pub fn hard_stop(&self) -> &CancellationToken {
+        &self.hard
+    }
+
+    /// The tasks that a drain waits for. Spawn streams, sessions and writers on it.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Begins the drain.
+    pub fn stop(&self) {
+        self.set_readiness(Readiness::Draining);
+        self.soft.cancel();
+    }
+
+    /// Ends the drain: whatever is not done stays undone.
+    pub fn stop_now(&self) {
+        self.stop();
+        self.hard.cancel();
+    }
+
+    /// Says how ready the server is; once draining it stays so.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.readiness.send_if_modified(|now| {
+            let changes = *now != Readiness::Draining && *now != readiness;
+            if changes {
+                *now = readiness;
+            }
+            changes
+        });
+    }
+
+    /// How ready the server is.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
+    }
+
+    /// Waits until every tracked task has ended, for `grace` at most or until a hard stop; then the hard
+    /// stop is given. Returns whether all had ended by themselves.
+    pub async fn drained(&self, grace: Duration) -> bool {
+        self.tasks.close();
+        let all = tokio::select! {
+            () = self.tasks.wait() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = self.hard.cancelled() => false,
+        };
+        self.hard.cancel();
+        all
+    }
+}
+
+/// Watches signals until the hard stop: SIGHUP calls `reload`, SIGTERM and SIGINT begin the drain, a second
+/// of them ends it.
+///
+/// # Errors
+/// Where the system refuses a handler.
+pub fn watch_signals(
+    lifecycle: &Lifecycle,
+    reload: impl Fn() + Send + 'static,
+) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let lifecycle = lifecycle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => {
+                    tell_systemd_reloading();
+                    reload();
+                    tell_systemd(&[NotifyState::Ready]);
+                    continue;
+                }
+                Some(()) = terminate.recv() => {}
+                Some(()) = interrupt.recv() => {}
+                () = lifecycle.hard.cancelled() => return,
+            }
+            if lifecycle.soft.is_cancelled() {
+                tracing::warn!("second signal: stopping at once");
+                lifecycle.stop_now();
+            } else {
+                tracing::info!("draining: no new streams; send the signal again to stop at once");
+                tell_systemd(&[NotifyState::Stopping]);
+                lifecycle.stop();
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Tells systemd that the server is ready and keeps its watchdog content until the hard stop.
+pub fn tell_systemd_ready(lifecycle: &Lifecycle, status: &str) {
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(status)]);
+    let Some(interval) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let hard = lifecycle.hard.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(interval / 2);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => tell_systemd(&[NotifyState::Watchdog]),
+                () = hard.cancelled() => return,
+            }
+        }
+    });
+}
+
+fn tell_systemd_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Err(_) => tell_systemd(&[NotifyState::Reloading]),
+    }
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {e}");
+    }
+}
+
+/// Raises the limit on open files to the hard limit. Returns the limit that holds now; `None` without one.
+pub fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => now.maximum,
+        Err(_) => now.current,
+    }
+}
+
+/// The runtime that serves: as many threads as configured, else one per core.
+///
+/// # Errors
+/// Where the system refuses threads.
+pub fn runtime(worker_threads: u32) -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match worker_threads {
+        0 => cores,
+        n => n as usize,
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("eider")
+        .enable_all()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn drain_waits_for_tasks_and_then_stops_hard() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft_stop().clone();
+        lifecycle
+            .tasks()
+            .spawn(async move { soft.cancelled().await });
+        lifecycle.set_readiness(Readiness::Ready);
+        lifecycle.stop();
+        assert!(lifecycle.drained(Duration::from_secs(10)).await);
+        assert!(lifecycle.hard_stop().is_cancelled());
+        lifecycle.set_readiness(Readiness::Ready);
+        assert_eq!(*lifecycle.readiness().borrow(), Readiness::Draining);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_is_not_waited_for_longer_than_the_grace() {
+        let lifecycle = Lifecycle::new();
+        let hard = lifecycle.hard_stop().clone();
+        lifecycle
+            .tasks()
+            .spawn(async move { hard.cancelled().await });
+        lifecycle.stop();
+        assert!(!lifecycle.drained(Duration::from_millis(10)).await);
+        lifecycle.tasks().wait().await;
+    }
+
+    #[test]
+    fn file_limit_is_the_hard_one() {
+        let limit = raise_file_limit();
+        assert_eq!(
+            rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            limit
+        );
+    }
+}
