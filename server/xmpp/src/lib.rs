@@ -1,1 +1,3 @@
-//!
+//! The XMPP wire
+
+pub mod sasl;
