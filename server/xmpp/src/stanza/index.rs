@@ -1,0 +1,221 @@
+//! RFC 6120 §8: reading a stanza in one pass
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::rewrite::{Edit, Value};
+use super::{Address, AttrAt, CONTENT, ChildAt, ChildNs, Inner, Kind};
+use crate::element::Element;
+use crate::jid::{FullJid, Jid};
+use crate::limits::Limits;
+use crate::stream::StreamContext;
+use crate::xml::text::{escaped_attribute, is_space, normalise_attribute};
+use crate::xml::{NsRef, ParseError, Scanner, Span, Start, Token};
+
+/// Reads a stanza and makes it independent of its stream.
+pub(super) fn receive(
+    bytes: Bytes,
+    context: &StreamContext,
+    limits: &Limits,
+) -> Result<Inner, ParseError> {
+    let read = read(&bytes, context, limits)?;
+    if read.reserialise {
+        let tree = Element::parse_in(&bytes, context, limits)?;
+        let plain = StreamContext {
+            content_ns: crate::ns::CLIENT.into(),
+            prefixes: Vec::new(),
+            ..context.clone()
+        };
+        // What the writer makes needs no second round: it declares by default namespaces alone.
+        let bytes = Bytes::from(tree.to_xml());
+        let again = self::read(&bytes, &plain, &Limits::TRUSTED)?;
+        return finish(again, bytes, &plain);
+    }
+    finish(read, bytes, context)
+}
+
+/// The index as far as the bytes tell.
+struct Read {
+    inner: Inner,
+    default_ns: Option<Span>,
+    reserialise: bool,
+}
+
+/// Adds what the stream says of all its stanzas.
+fn finish(read: Read, bytes: Bytes, context: &StreamContext) -> Result<Inner, ParseError> {
+    let mut inner = read.inner;
+    inner.bytes = bytes;
+    let mut edits: SmallVec<[Edit<'_>; 6]> = SmallVec::new();
+    if let Some(cut) = read.default_ns {
+        edits.push(Edit {
+            cut,
+            name: "",
+            value: Value::Remove,
+        });
+    }
+    if let Some(lang) = context.lang.as_deref().filter(|_| inner.lang.is_none()) {
+        let at = Span {
+            start: inner.name_end,
+            end: inner.name_end,
+        };
+        edits.push(Edit {
+            cut: at,
+            name: "xml:lang",
+            value: Value::Text(escaped_attribute(lang)),
+        });
+    }
+    if let Some(sender) = &context.sender {
+        if !stamped(&inner, sender)? {
+            let at = Span {
+                start: inner.name_end,
+                end: inner.name_end,
+            };
+            let cut = inner.from_at.map_or(at, |at| at.whole);
+            edits.push(Edit {
+                cut,
+                name: "from",
+                value: Value::Jid(sender.to_jid()),
+            });
+        } else {
+            inner.from = Address::Valid(sender.to_jid());
+        }
+    } else {
+        inner.from = address(inner.from_at, &inner.bytes);
+    }
+    inner.to = address(inner.to_at, &inner.bytes);
+    if edits.is_empty() {
+        Ok(inner)
+    } else {
+        Ok(inner.edited(edits, None, &[]))
+    }
+}
+
+/// RFC 6120 §8.1.2.1: whether `from` already says the sender's full JID; an error if it says
+/// somebody else.
+fn stamped(inner: &Inner, sender: &FullJid) -> Result<bool, ParseError> {
+    let Some(at) = inner.from_at else {
+        return Ok(false);
+    };
+    let written = at.value.of(&inner.bytes);
+    if written == sender.as_str().as_bytes() {
+        return Ok(true);
+    }
+    if written == sender.bare_str().as_bytes() {
+        return Ok(false);
+    }
+    match address(Some(at), &inner.bytes) {
+        Address::Valid(jid) if jid == *sender.as_str() || jid == *sender.bare_str() => Ok(false),
+        _ => Err(ParseError::InvalidFrom),
+    }
+}
+
+fn address(at: Option<AttrAt>, bytes: &[u8]) -> Address {
+    let Some(at) = at else { return Address::Absent };
+    match Jid::parse(&normalise_attribute(at.value.str(bytes))) {
+        Ok(jid) => Address::Valid(jid),
+        Err(_) => Address::Malformed,
+    }
+}
+
+fn read(bytes: &Bytes, context: &StreamContext, limits: &Limits) -> Result<Read, ParseError> {
+    let mut scanner = Scanner::new(bytes, context, limits)?;
+    let Some(Token::Start(root)) = scanner.next()? else {
+        return Err(ParseError::NotWellFormed("no element"));
+    };
+    let mut inner = root_tag(&scanner, bytes, &root)?;
+    let mut child: Option<ChildAt> = None;
+    let mut last_end = inner.open_end as usize;
+    while let Some(token) = scanner.next()? {
+        match token {
+            Token::Start(start) if scanner.depth() == 2 => child = Some(child_at(&start)),
+            Token::End(end) if scanner.depth() == 1 => {
+                if let Some(mut child) = child.take() {
+                    child.whole.end = Span::new(end, end).end;
+                    inner.children.push(child);
+                }
+            }
+            Token::End(end) if scanner.depth() == 0 => last_end = end,
+            _ => {}
+        }
+    }
+    if !inner.empty {
+        // The end tag is `</`, the name of the start tag, perhaps white space, and `>`.
+        let mut at = last_end - 1;
+        while is_space(bytes[at - 1]) {
+            at -= 1;
+        }
+        inner.close_start = Span::new(at - root.qname.len() - 2, at).start;
+    }
+    let reserialise = scanner.foreign || scanner.root_prefix_used || root.qname != root.name;
+    Ok(Read {
+        inner,
+        default_ns: root.default_ns,
+        reserialise,
+    })
+}
+
+fn root_tag(scanner: &Scanner<'_>, bytes: &Bytes, root: &Start) -> Result<Inner, ParseError> {
+    let kind = match root.name.of(bytes) {
+        b"message" => Kind::Message,
+        b"presence" => Kind::Presence,
+        b"iq" => Kind::Iq,
+        _ => return Err(ParseError::NotAStanza),
+    };
+    if root.ns != NsRef::Content {
+        return Err(ParseError::NotAStanza);
+    }
+    let open_end = Span::new(root.end, root.end).end;
+    let mut inner = Inner {
+        bytes: Bytes::new(),
+        kind,
+        name_end: root.qname.end,
+        open_end,
+        close_start: open_end,
+        empty: root.empty,
+        id: None,
+        type_: None,
+        lang: None,
+        to_at: None,
+        from_at: None,
+        to: Address::Absent,
+        from: Address::Absent,
+        children: SmallVec::new(),
+    };
+    for attr in &scanner.attrs {
+        // One white space at least is before each attribute.
+        let whole = Span {
+            start: attr.name.start - 1,
+            end: attr.value.end + 1,
+        };
+        let at = Some(AttrAt {
+            whole,
+            value: attr.value,
+        });
+        match attr.name.of(bytes) {
+            b"id" => inner.id = at,
+            b"type" => inner.type_ = at,
+            b"to" => inner.to_at = at,
+            b"from" => inner.from_at = at,
+            b"xml:lang" => inner.lang = at,
+            _ => {}
+        }
+    }
+    Ok(inner)
+}
+
+fn child_at(start: &Start) -> ChildAt {
+    let ns = match start.ns {
+        NsRef::None => ChildNs::Static(""),
+        NsRef::Content => CONTENT,
+        NsRef::Xml => ChildNs::Static(crate::ns::XML),
+        NsRef::Span(span) => ChildNs::Span(span),
+        NsRef::Escaped(span) => ChildNs::Escaped(span),
+        // Such bytes are serialised anew, which reads them again.
+        NsRef::Header(_) => CONTENT,
+    };
+    ChildAt {
+        whole: Span::new(start.start, start.end),
+        name: start.name,
+        ns,
+    }
+}

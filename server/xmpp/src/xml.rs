@@ -1,0 +1,601 @@
+//! XML 1.0 and Namespaces in XML 1.0 as RFC 6120 §11 restricts them: one strict tokenizer
+//!
+//! Works on a whole element, never on a stream (that is [`crate::framing`]). Everything that
+//! well-formedness asks is checked here and nowhere else, so that no reader of received bytes can
+//! differ in what it takes for granted.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
+use smallvec::SmallVec;
+
+use crate::error::{StreamCondition, StreamError};
+use crate::limits::Limits;
+use crate::ns;
+use crate::stream::StreamContext;
+
+pub(crate) mod text;
+
+use text::{check_text, normalise_attribute};
+
+/// Why bytes are not an element that RFC 6120 allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Against XML 1.0 or Namespaces in XML 1.0.
+    #[error("not well-formed: {0}")]
+    NotWellFormed(&'static str),
+    /// A comment, a processing instruction, a DTD or an entity of one (RFC 6120 §11.1).
+    #[error("restricted XML: {0}")]
+    Restricted(&'static str),
+    /// Not UTF-8 (RFC 6120 §11.6).
+    #[error("not UTF-8")]
+    Encoding,
+    /// Over a bound of [`Limits`].
+    #[error("over the limit of {0}")]
+    Limit(&'static str),
+    /// Text where only elements may stand.
+    #[error("bad format: {0}")]
+    BadFormat(&'static str),
+    /// A top-level element that is no stanza.
+    #[error("not a stanza")]
+    NotAStanza,
+    /// `from` is somebody else (RFC 6120 §8.1.2.1).
+    #[error("invalid from")]
+    InvalidFrom,
+}
+
+impl ParseError {
+    /// The stream error that RFC 6120 §4.9.3 names for it.
+    pub fn condition(&self) -> StreamCondition {
+        match self {
+            ParseError::NotWellFormed(_) => StreamCondition::NotWellFormed,
+            ParseError::Restricted(_) => StreamCondition::RestrictedXml,
+            ParseError::Encoding => StreamCondition::UnsupportedEncoding,
+            ParseError::Limit(_) => StreamCondition::PolicyViolation,
+            ParseError::BadFormat(_) => StreamCondition::BadFormat,
+            ParseError::NotAStanza => StreamCondition::UnsupportedStanzaType,
+            ParseError::InvalidFrom => StreamCondition::InvalidFrom,
+        }
+    }
+}
+
+impl From<ParseError> for StreamError {
+    fn from(error: ParseError) -> StreamError {
+        StreamError::with_text(error.condition(), error.to_string())
+    }
+}
+
+/// A range of the input in four bytes each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Span {
+        let narrow = |at| u32::try_from(at).expect("inputs are shorter than 4 GiB");
+        Span {
+            start: narrow(start),
+            end: narrow(end),
+        }
+    }
+
+    pub fn of<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        &input[self.start as usize..self.end as usize]
+    }
+
+    pub fn str<'a>(&self, input: &'a [u8]) -> &'a str {
+        std::str::from_utf8(self.of(input)).expect("the scanner checks the input to be UTF-8")
+    }
+
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn shifted(&self, by: isize) -> Span {
+        Span::new(
+            (self.start as usize)
+                .checked_add_signed(by)
+                .expect("stays within the input"),
+            (self.end as usize)
+                .checked_add_signed(by)
+                .expect("stays within the input"),
+        )
+    }
+}
+
+/// What a namespace name is, without copying it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NsRef {
+    /// No namespace.
+    None,
+    /// The content namespace of the stream, known as `jabber:client` to everyone inside.
+    Content,
+    /// The namespace of `xml:` attributes.
+    Xml,
+    /// Bytes of the input without references.
+    Span(Span),
+    /// Bytes of the input with references.
+    Escaped(Span),
+    /// The index of a prefix of the stream header.
+    Header(u16),
+}
+
+/// An attribute that is not a namespace declaration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attr {
+    /// The whole name; `colon` is where its local part starts, less one.
+    pub name: Span,
+    /// Bytes of the prefix, or 0.
+    pub prefix: u16,
+    /// Between the quotes, raw.
+    pub value: Span,
+    /// The namespace of a prefixed attribute.
+    pub ns: NsRef,
+}
+
+impl Attr {
+    pub fn local(&self) -> Span {
+        let skip = if self.prefix == 0 {
+            0
+        } else {
+            u32::from(self.prefix) + 1
+        };
+        Span {
+            start: self.name.start + skip,
+            end: self.name.end,
+        }
+    }
+}
+
+/// What [`Scanner::next`] came upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Token {
+    /// A start tag; its attributes are in [`Scanner::attrs`]. An empty element is followed by an
+    /// `End` of its own.
+    Start(Start),
+    /// The end of the innermost element; the position behind its tag.
+    End(usize),
+    /// Character data, raw.
+    Text(Span),
+    /// The inside of a CDATA section.
+    CData(Span),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    /// The position of `<`.
+    pub start: usize,
+    /// The position behind `>`.
+    pub end: usize,
+    /// The local name.
+    pub name: Span,
+    /// The name with its prefix.
+    pub qname: Span,
+    pub ns: NsRef,
+    /// Whether the tag itself declares a default namespace: where from and where to, with the
+    /// white space before it.
+    pub default_ns: Option<Span>,
+    pub empty: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Binding {
+    /// Empty for the default namespace.
+    prefix: Span,
+    ns: NsRef,
+    depth: u32,
+}
+
+/// A depth-first walk over one element.
+pub(crate) struct Scanner<'a> {
+    input: &'a [u8],
+    context: &'a StreamContext,
+    limits: &'a Limits,
+    at: usize,
+    elements: usize,
+    open: SmallVec<[Span; 8]>,
+    bindings: SmallVec<[Binding; 8]>,
+    /// The attributes of the last start tag.
+    pub attrs: SmallVec<[Attr; 8]>,
+    declared: SmallVec<[(Span, Span); 4]>,
+    pending_end: bool,
+    has_references: bool,
+    /// Whether a prefix of the stream header, a prefixed use or an explicit declaration of the
+    /// content namespace makes the bytes depend on the stream they came by.
+    pub foreign: bool,
+    /// Whether an element below the first uses a prefix that the first declares.
+    pub root_prefix_used: bool,
+}
+
+impl<'a> Scanner<'a> {
+    /// Checks the encoding of the whole input at once.
+    pub fn new(
+        input: &'a [u8],
+        context: &'a StreamContext,
+        limits: &'a Limits,
+    ) -> Result<Scanner<'a>, ParseError> {
+        if input.len() > limits.stanza_bytes {
+            return Err(ParseError::Limit("bytes of a stanza"));
+        }
+        text::check_characters(input)?;
+        Ok(Scanner {
+            input,
+            context,
+            limits,
+            at: 0,
+            elements: 0,
+            open: SmallVec::new(),
+            bindings: SmallVec::new(),
+            attrs: SmallVec::new(),
+            declared: SmallVec::new(),
+            pending_end: false,
+            has_references: memchr(b'&', input).is_some(),
+            foreign: false,
+            root_prefix_used: false,
+        })
+    }
+
+    /// How many elements are open.
+    pub fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The next token; `None` behind the end of the first element, where the input must end.
+    pub fn next(&mut self) -> Result<Option<Token>, ParseError> {
+        if self.pending_end {
+            self.pending_end = false;
+            self.close();
+            return Ok(Some(Token::End(self.at)));
+        }
+        let rest = &self.input[self.at..];
+        if self.open.is_empty() {
+            return match rest {
+                [] if self.elements > 0 => Ok(None),
+                [b'<', ..] if self.elements == 0 => self.markup().map(Some),
+                _ if self.elements == 0 => Err(ParseError::NotWellFormed("no element")),
+                _ => Err(ParseError::NotWellFormed("more than one element")),
+            };
+        }
+        match memchr(b'<', rest) {
+            Some(0) => self.markup().map(Some),
+            Some(length) => {
+                let span = Span::new(self.at, self.at + length);
+                check_text(span.of(self.input), self.has_references)?;
+                self.at += length;
+                Ok(Some(Token::Text(span)))
+            }
+            None => Err(ParseError::NotWellFormed("unclosed element")),
+        }
+    }
+
+    fn markup(&mut self) -> Result<Token, ParseError> {
+        match self.input.get(self.at + 1) {
+            Some(b'/') => self.end_tag(),
+            Some(b'!') => self.cdata(),
+            Some(b'?') => Err(ParseError::Restricted("processing instruction")),
+            Some(_) => self.start_tag(),
+            None => Err(ParseError::NotWellFormed("unclosed tag")),
+        }
+    }
+
+    fn cdata(&mut self) -> Result<Token, ParseError> {
+        const OPEN: &[u8] = b"<![CDATA[";
+        let rest = &self.input[self.at..];
+        if !rest.starts_with(OPEN) {
+            return Err(ParseError::Restricted("comment or document type"));
+        }
+        if self.open.is_empty() {
+            return Err(ParseError::NotWellFormed("no element"));
+        }
+        let start = self.at + OPEN.len();
+        let length = memchr::memmem::find(&self.input[start..], b"]]>")
+            .ok_or(ParseError::NotWellFormed("unclosed CDATA section"))?;
+        self.at = start + length + 3;
+        Ok(Token::CData(Span::new(start, start + length)))
+    }
+
+    fn end_tag(&mut self) -> Result<Token, ParseError> {
+        let open = self
+            .open
+            .last()
+            .ok_or(ParseError::NotWellFormed("end tag without start"))?;
+        let rest = &self.input[self.at + 2..];
+        let name = open.of(self.input);
+        if !rest.starts_with(name) {
+            return Err(ParseError::NotWellFormed("mismatched end tag"));
+        }
+        let mut behind = name.len();
+        while rest.get(behind).is_some_and(|byte| text::is_space(*byte)) {
+            behind += 1;
+        }
+        if rest.get(behind) != Some(&b'>') {
+            return Err(ParseError::NotWellFormed("mismatched end tag"));
+        }
+        self.at += 2 + behind + 1;
+        self.close();
+        Ok(Token::End(self.at))
+    }
+
+    fn close(&mut self) {
+        let depth = self.open.len() as u32;
+        while self
+            .bindings
+            .last()
+            .is_some_and(|binding| binding.depth == depth)
+        {
+            self.bindings.pop();
+        }
+        self.open.pop();
+    }
+
+    fn start_tag(&mut self) -> Result<Token, ParseError> {
+        let start = self.at;
+        self.elements += 1;
+        if self.elements > self.limits.elements_per_stanza {
+            return Err(ParseError::Limit("elements of a stanza"));
+        }
+        if self.open.len() >= self.limits.depth {
+            return Err(ParseError::Limit("depth"));
+        }
+        let (qname, prefix) = self.name(start + 1)?;
+        self.at = qname.end as usize;
+        self.open.push(qname);
+        self.attrs.clear();
+        self.declared.clear();
+        let mut default_ns = None;
+        let empty = loop {
+            let before = self.at;
+            self.skip_space();
+            match self.input.get(self.at) {
+                Some(b'>') => break false,
+                Some(b'/') if self.input.get(self.at + 1) == Some(&b'>') => {
+                    self.at += 1;
+                    break true;
+                }
+                Some(_) if self.at > before => self.attribute(before, &mut default_ns)?,
+                _ => return Err(ParseError::NotWellFormed("malformed start tag")),
+            }
+        };
+        self.at += 1;
+        if self.at - start > self.limits.open_tag_bytes {
+            return Err(ParseError::Limit("bytes of a start tag"));
+        }
+        self.pending_end = empty;
+        let ns = self.element_ns(qname, prefix)?;
+        self.attribute_namespaces()?;
+        let skip = if prefix == 0 {
+            0
+        } else {
+            u32::from(prefix) + 1
+        };
+        let name = Span {
+            start: qname.start + skip,
+            end: qname.end,
+        };
+        Ok(Token::Start(Start {
+            start,
+            end: self.at,
+            name,
+            qname,
+            ns,
+            default_ns,
+            empty,
+        }))
+    }
+
+    fn skip_space(&mut self) {
+        while self
+            .input
+            .get(self.at)
+            .is_some_and(|byte| text::is_space(*byte))
+        {
+            self.at += 1;
+        }
+    }
+
+    /// A name at `start`, and the bytes of its prefix.
+    fn name(&self, start: usize) -> Result<(Span, u16), ParseError> {
+        let (length, prefix) = text::name_length(&self.input[start..])?;
+        Ok((Span::new(start, start + length), prefix))
+    }
+
+    fn attribute(&mut self, before: usize, default: &mut Option<Span>) -> Result<(), ParseError> {
+        if self.attrs.len() + self.declared.len() >= self.limits.attributes_per_element {
+            return Err(ParseError::Limit("attributes of an element"));
+        }
+        let (name, prefix) = self.name(self.at)?;
+        self.at = name.end as usize;
+        self.skip_space();
+        if self.input.get(self.at) != Some(&b'=') {
+            return Err(ParseError::NotWellFormed("attribute without value"));
+        }
+        self.at += 1;
+        self.skip_space();
+        let quote = match self.input.get(self.at) {
+            Some(&quote @ (b'"' | b'\'')) => quote,
+            _ => return Err(ParseError::NotWellFormed("attribute without quotes")),
+        };
+        let start = self.at + 1;
+        let length = memchr2(quote, b'<', &self.input[start..])
+            .ok_or(ParseError::NotWellFormed("unclosed attribute"))?;
+        if self.input[start + length] == b'<' {
+            return Err(ParseError::NotWellFormed("'<' in an attribute"));
+        }
+        let value = Span::new(start, start + length);
+        self.at = start + length + 1;
+        let mut references = false;
+        if self.has_references {
+            references = memchr(b'&', value.of(self.input)).is_some();
+            text::check_references(value.of(self.input))?;
+        }
+        let written = name.of(self.input);
+        if written == b"xmlns" {
+            *default = Some(Span::new(before, self.at));
+            return self.declare(Span::default(), value, references);
+        }
+        if prefix == 5 && written.starts_with(b"xmlns:") {
+            let prefix = Span {
+                start: name.start + 6,
+                end: name.end,
+            };
+            return self.declare(prefix, value, references);
+        }
+        self.attrs.push(Attr {
+            name,
+            prefix,
+            value,
+            ns: NsRef::None,
+        });
+        Ok(())
+    }
+
+    fn declare(&mut self, prefix: Span, value: Span, references: bool) -> Result<(), ParseError> {
+        let name = prefix.of(self.input);
+        if self
+            .declared
+            .iter()
+            .any(|(other, _)| other.of(self.input) == name)
+        {
+            return Err(ParseError::NotWellFormed("duplicate attribute"));
+        }
+        if self.bindings.len() >= self.limits.namespaces_in_scope {
+            return Err(ParseError::Limit("namespaces in scope"));
+        }
+        self.declared.push((prefix, value));
+        let raw = value.str(self.input);
+        let uri = normalise_attribute(raw);
+        let reserved = uri == ns::XMLNS || (uri == ns::XML) != (name == b"xml") || name == b"xmlns";
+        if reserved || (uri.is_empty() && !prefix.is_empty()) {
+            return Err(ParseError::NotWellFormed("reserved namespace declaration"));
+        }
+        let depth = self.open.len() as u32;
+        let namespace = if uri.is_empty() {
+            NsRef::None
+        } else if uri == *self.context.content_ns {
+            self.declares_content(prefix);
+            NsRef::Content
+        } else if references || matches!(uri, Cow::Owned(_)) {
+            NsRef::Escaped(value)
+        } else {
+            NsRef::Span(value)
+        };
+        self.bindings.push(Binding {
+            prefix,
+            ns: namespace,
+            depth,
+        });
+        Ok(())
+    }
+
+    /// An explicit content namespace below the root: redundant where it is in force anyway, so
+    /// that it would change its meaning in a stream of another content namespace.
+    fn declares_content(&mut self, prefix: Span) {
+        let depth = self.open.len();
+        if !prefix.is_empty() || depth == 1 {
+            return;
+        }
+        let outer = self
+            .bindings
+            .iter()
+            .rev()
+            .find(|binding| binding.prefix.is_empty());
+        let implied = outer.is_none_or(|binding| binding.ns == NsRef::Content);
+        if implied || *self.context.content_ns != *ns::CLIENT {
+            self.foreign = true;
+        }
+    }
+
+    fn element_ns(&mut self, qname: Span, prefix: u16) -> Result<NsRef, ParseError> {
+        if prefix == 0 {
+            let bound = self
+                .bindings
+                .iter()
+                .rev()
+                .find(|binding| binding.prefix.is_empty());
+            return Ok(bound.map_or(NsRef::Content, |binding| binding.ns));
+        }
+        let ns = self.resolve(qname, prefix)?;
+        if ns == NsRef::Content {
+            self.foreign = true;
+        }
+        Ok(ns)
+    }
+
+    fn resolve(&mut self, qname: Span, prefix: u16) -> Result<NsRef, ParseError> {
+        let prefix = &qname.of(self.input)[..usize::from(prefix)];
+        if prefix == b"xml" {
+            return Ok(NsRef::Xml);
+        }
+        let bound = self.bindings.iter().rev();
+        for binding in bound {
+            if binding.prefix.of(self.input) == prefix {
+                self.root_prefix_used |= binding.depth == 1 && self.open.len() > 1;
+                return Ok(binding.ns);
+            }
+        }
+        for (at, (declared, uri)) in self.context.prefixes.iter().enumerate() {
+            if declared.as_bytes() == prefix {
+                self.foreign = true;
+                if **uri == *self.context.content_ns {
+                    return Ok(NsRef::Content);
+                }
+                return Ok(NsRef::Header(at as u16));
+            }
+        }
+        Err(ParseError::NotWellFormed("undeclared prefix"))
+    }
+
+    /// Namespaces of prefixed attributes, then uniqueness by expanded name.
+    fn attribute_namespaces(&mut self) -> Result<(), ParseError> {
+        let mut prefixed = false;
+        for at in 0..self.attrs.len() {
+            let attr = self.attrs[at];
+            if attr.prefix > 0 {
+                prefixed = true;
+                self.attrs[at].ns = self.resolve(attr.name, attr.prefix)?;
+            }
+        }
+        for (at, attr) in self.attrs.iter().enumerate() {
+            for other in &self.attrs[..at] {
+                let same = attr.name.len() == other.name.len()
+                    && attr.name.of(self.input) == other.name.of(self.input);
+                if same || (prefixed && self.same_expanded(attr, other)) {
+                    return Err(ParseError::NotWellFormed("duplicate attribute"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn same_expanded(&self, one: &Attr, other: &Attr) -> bool {
+        one.prefix > 0
+            && other.prefix > 0
+            && one.local().of(self.input) == other.local().of(self.input)
+            && self.ns(one.ns) == self.ns(other.ns)
+    }
+
+    /// The namespaces that the last start tag declares, by prefix; empty for the default one.
+    pub fn declarations(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
+        let input = self.input;
+        let declared = self.declared.iter();
+        declared.map(move |(prefix, uri)| (prefix.str(input), normalise_attribute(uri.str(input))))
+    }
+
+    /// The namespace's name.
+    pub fn ns(&self, ns: NsRef) -> Cow<'a, str> {
+        match ns {
+            NsRef::None => Cow::Borrowed(""),
+            NsRef::Content => Cow::Borrowed(ns::CLIENT),
+            NsRef::Xml => Cow::Borrowed(ns::XML),
+            NsRef::Span(span) => Cow::Borrowed(span.str(self.input)),
+            NsRef::Escaped(span) => normalise_attribute(span.str(self.input)),
+            NsRef::Header(at) => Cow::Owned(self.context.prefixes[usize::from(at)].1.to_string()),
+        }
+    }
+}
