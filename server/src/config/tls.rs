@@ -7,9 +7,9 @@ use super::schema::{choice, section};
 section! {
     /// TLS of all listeners. Only suites with forward secrecy and authenticated encryption are spoken.
     pub struct Tls {
-        /// The directory with one PEM file per host, chain and private key together (`example.org.pem`)
-        /// or apart (`example.org.crt`, `example.org.key`). It is read again when something in it
-        /// changes. Unset: `certificates` in the data directory.
+        /// The directory of certificates: for each host `<host>.pem` (chain and private key),
+        /// `<host>.crt` with `<host>.key`, or `<host>/fullchain.pem` with `<host>/privkey.pem`. It is
+        /// read again when something in it changes. Unset: `certificates` in the data directory.
         pub certificate_directory: Option<PathBuf> = None,
         /// Whether a host without a certificate gets one from this server's own certificate authority,
         /// made in the data directory. Clients must be told to trust that authority.

@@ -1,0 +1,174 @@
+//! RFC 6066 §3: the certificates of all hosts, found by server name
+//!
+//! The directory may hold, for each host, `<host>.pem` (chain and key),
+//! `<host>.crt` with `<host>.key`, or `<host>/fullchain.pem` with
+//! `<host>/privkey.pem`. A certificate serves every name it states.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::config::ConfigFactory;
+use super::{Error, HostCertificate, local};
+use crate::config::Config;
+
+/// All certificates in use.
+#[derive(Debug, Default)]
+pub struct CertificateSet {
+    /// By the name a client asks for, in ASCII form; `*.` keys are wildcards.
+    by_name: HashMap<String, Arc<HostCertificate>>,
+    by_source: HashMap<PathBuf, Arc<HostCertificate>>,
+    /// Shown to clients that name no host.
+    default: Option<Arc<HostCertificate>>,
+    /// Hosts in ASCII form where client certificates log in.
+    external: HashSet<String>,
+}
+
+/// The form of a domain in certificates and server names: A-labels, lower case.
+fn ascii(domain: &str) -> String {
+    idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_ascii_lowercase())
+}
+
+impl CertificateSet {
+    /// Reads the directory and completes it from the local authority; returns
+    /// with the set what is wrong in it. `old` is what stays for broken files.
+    pub(super) fn load(
+        config: &Config,
+        factory: &ConfigFactory,
+        old: &CertificateSet,
+        now: SystemTime,
+    ) -> Result<(Self, Vec<Error>), Error> {
+        let mut set = CertificateSet::default();
+        let mut findings = Vec::new();
+        for (chain, key) in pairs(&config.certificate_directory())? {
+            set.add(&chain, &key, factory, old, &mut findings);
+        }
+        for host in &config.hosts {
+            let name = ascii(&host.name);
+            if host.external {
+                set.external.insert(name.clone());
+            }
+            if set.find(&name).is_some() {
+                continue;
+            }
+            if !config.tls.local_authority {
+                findings.push(Error::NoCertificate {
+                    host: host.name.clone(),
+                });
+                continue;
+            }
+            match local::certificate_for(&config.data_directory, &name, now) {
+                Ok(file) => set.add(&file, &file, factory, old, &mut findings),
+                Err(error) => findings.push(error),
+            }
+        }
+        for certificate in set.by_source.values() {
+            if !certificate.is_valid_at(now) {
+                findings.push(Error::Expired {
+                    path: certificate.source.clone(),
+                });
+            }
+        }
+        let default = config
+            .tls
+            .default_host
+            .as_ref()
+            .or(config.hosts.first().map(|h| &h.name));
+        set.default = default.and_then(|host| set.find(&ascii(host)).cloned());
+        Ok((set, findings))
+    }
+
+    fn add(
+        &mut self,
+        chain: &Path,
+        key: &Path,
+        factory: &ConfigFactory,
+        old: &CertificateSet,
+        findings: &mut Vec<Error>,
+    ) {
+        let certificate = match HostCertificate::load(chain, key, factory) {
+            Ok(certificate) => Arc::new(certificate),
+            Err(error) => {
+                findings.push(error);
+                match old.by_source.get(chain) {
+                    Some(certificate) => certificate.clone(),
+                    None => return,
+                }
+            }
+        };
+        for name in &certificate.names {
+            let known = self.by_name.get(name);
+            // Of two for one name, the one that lives longer.
+            if known.is_none_or(|known| known.not_after < certificate.not_after) {
+                self.by_name.insert(name.clone(), certificate.clone());
+            }
+        }
+        self.by_source.insert(chain.to_owned(), certificate);
+    }
+
+    /// Whether no certificate was loaded at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_source.is_empty()
+    }
+
+    /// The certificate for a domain, prepared or in ASCII form: the exact name,
+    /// else a wildcard for its first label.
+    pub fn for_domain(&self, domain: &str) -> Option<&Arc<HostCertificate>> {
+        self.find(&ascii(domain))
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<HostCertificate>> {
+        self.by_name.get(name).or_else(|| {
+            let (_, parent) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        })
+    }
+
+    /// The certificate of `tls.default_host`, for clients that name no host.
+    pub fn default_certificate(&self) -> Option<&Arc<HostCertificate>> {
+        self.default.as_ref()
+    }
+
+    /// Whether clients of this host are asked for a certificate.
+    pub fn asks_client(&self, domain: &str) -> bool {
+        self.external.contains(&ascii(domain))
+    }
+
+    /// Every certificate in use, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<HostCertificate>> {
+        self.by_source.values()
+    }
+}
+
+/// The pairs of chain and key files in the directory, in the order of their
+/// names. A directory that does not exist is an empty one.
+fn pairs(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    let failed = |source| Error::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut pairs = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            let (chain, key) = (path.join("fullchain.pem"), path.join("privkey.pem"));
+            if chain.exists() {
+                pairs.push((chain, key));
+            }
+            continue;
+        }
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("pem") => pairs.push((path.clone(), path)),
+            Some("crt") => pairs.push((path.clone(), path.with_extension("key"))),
+            _ => {}
+        }
+    }
+    pairs.sort();
+    Ok(pairs)
+}
