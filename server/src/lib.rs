@@ -1,5 +1,6 @@
 //! Eider, an XMPP server: everything but the command line.
 
+pub mod access;
 pub mod account;
 pub mod admin;
 pub mod config;

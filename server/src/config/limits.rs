@@ -17,8 +17,15 @@ section! {
         pub attributes_per_element: u32 = 128,
         /// Connections that are not logged in yet, over all listeners.
         pub connections_before_login: u32 = 50_000,
+        /// Connections from one address (IPv6: one /64) that are not logged in yet. 0 means no limit.
+        pub connections_before_login_per_address: u32 = 20_000,
         /// Bytes that one connection may send before it is logged in.
         pub bytes_before_login: u32 = 64 * 1024,
+        /// Bytes that all connections from one address (IPv6: one /64) which are not logged in yet may
+        /// have sent. 0 means no limit.
+        pub bytes_before_login_per_address: u64 = 64 * 1024 * 1024,
+        /// Bytes that all connections which are not logged in yet may have sent. 0 means no limit.
+        pub bytes_before_login_total: u64 = 256 * 1024 * 1024,
         /// Bound resources of one account; the next is refused with `resource-constraint`. Resumable
         /// sessions count.
         pub sessions_per_account: u32 = 50,
