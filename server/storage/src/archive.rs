@@ -170,8 +170,6 @@ impl Commit {
 /// A commit whose outcome is not known yet. Hand it to [`Archive::archive_resolve`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
-    /// What the rows' positions are if it was committed.
-    pub positions: Vec<Position>,
     pub(crate) ticket: u64,
 }
 

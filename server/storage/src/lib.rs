@@ -6,13 +6,18 @@
 
 mod accounts;
 mod archive;
+mod codec;
 mod config;
 mod error;
+mod heads;
+mod ledger;
 mod maintenance;
 mod preferences;
 mod pubsub;
 mod roster;
 mod sessions;
+mod sqlite;
+mod tables;
 mod values;
 
 use std::sync::Arc;
@@ -66,9 +71,7 @@ impl<T> Storage for T where
 /// Opens the database named by `config`, runs its migrations and starts its writer.
 pub async fn open(config: &Config) -> Result<Arc<dyn Storage>, Error> {
     match config {
-        Config::Sqlite(_) => Err(Error::Unavailable(
-            "the SQLite engine is not built in yet".into(),
-        )),
+        Config::Sqlite(config) => Ok(Arc::new(sqlite::Sqlite::open(config).await?)),
         Config::Postgres(_) => Err(Error::Unavailable(
             "the PostgreSQL engine is not built in yet".into(),
         )),

@@ -136,3 +136,37 @@ pub trait Roster {
         from: &str,
     ) -> Result<bool, Error>;
 }
+
+/// Removals remembered per roster for [`Roster::roster_changes`].
+pub(crate) const REMOVALS_MAX: u32 = 256;
+
+/// The conflict where `expect` does not hold for what is there.
+pub(crate) fn check_expectation(expect: Expect, current: Option<&RosterItem>) -> Result<(), Error> {
+    let holds = match (expect, current) {
+        (Expect::Any, _) | (Expect::Absent, None) => true,
+        (Expect::Version(version), Some(item)) => item.version == version,
+        (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(Error::Conflict("the roster item has changed"))
+    }
+}
+
+/// Changes in version order.
+pub(crate) fn order_changes(
+    set: Vec<RosterItem>,
+    removed: Vec<(String, i64)>,
+) -> Vec<RosterChange> {
+    let removed = removed
+        .into_iter()
+        .map(|(jid, version)| RosterChange::Removed { jid, version });
+    let mut changes: Vec<_> = set
+        .into_iter()
+        .map(RosterChange::Set)
+        .chain(removed)
+        .collect();
+    changes.sort_by_key(RosterChange::version);
+    changes
+}

@@ -1,0 +1,255 @@
+//! One batch of the archive in one transaction, by cached statements; heads of owners come from memory.
+
+use rusqlite::{Connection, params};
+
+use super::worker::WriterState;
+use super::{execute, optional};
+use crate::codec::{encode_ranges, owner_word};
+use crate::heads::Head;
+use crate::{AccountId, Cleared, Commit, Error, Position, Timestamp};
+
+/// Writes the batch inside the transaction that is open.
+pub(super) fn commit(
+    connection: &Connection,
+    state: &mut WriterState,
+    batch: &Commit,
+) -> Result<Vec<Position>, Error> {
+    let places = give_places(connection, state, batch)?;
+    let ids = insert_messages(connection, state, batch, &places)?;
+    insert_rows(connection, batch, &places, &ids)?;
+    for (owner, watermark) in &batch.watermarks {
+        execute(
+            connection,
+            "UPDATE archive_owner SET acked_up_to = ?2, acked_above = ?3 WHERE owner = ?1 AND acked_up_to <= ?2",
+            params![
+                owner.0,
+                watermark.acked_up_to.0,
+                encode_ranges(&watermark.acked_above)
+            ],
+        )?;
+    }
+    for cleared in &batch.cleared {
+        clear(connection, cleared)?;
+    }
+    for key in &batch.resend_keys {
+        execute(
+            connection,
+            "INSERT INTO resend_key (account, at, key) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![key.account.0, key.at.0, key.key],
+        )?;
+    }
+    Ok(places
+        .iter()
+        .map(|place| place.map_or(Position(0), |(pos, _)| pos))
+        .collect())
+}
+
+type Place = Option<(Position, Timestamp)>;
+
+fn give_places(
+    connection: &Connection,
+    state: &mut WriterState,
+    batch: &Commit,
+) -> Result<Vec<Place>, Error> {
+    let mut places = Vec::with_capacity(batch.rows.len());
+    for row in &batch.rows {
+        if !state.heads.contains(row.owner)
+            && let Some(head) = load_head(connection, row.owner)?
+        {
+            state.heads.insert(row.owner, head);
+        }
+        places.push(state.heads.advance(row.owner, row.at));
+    }
+    Ok(places)
+}
+
+/// `None`: no such account.
+fn load_head(connection: &Connection, owner: AccountId) -> Result<Option<Head>, Error> {
+    optional(
+        connection,
+        "SELECT max(o.pos_floor, o.acked_up_to, coalesce(a.pos, 0)), coalesce(a.at, 0)
+         FROM archive_owner o LEFT JOIN archive a
+         ON a.owner = o.owner AND a.pos = (SELECT max(pos) FROM archive WHERE owner = ?1) WHERE o.owner = ?1",
+        [owner.0],
+        |row| Ok(Head { pos: row.get(0)?, at: row.get(1)? }),
+    )
+}
+
+/// Stores the messages that some row refers to; answers an id for each, 0 for those not stored.
+fn insert_messages(
+    connection: &Connection,
+    state: &mut WriterState,
+    batch: &Commit,
+    places: &[Place],
+) -> Result<Vec<i64>, Error> {
+    if state.next_message == 0 {
+        let next = optional(
+            connection,
+            "SELECT coalesce(max(id), 0) + 1 FROM message",
+            [],
+            |row| row.get(0),
+        )?;
+        state.next_message = next.unwrap_or(1);
+    }
+    let mut owners = vec![0_i64; batch.messages.len()];
+    for (row, place) in batch.rows.iter().zip(places) {
+        let count = owners
+            .get_mut(row.message)
+            .ok_or_else(|| Error::Other("row without a message".into()))?;
+        *count += i64::from(place.is_some() && row.own_bytes.is_none());
+    }
+    let mut ids = Vec::with_capacity(owners.len());
+    for (message, owners) in batch.messages.iter().zip(owners) {
+        if owners == 0 {
+            ids.push(0);
+            continue;
+        }
+        let id = state.next_message;
+        state.next_message += 1;
+        execute(
+            connection,
+            "INSERT INTO message (id, owners, bytes) VALUES (?1, ?2, ?3)",
+            params![id, owners, &message.bytes[..]],
+        )?;
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn insert_rows(
+    connection: &Connection,
+    batch: &Commit,
+    places: &[Place],
+    ids: &[i64],
+) -> Result<(), Error> {
+    for (row, place) in batch.rows.iter().zip(places) {
+        let Some((pos, at)) = place else { continue };
+        let own = row.own_bytes.as_deref();
+        execute(
+            connection,
+            "INSERT INTO archive (owner, pos, at, message, flags, kind, peer, peer_resource, own_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                row.owner.0,
+                pos.0,
+                at.0,
+                own.is_none().then(|| ids[row.message]),
+                row.flags.bits(),
+                row.kind as i16,
+                row.peer,
+                row.peer_resource,
+                own,
+            ],
+        )?;
+        if row.flags.archived
+            && let Some(text) = &batch.messages[row.message].text
+        {
+            insert_text(connection, row.owner, *pos, text)?;
+        }
+    }
+    Ok(())
+}
+
+fn insert_text(
+    connection: &Connection,
+    owner: AccountId,
+    pos: Position,
+    text: &str,
+) -> Result<(), Error> {
+    execute(
+        connection,
+        "INSERT INTO archive_text (owner, pos, content) VALUES (?1, ?2, ?3)",
+        params![owner.0, pos.0, text],
+    )?;
+    execute(
+        connection,
+        "INSERT INTO archive_words (rowid, content, owner) VALUES (?1, ?2, ?3)",
+        params![connection.last_insert_rowid(), text, owner_word(owner)],
+    )?;
+    Ok(())
+}
+
+fn clear(connection: &Connection, cleared: &Cleared) -> Result<(), Error> {
+    let unarchived: Option<i64> = optional(
+        connection,
+        "SELECT pos FROM archive WHERE owner = ?1 AND pos = ?2 AND flags & 1 = 0",
+        params![cleared.owner.0, cleared.pos.0],
+        |row| row.get(0),
+    )?;
+    if unarchived.is_some() {
+        delete_row(connection, cleared.owner, cleared.pos)?;
+        raise_floor(connection, cleared.owner, cleared.pos)?;
+    }
+    Ok(())
+}
+
+/// Deletes one row, its words, and its message if this was the last owner.
+pub(super) fn delete_row(
+    connection: &Connection,
+    owner: AccountId,
+    pos: Position,
+) -> Result<(), Error> {
+    let message: Option<Option<i64>> = optional(
+        connection,
+        "DELETE FROM archive WHERE owner = ?1 AND pos = ?2 RETURNING message",
+        params![owner.0, pos.0],
+        |row| row.get(0),
+    )?;
+    let Some(message) = message else {
+        return Ok(());
+    };
+    if let Some(message) = message {
+        release_message(connection, message)?;
+    }
+    delete_text(connection, owner, pos)
+}
+
+/// One owner less.
+pub(super) fn release_message(connection: &Connection, message: i64) -> Result<(), Error> {
+    execute(
+        connection,
+        "UPDATE message SET owners = owners - 1 WHERE id = ?1",
+        [message],
+    )?;
+    execute(
+        connection,
+        "DELETE FROM message WHERE id = ?1 AND owners <= 0",
+        [message],
+    )?;
+    Ok(())
+}
+
+pub(super) fn delete_text(
+    connection: &Connection,
+    owner: AccountId,
+    pos: Position,
+) -> Result<(), Error> {
+    let text: Option<i64> = optional(
+        connection,
+        "DELETE FROM archive_text WHERE owner = ?1 AND pos = ?2 RETURNING id",
+        params![owner.0, pos.0],
+        |row| row.get(0),
+    )?;
+    if let Some(id) = text {
+        execute(
+            connection,
+            "DELETE FROM archive_words WHERE rowid = ?1",
+            [id],
+        )?;
+    }
+    Ok(())
+}
+
+/// Positions up to here are never given again, though their rows are gone.
+pub(super) fn raise_floor(
+    connection: &Connection,
+    owner: AccountId,
+    pos: Position,
+) -> Result<(), Error> {
+    execute(
+        connection,
+        "UPDATE archive_owner SET pos_floor = ?2 WHERE owner = ?1 AND pos_floor < ?2",
+        params![owner.0, pos.0],
+    )?;
+    Ok(())
+}

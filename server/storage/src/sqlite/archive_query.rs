@@ -1,0 +1,220 @@
+//! Reading the archive: pages, bounds by time, debts.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params, params_from_iter};
+
+use super::{all, blob, error, optional};
+use crate::codec::{decode_kind, decode_watermark, owner_word};
+use crate::{
+    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, Direction, Error, PageRequest, Position,
+    RowFlags, Timestamp, Watermark,
+};
+
+const COLUMNS: &str =
+    "a.pos, a.at, a.flags, a.kind, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes)";
+
+/// The columns of [`COLUMNS`].
+fn archived_row(row: &Row<'_>) -> rusqlite::Result<Result<ArchivedRow, Error>> {
+    let kind = decode_kind(row.get(3)?);
+    let read = ArchivedRow {
+        pos: Position(row.get(0)?),
+        at: Timestamp(row.get(1)?),
+        flags: RowFlags::from_bits(row.get(2)?),
+        kind: crate::MessageKind::Normal,
+        peer: row.get(4)?,
+        peer_resource: row.get(5)?,
+        bytes: blob(row, 6)?.into(),
+    };
+    Ok(kind.map(|kind| ArchivedRow { kind, ..read }))
+}
+
+/// The first position whose row is not before `at`; one past the end where there is none. `at` never falls with the
+/// position, so the primary key is enough.
+pub(super) fn first_at_or_after(
+    connection: &Connection,
+    owner: AccountId,
+    at: Timestamp,
+) -> Result<i64, Error> {
+    let ends = optional(
+        connection,
+        "SELECT (SELECT min(pos) FROM archive WHERE owner = ?1), (SELECT max(pos) FROM archive WHERE owner = ?1)",
+        [owner.0],
+        |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
+    )?;
+    let Some((Some(first), Some(last))) = ends else {
+        return Ok(1);
+    };
+    let (mut low, mut high) = (first, last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = optional(
+            connection,
+            "SELECT pos, at FROM archive WHERE owner = ?1 AND pos >= ?2 ORDER BY pos LIMIT 1",
+            [owner.0, middle],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+        )?;
+        match row {
+            Some((pos, there)) if there < at.0 => low = pos + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Exclusive bounds of the positions a filter allows.
+fn bounds(
+    connection: &Connection,
+    owner: AccountId,
+    filter: &ArchiveFilter,
+) -> Result<(i64, i64), Error> {
+    let mut low = filter.after.map_or(0, |pos| pos.0);
+    let mut high = filter.before.map_or(i64::MAX, |pos| pos.0);
+    if let Some(start) = filter.start {
+        low = low.max(first_at_or_after(connection, owner, start)? - 1);
+    }
+    if let Some(end) = filter.end {
+        high = high.min(first_at_or_after(
+            connection,
+            owner,
+            Timestamp(end.0.saturating_add(1)),
+        )?);
+    }
+    Ok((low, high))
+}
+
+/// The conditions of a filter beyond its bounds, as SQL and values from parameter 4 on.
+fn conditions(owner: AccountId, filter: &ArchiveFilter) -> (String, Vec<Value>) {
+    let mut sql = String::new();
+    let mut values = Vec::new();
+    let mut add = |text: &str, value: Value| {
+        values.push(value);
+        sql.push_str(&text.replace("?N", &format!("?{}", values.len() + 3)));
+    };
+    if let Some((peer, resource)) = &filter.with {
+        add(" AND a.peer = ?N", peer.clone().into());
+        if let Some(resource) = resource {
+            add(" AND a.peer_resource = ?N", resource.clone().into());
+        }
+    }
+    if let Some(ids) = &filter.ids {
+        let list: Vec<i64> = ids.iter().map(|pos| pos.0).collect();
+        let json = serde_json::to_string(&list).expect("integers have a JSON form");
+        add(
+            " AND a.pos IN (SELECT value FROM json_each(?N))",
+            json.into(),
+        );
+    }
+    if let Some(text) = &filter.text {
+        add(
+            " AND a.pos IN (SELECT t.pos FROM archive_words w JOIN archive_text t ON t.id = w.rowid
+              WHERE archive_words MATCH ?N AND t.owner = ?1)",
+            words(owner, text).into(),
+        );
+    }
+    (sql, values)
+}
+
+/// All the words, each quoted so that nothing in them is FTS5 syntax.
+fn words(owner: AccountId, text: &str) -> String {
+    let mut query = format!("owner : \"{}\"", owner_word(owner));
+    let mut any = false;
+    for word in text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        any = true;
+        query.push_str(&format!(" AND content : \"{word}\""));
+    }
+    // Nothing to look for finds nothing.
+    if any {
+        query
+    } else {
+        "owner : \"none\"".into()
+    }
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    owner: AccountId,
+    filter: &ArchiveFilter,
+    request: &PageRequest,
+) -> Result<ArchivePage, Error> {
+    let (low, high) = bounds(connection, owner, filter)?;
+    let (conditions, values) = conditions(owner, filter);
+    let from = format!(
+        "FROM archive a LEFT JOIN message m ON m.id = a.message
+         WHERE a.owner = ?1 AND a.pos > ?2 AND a.pos < ?3 AND a.flags & 1 = 1{conditions}"
+    );
+    let bind = |low: i64, high: i64| {
+        params_from_iter(
+            [owner.0, low, high]
+                .into_iter()
+                .map(Value::Integer)
+                .chain(values.iter().cloned())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let anchor = request.anchor.map(|pos| pos.0);
+    let (from_low, to_high, order) = match request.direction {
+        Direction::Forward => (low.max(anchor.unwrap_or(0)), high, "ASC"),
+        Direction::Backward => (low, high.min(anchor.unwrap_or(i64::MAX)), "DESC"),
+    };
+    let limit = i64::from(request.limit) + 1;
+    let sql = format!("SELECT {COLUMNS} {from} ORDER BY a.pos {order} LIMIT {limit}");
+    let rows = all(connection, &sql, bind(from_low, to_high), archived_row)?;
+    let mut rows = rows.into_iter().collect::<Result<Vec<_>, Error>>()?;
+    let complete = rows.len() <= request.limit as usize;
+    rows.truncate(request.limit as usize);
+    if request.direction == Direction::Backward {
+        rows.reverse();
+    }
+    let mut count = None;
+    if request.count_max > 0 {
+        let most = i64::from(request.count_max);
+        let sql = format!("SELECT count(*) FROM (SELECT 1 {from} LIMIT {})", most + 1);
+        let counted: Option<i64> = optional(connection, &sql, bind(low, high), |row| row.get(0))?;
+        count = counted.filter(|n| *n <= most).map(|n| n as u64);
+    }
+    Ok(ArchivePage {
+        rows,
+        complete,
+        count,
+    })
+}
+
+pub(super) fn watermark(connection: &Connection, owner: AccountId) -> Result<Watermark, Error> {
+    let stored = optional(
+        connection,
+        "SELECT acked_up_to, acked_above FROM archive_owner WHERE owner = ?1",
+        [owner.0],
+        |row| Ok((row.get(0)?, blob(row, 1)?)),
+    )?;
+    stored.map_or(Ok(Watermark::default()), |(up_to, above)| {
+        decode_watermark(up_to, &above)
+    })
+}
+
+/// Calls `each` with every debt above `after` until it says no.
+pub(super) fn debts(
+    connection: &Connection,
+    owner: AccountId,
+    after: Position,
+    mut each: impl FnMut(ArchivedRow) -> bool,
+) -> Result<(), Error> {
+    let watermark = watermark(connection, owner)?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM archive a LEFT JOIN message m ON m.id = a.message
+         WHERE a.owner = ?1 AND a.pos > ?2 AND a.flags & 2 = 2 ORDER BY a.pos"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(error)?;
+    let mut rows = statement
+        .query(params![owner.0, after.max(watermark.acked_up_to).0])
+        .map_err(error)?;
+    while let Some(row) = rows.next().map_err(error)? {
+        let row = archived_row(row).map_err(error)??;
+        if !watermark.covers(row.pos) && !each(row) {
+            break;
+        }
+    }
+    Ok(())
+}

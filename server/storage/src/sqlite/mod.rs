@@ -1,0 +1,177 @@
+//! The SQLite engine: one file in WAL mode, one thread that writes, a few that read.
+
+mod accounts;
+mod archive;
+mod archive_commit;
+mod archive_query;
+mod maintenance;
+mod migrate;
+mod preferences;
+mod pubsub;
+mod roster;
+mod sessions;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use crate::ledger::CommitLedger;
+use crate::{Error, Fence, SqliteConfig, Synchronous};
+use worker::{Readers, Writer};
+
+/// The engine behind `dyn Storage`.
+pub(crate) struct Sqlite {
+    config: SqliteConfig,
+    writer: Writer,
+    readers: Readers,
+    ledger: Arc<Mutex<CommitLedger>>,
+    next_ticket: AtomicU64,
+}
+
+impl Sqlite {
+    pub(crate) async fn open(config: &SqliteConfig) -> Result<Sqlite, Error> {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut writing = connect(&config, false)?;
+            migrate::run(&mut writing)?;
+            let mut reading = Vec::new();
+            for _ in 0..config.readers.max(1) {
+                reading.push(connect(&config, true)?);
+            }
+            Ok(Sqlite {
+                writer: Writer::start(writing, config.deadline)?,
+                readers: Readers::start(reading, config.deadline)?,
+                config,
+                ledger: Arc::default(),
+                next_ticket: AtomicU64::new(1),
+            })
+        })
+        .await
+        .map_err(|e| Error::Other(e.to_string()))?
+    }
+
+    /// Runs `work` in a transaction of its own under `fence`.
+    async fn write<T, F>(&self, fence: Fence, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.writer
+            .run(move |connection, _| {
+                check_fence(connection, fence)?;
+                work(connection)
+            })
+            .await
+    }
+
+    /// Runs `work` on a snapshot.
+    async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.readers.run(work).await
+    }
+}
+
+/// Opens the file with the settings of this engine. A reader's connection refuses to write.
+pub(crate) fn connect(config: &SqliteConfig, reader: bool) -> Result<Connection, Error> {
+    let connection = Connection::open(&config.path).map_err(error)?;
+    connection.busy_timeout(config.deadline).map_err(error)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    let synchronous = match config.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Off => "OFF",
+    };
+    // fullfsync: F_FULLFSYNC where the system's fsync leaves data in the disk's cache (macOS).
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON;
+             PRAGMA checkpoint_fullfsync = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
+            if reader { "ON" } else { "OFF" }
+        ))
+        .map_err(error)?;
+    Ok(connection)
+}
+
+fn check_fence(connection: &Connection, fence: Fence) -> Result<(), Error> {
+    let Some(token) = fence.token() else {
+        return Ok(());
+    };
+    let valid: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM member_fence WHERE token = ?1 AND dead = 0)")
+        .and_then(|mut statement| statement.query_row([token], |row| row.get(0)))
+        .map_err(error)?;
+    if valid { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// What SQLite says, in this crate's classes. Every failure is before or of the commit: SQLite leaves nothing half done.
+pub(crate) fn error(error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(
+            Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::ReadOnly
+            | Code::CannotOpen
+            | Code::SystemIoFailure
+            | Code::DiskFull
+            | Code::OperationInterrupted,
+        ) => Error::Unavailable(error.to_string()),
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => Error::Corrupt(error.to_string()),
+        _ => Error::Other(error.to_string()),
+    }
+}
+
+/// Rows changed by a cached statement.
+fn execute(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<usize, Error> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute(params))
+        .map_err(error)
+}
+
+/// The one row of a cached statement, or `None`.
+fn optional<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    map: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, Error> {
+    use rusqlite::OptionalExtension;
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(params, map).optional())
+        .map_err(error)
+}
+
+/// All rows of a cached statement.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    map: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, Error> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement
+                .query_map(params, map)?
+                .collect::<rusqlite::Result<Vec<T>>>()
+        })
+        .map_err(error)
+}
+
+/// Bytes of a column that may be NULL, empty then.
+fn blob(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(row.get::<_, Option<Vec<u8>>>(index)?.unwrap_or_default())
+}

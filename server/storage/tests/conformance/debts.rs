@@ -1,0 +1,214 @@
+//! Delivery debts on either engine.
+
+use eider_storage::{Cleared, DebtTotal, PosRange, Watermark};
+
+use super::*;
+
+const BOB: &str = "bob@example.org";
+
+async fn owed(s: &Arc<dyn Storage>, owner: AccountId, after: i64) -> Vec<i64> {
+    let rows = s
+        .archive_debts(owner, Position(after), 1000, u64::MAX)
+        .await
+        .unwrap();
+    rows.into_iter().map(|row| row.pos.0).collect()
+}
+
+async fn acknowledge(s: &Arc<dyn Storage>, owner: AccountId, up_to: i64, above: &[(i64, i64)]) {
+    let ranges = above.iter().map(|(first, last)| PosRange {
+        first: Position(*first),
+        last: Position(*last),
+    });
+    let mut commit = Commit::new(FENCE);
+    let watermark = Watermark {
+        acked_up_to: Position(up_to),
+        acked_above: ranges.collect(),
+    };
+    commit.watermarks.push((owner, watermark.clone()));
+    s.archive_commit(commit).await.unwrap();
+}
+
+pub async fn debts_follow_the_watermark(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    for n in 1..=10 {
+        let flags = if n == 4 { SENT } else { OWED };
+        s.archive_commit(single(
+            &format!("m{n}"),
+            vec![row(alice, 0, BOB, flags, at(n))],
+        ))
+        .await
+        .unwrap();
+    }
+    assert_eq!(owed(s, alice, 0).await, [1, 2, 3, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(owed(s, alice, 6).await, [7, 8, 9, 10]);
+    acknowledge(s, alice, 2, &[(5, 6), (9, 9)]).await;
+    assert_eq!(owed(s, alice, 0).await, [3, 7, 8, 10]);
+    bench.reopen().await;
+    let s = &bench.storage;
+    assert_eq!(owed(s, alice, 0).await, [3, 7, 8, 10]);
+    let stored = s.archive_watermark(alice).await.unwrap();
+    assert_eq!(
+        (stored.acked_up_to, stored.acked_above.len()),
+        (Position(2), 2)
+    );
+    let rows = s
+        .archive_debts(alice, Position(0), 1, u64::MAX)
+        .await
+        .unwrap();
+    assert_eq!(
+        (&rows[0].bytes[..], rows[0].at),
+        (&b"<message><body>m3</body></message>"[..], at(3))
+    );
+    acknowledge(s, alice, 10, &[]).await;
+    assert_eq!(owed(s, alice, 0).await, Vec::<i64>::new());
+    assert_eq!(
+        s.archive_debt_total(alice, 100).await.unwrap(),
+        DebtTotal::default()
+    );
+}
+
+pub async fn unarchived_debts(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    for n in 1..=4 {
+        s.archive_commit(single("x", vec![row(alice, 0, BOB, OWED_ONLY, at(n))]))
+            .await
+            .unwrap();
+    }
+    let archived = s
+        .archive_commit(single("x", vec![row(alice, 0, BOB, OWED, at(5))]))
+        .await
+        .unwrap()[0];
+    let mut commit = single("y", vec![row(alice, 0, BOB, OWED_ONLY, at(6))]);
+    for pos in [1, 3, archived.0, 77] {
+        commit.cleared.push(Cleared {
+            owner: alice,
+            pos: Position(pos),
+        });
+    }
+    s.archive_commit(commit).await.unwrap();
+    assert_eq!(
+        owed(s, alice, 0).await,
+        [2, 4, 5, 6],
+        "an archived row is cleared by the watermark alone"
+    );
+    while s.sweep(FENCE, Timestamp(0)).await.unwrap() > 0 {}
+    let counts = s.counts(&|_, _| {}).await.unwrap();
+    assert_eq!(
+        counts.iter().find(|c| c.table == "message").unwrap().rows,
+        4
+    );
+}
+
+pub async fn watermark_never_falls(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    for n in 1..=5 {
+        s.archive_commit(single("x", vec![row(alice, 0, BOB, OWED, at(n))]))
+            .await
+            .unwrap();
+    }
+    acknowledge(s, alice, 4, &[]).await;
+    acknowledge(s, alice, 2, &[]).await;
+    assert_eq!(owed(s, alice, 0).await, [5]);
+    // Two in one batch: the later one counts.
+    let mut commit = Commit::new(FENCE);
+    for up_to in [4, 5] {
+        commit.watermarks.push((
+            alice,
+            Watermark {
+                acked_up_to: Position(up_to),
+                acked_above: vec![],
+            },
+        ));
+    }
+    s.archive_commit(commit).await.unwrap();
+    assert_eq!(owed(s, alice, 0).await, Vec::<i64>::new());
+    // For an account that does not exist nothing is kept.
+    acknowledge(s, AccountId(alice.0 + 99), 4, &[]).await;
+    assert_eq!(
+        s.archive_watermark(AccountId(alice.0 + 99)).await.unwrap(),
+        Watermark::default()
+    );
+}
+
+pub async fn messages_go_with_their_last_owner(bench: &mut Bench) {
+    let s = &bench.storage;
+    let (alice, bob) = (account(s, "alice").await, account(s, "bob").await);
+    let rows = vec![
+        row(alice, 0, BOB, OWED_ONLY, at(0)),
+        row(bob, 0, "a@x", OWED_ONLY, at(0)),
+    ];
+    s.archive_commit(single("x", rows)).await.unwrap();
+    for (owner, left) in [(alice, 1), (bob, 0)] {
+        let mut commit = Commit::new(FENCE);
+        commit.cleared.push(Cleared {
+            owner,
+            pos: Position(1),
+        });
+        s.archive_commit(commit).await.unwrap();
+        while s.sweep(FENCE, Timestamp(0)).await.unwrap() > 0 {}
+        let counts = s.counts(&|_, _| {}).await.unwrap();
+        assert_eq!(
+            counts.iter().find(|c| c.table == "message").unwrap().rows,
+            left
+        );
+    }
+}
+
+pub async fn limits(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    let size = message("12345").bytes.len() as u64;
+    for n in 1..=10 {
+        s.archive_commit(single("12345", vec![row(alice, 0, BOB, OWED, at(n))]))
+            .await
+            .unwrap();
+    }
+    let got = |rows: Vec<eider_storage::ArchivedRow>| rows.len();
+    assert_eq!(
+        got(s
+            .archive_debts(alice, Position(0), 3, u64::MAX)
+            .await
+            .unwrap()),
+        3
+    );
+    assert_eq!(
+        got(s
+            .archive_debts(alice, Position(0), 100, size * 4)
+            .await
+            .unwrap()),
+        4
+    );
+    assert_eq!(
+        got(s.archive_debts(alice, Position(0), 100, 1).await.unwrap()),
+        1
+    );
+    assert_eq!(
+        got(s
+            .archive_debts(alice, Position(9), 100, u64::MAX)
+            .await
+            .unwrap()),
+        1
+    );
+    let total = s.archive_debt_total(alice, 100).await.unwrap();
+    assert_eq!(
+        total,
+        DebtTotal {
+            rows: 10,
+            bytes: size * 10
+        }
+    );
+    assert_eq!(s.archive_debt_total(alice, 4).await.unwrap().rows, 4);
+    // More ranges than are kept: the later ones are owed again, none is lost.
+    for n in 11..=600 {
+        s.archive_commit(single("x", vec![row(alice, 0, BOB, OWED, at(n))]))
+            .await
+            .unwrap();
+    }
+    let above: Vec<_> = (1..300).map(|n| (n * 2, n * 2)).collect();
+    acknowledge(s, alice, 0, &above).await;
+    let left = owed(s, alice, 0).await;
+    assert_eq!(left.len(), 600 - Watermark::RANGES_MAX);
+}
