@@ -110,6 +110,8 @@ namespaces! {
     CAPS = "http://jabber.org/protocol/caps";
     /// XEP-0115 §6.4
     CAPS_OPTIMIZE = "http://jabber.org/protocol/caps#optimize";
+    /// XEP-0122
+    DATA_VALIDATE = "http://jabber.org/protocol/xdata-validate";
     /// XEP-0128, XEP-0157
     SERVER_INFO = "http://jabber.org/network/serverinfo";
     /// XEP-0133

@@ -2,11 +2,14 @@
 
 pub mod blocking;
 pub mod commands;
+pub mod data_forms;
 pub mod last_activity;
+pub mod mam;
 pub mod private;
 pub mod pubsub;
 pub mod register;
 pub mod roster;
+pub mod rsm;
 pub mod time;
 pub mod vcard;
 pub mod version;

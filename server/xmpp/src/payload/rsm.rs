@@ -1,0 +1,158 @@
+//! XEP-0059: Result Set Management
+
+use crate::element::Element;
+use crate::ns;
+
+/// Which page of a result set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Position {
+    /// §2.1: the first one.
+    #[default]
+    First,
+    /// §2.2: what follows this item.
+    After(String),
+    /// §2.3: what precedes this item.
+    Before(String),
+    /// §2.5: the last one.
+    Last,
+    /// §2.6: from this index on.
+    Index(u32),
+}
+
+/// `<set/>` of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// The most items wanted; 0 asks for the count only (§2.7).
+    pub max: Option<u32>,
+    /// The page.
+    pub position: Position,
+    /// The other end, where both `<after/>` and `<before/>` are given: XEP-0059 leaves
+    /// that open; items between the two are meant.
+    pub until: Option<String>,
+}
+
+/// The element is not a request of XEP-0059: `bad-request`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a request for a page")]
+pub struct Error;
+
+impl Request {
+    /// Reads `<set/>`. `<after/>` goes before `<before/>`, and both before `<index/>`.
+    pub fn parse(set: &Element) -> Result<Request, Error> {
+        let text = |name: &str| set.child_text(name, ns::RSM);
+        let number = |name: &str| {
+            let number = text(name).map(|number| number.trim().parse::<u32>());
+            number.transpose().map_err(|_| Error)
+        };
+        let before = text("before");
+        let (position, until) = match (text("after").filter(|id| !id.is_empty()), before) {
+            (Some(after), before) => (Position::After(after), before.filter(|id| !id.is_empty())),
+            (None, Some(before)) if before.is_empty() => (Position::Last, None),
+            (None, Some(before)) => (Position::Before(before), None),
+            (None, None) => match number("index")? {
+                Some(index) => (Position::Index(index), None),
+                None => (Position::First, None),
+            },
+        };
+        Ok(Request {
+            max: number("max")?,
+            position,
+            until,
+        })
+    }
+
+    /// Whether the page ends, rather than begins, at what the request names.
+    pub fn is_backwards(&self) -> bool {
+        matches!(self.position, Position::Before(_) | Position::Last)
+    }
+}
+
+/// `<set/>` of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page<'a> {
+    /// The first and the last item of the page; none of an empty one.
+    pub ends: Option<(&'a str, &'a str)>,
+    /// The first item's place in the whole result set.
+    pub index: Option<usize>,
+    /// How many items the whole result set has.
+    pub count: Option<usize>,
+}
+
+impl Page<'_> {
+    /// `<set/>`.
+    pub fn to_element(&self) -> Element {
+        let part = |name: &'static str, text: &str| Element::new(name, ns::RSM).with_text(text);
+        let ends = self.ends.map(|(first, last)| {
+            let index = self.index.map(|index| index.to_string());
+            [
+                part("first", first).with_attr_opt("index", index),
+                part("last", last),
+            ]
+        });
+        Element::new("set", ns::RSM)
+            .with_children(ends.into_iter().flatten())
+            .with_children(self.count.map(|count| part("count", &count.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(inner: &str) -> Result<Request, Error> {
+        let xml = format!("<set xmlns='http://jabber.org/protocol/rsm'>{inner}</set>");
+        Request::parse(&Element::parse(xml).expect("test input"))
+    }
+
+    fn at(position: Position) -> Result<Request, Error> {
+        Ok(Request {
+            position,
+            ..Request::default()
+        })
+    }
+
+    #[test]
+    fn each_way_to_name_a_page() {
+        assert_eq!(parse(""), at(Position::First));
+        assert_eq!(parse("<after>a</after>"), at(Position::After("a".into())));
+        assert_eq!(
+            parse("<before>b</before>"),
+            at(Position::Before("b".into()))
+        );
+        assert_eq!(parse("<before/>"), at(Position::Last));
+        assert_eq!(parse("<index>371</index>"), at(Position::Index(371)));
+        assert_eq!(parse("<max>10</max>").map(|r| r.max), Ok(Some(10)));
+        let between = parse("<after>a</after><before>b</before>").expect("valid");
+        assert_eq!(between.until.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn numbers_must_be_numbers() {
+        assert_eq!(parse("<max>many</max>"), Err(Error));
+        assert_eq!(parse("<max>-1</max>"), Err(Error));
+        assert_eq!(parse("<index/>"), Err(Error));
+    }
+
+    #[test]
+    fn results_name_what_they_hold() {
+        let page = Page {
+            ends: Some(("a", "z")),
+            index: Some(0),
+            count: Some(26),
+        };
+        assert_eq!(
+            page.to_element().to_xml(),
+            "<set xmlns='http://jabber.org/protocol/rsm'><first index='0'>a</first>\
+             <last>z</last><count>26</count></set>"
+        );
+        assert_eq!(
+            Page {
+                count: Some(0),
+                ..Page::default()
+            }
+            .to_element()
+            .to_xml(),
+            "<set xmlns='http://jabber.org/protocol/rsm'><count>0</count></set>"
+        );
+    }
+}
