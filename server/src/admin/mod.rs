@@ -1,7 +1,12 @@
-//! Administration: control socket, metrics and health, log, trace, checks.
+//! Administration: control socket and its commands, metrics and health, log, trace, reload.
 
+pub mod accounts;
+pub mod commands;
+pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod protocol;
 pub mod reload;
 pub mod sessions;
+pub mod socket;
 pub mod trace;

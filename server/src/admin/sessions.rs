@@ -48,6 +48,10 @@ pub trait SessionsAdmin: Send + Sync {
     /// gets the stream error `policy-violation` with the text. Returns how many ended.
     async fn kick(&self, jid: &str, text: &str) -> usize;
 
+    /// Drops what is remembered of an account (bare JID) that was changed, disabled or removed behind the
+    /// server's back.
+    fn account_changed(&self, account: &str);
+
     /// How many sessions there are.
     fn count(&self) -> usize;
 }
