@@ -27,14 +27,20 @@ impl Account {
     /// Usage where it is none, not found where the host is not served.
     pub fn parse(text: &str, config: &Config) -> Result<Self, Failure> {
         let account = Self::parse_any(text).ok_or_else(|| {
-            let example = config.hosts.first().map_or("example.org", |h| h.name.as_str());
+            let example = config
+                .hosts
+                .first()
+                .map_or("example.org", |h| h.name.as_str());
             let what = format!("\"{text}\" is no account");
             Failure::new(FailureKind::Usage, what).hint(format!("write it as anna@{example}"))
         })?;
         if config.host(&account.host).is_none() {
             let hosts: Vec<_> = config.hosts.iter().map(|h| h.name.as_str()).collect();
             let what = format!("the host {} is not served here", account.host);
-            let hint = format!("served are: {}; add [[hosts]] to the configuration", hosts.join(", "));
+            let hint = format!(
+                "served are: {}; add [[hosts]] to the configuration",
+                hosts.join(", ")
+            );
             return Err(Failure::new(FailureKind::NotFound, what).hint(hint));
         }
         Ok(account)
@@ -42,7 +48,10 @@ impl Account {
 
     fn parse_any(text: &str) -> Option<Self> {
         let jid = eider_xmpp::jid::BareJid::parse(text).ok()?;
-        Some(Self { localpart: jid.localpart()?.to_owned(), host: jid.domain().to_owned() })
+        Some(Self {
+            localpart: jid.localpart()?.to_owned(),
+            host: jid.domain().to_owned(),
+        })
     }
 
     /// The bare JID.
@@ -73,8 +82,9 @@ pub async fn credentials(password: &str, iterations: u32) -> Result<Credentials,
         Ok(sasl::ScramKeys::derive_all(&prepared, salts, iterations))
     });
     let derived = derived.await.unwrap_or_else(|e| Err(e.to_string()));
-    let [sha1, sha256, sha512] =
-        derived.map_err(|e| Failure::new(FailureKind::Failed, e))?.map(|keys| {
+    let [sha1, sha256, sha512] = derived
+        .map_err(|e| Failure::new(FailureKind::Failed, e))?
+        .map(|keys| {
             Some(ScramKeys {
                 salt: keys.salt,
                 iterations: keys.iterations.get(),
@@ -82,7 +92,11 @@ pub async fn credentials(password: &str, iterations: u32) -> Result<Credentials,
                 server_key: keys.server_key,
             })
         });
-    Ok(Credentials { sha1, sha256, sha512 })
+    Ok(Credentials {
+        sha1,
+        sha256,
+        sha512,
+    })
 }
 
 /// Makes an account.
@@ -98,7 +112,9 @@ pub async fn add(
     let credentials = credentials(password, config.login.iterations).await?;
     let now = Timestamp::from_system(std::time::SystemTime::now());
     let (host, localpart) = (&account.host, &account.localpart);
-    let made = storage.account_create(Fence::single(), host, localpart, &credentials, now).await;
+    let made = storage
+        .account_create(Fence::single(), host, localpart, &credentials, now)
+        .await;
     made.map_err(|e| match e {
         eider_storage::Error::Conflict(_) => {
             let what = format!("the account {} exists already", account.jid());
@@ -121,7 +137,9 @@ pub async fn passwd(
 ) -> Result<(), Failure> {
     let id = id(storage, account).await?;
     let credentials = credentials(password, config.login.iterations).await?;
-    let done = storage.account_set_keys(Fence::single(), id, &credentials).await?;
+    let done = storage
+        .account_set_keys(Fence::single(), id, &credentials)
+        .await?;
     if done { Ok(()) } else { Err(account.missing()) }
 }
 
@@ -141,7 +159,9 @@ pub async fn remove(storage: &dyn Storage, account: &Account) -> Result<(), Fail
 /// `NotFound`; what the database says.
 pub async fn enable(storage: &dyn Storage, account: &Account, on: bool) -> Result<(), Failure> {
     let id = id(storage, account).await?;
-    let done = storage.account_set_disabled(Fence::single(), id, !on).await?;
+    let done = storage
+        .account_set_disabled(Fence::single(), id, !on)
+        .await?;
     if done { Ok(()) } else { Err(account.missing()) }
 }
 
@@ -150,7 +170,9 @@ pub async fn enable(storage: &dyn Storage, account: &Account, on: bool) -> Resul
 /// # Errors
 /// `NotFound`; what the database says.
 pub async fn show(storage: &dyn Storage, account: &Account) -> Result<AccountInfo, Failure> {
-    let found = storage.account_show(&account.host, &account.localpart).await?;
+    let found = storage
+        .account_show(&account.host, &account.localpart)
+        .await?;
     found.map(info).ok_or_else(|| account.missing())
 }
 
@@ -167,12 +189,18 @@ pub async fn list(
 ) -> Result<Vec<AccountInfo>, Failure> {
     const PAGE: u32 = 500;
     let mut all = Vec::new();
-    for served in config.hosts.iter().filter(|h| host.is_none_or(|host| host == h.name)) {
+    for served in config
+        .hosts
+        .iter()
+        .filter(|h| host.is_none_or(|host| host == h.name))
+    {
         let mut left = limit;
         let mut after: Option<String> = None;
         while left > 0 {
             let wanted = left.min(PAGE);
-            let page = storage.account_list(&served.name, after.as_deref(), search, wanted).await?;
+            let page = storage
+                .account_list(&served.name, after.as_deref(), search, wanted)
+                .await?;
             let got = u32::try_from(page.len()).unwrap_or(wanted);
             after = page.last().map(|a| a.localpart.clone());
             all.extend(page.into_iter().map(info));
@@ -186,7 +214,9 @@ pub async fn list(
 }
 
 async fn id(storage: &dyn Storage, account: &Account) -> Result<AccountId, Failure> {
-    let id = storage.account_id(&account.host, &account.localpart).await?;
+    let id = storage
+        .account_id(&account.host, &account.localpart)
+        .await?;
     id.ok_or_else(|| account.missing())
 }
 
@@ -216,8 +246,14 @@ mod tests {
         let config = Config::default();
         let anna = Account::parse("anna@localhost", &config).unwrap();
         assert_eq!(anna.jid(), "anna@localhost");
-        assert_eq!(Account::parse("anna", &config).unwrap_err().kind, FailureKind::Usage);
-        assert_eq!(Account::parse("a@localhost/x", &config).unwrap_err().kind, FailureKind::Usage);
+        assert_eq!(
+            Account::parse("anna", &config).unwrap_err().kind,
+            FailureKind::Usage
+        );
+        assert_eq!(
+            Account::parse("a@localhost/x", &config).unwrap_err().kind,
+            FailureKind::Usage
+        );
         let other = Account::parse("anna@example.org", &config).unwrap_err();
         assert_eq!(other.kind, FailureKind::NotFound);
         assert!(other.hint.unwrap().contains("localhost"));
@@ -241,6 +277,9 @@ mod tests {
 
     #[test]
     fn dates_are_in_utc_seconds() {
-        assert_eq!(date(Timestamp(1_700_000_000_123_456)), "2023-11-14T22:13:20Z");
+        assert_eq!(
+            date(Timestamp(1_700_000_000_123_456)),
+            "2023-11-14T22:13:20Z"
+        );
     }
 }

@@ -94,14 +94,24 @@ impl Commands {
             Request::Database => json(DatabaseInfo::from(self.storage.describe().await?)),
             Request::Reload => self.reload(),
             Request::Backup { target } => self.backup(&target, replies).await,
-            Request::Log { level, module, for_seconds } => {
+            Request::Log {
+                level,
+                module,
+                for_seconds,
+            } => {
                 let log = &self.live()?.log;
                 if let Some(level) = level {
-                    log.set(level, module.as_deref(), for_seconds.map(Duration::from_secs));
+                    log.set(
+                        level,
+                        module.as_deref(),
+                        for_seconds.map(Duration::from_secs),
+                    );
                     let levels = log.levels();
                     tracing::warn!(levels, "log levels changed by command");
                 }
-                json(Levels { levels: log.levels() })
+                json(Levels {
+                    levels: log.levels(),
+                })
             }
             Request::Trace { account } => self.trace(&account, replies).await,
         }
@@ -149,22 +159,29 @@ impl Commands {
                 let account = Account::parse(&account, &config)?;
                 accounts::passwd(storage, &config, &account, &password.0).await?;
                 tracing::info!(account = account.jid(), "password changed by command");
-                self.changed(&account, "The password has been changed.").await
+                self.changed(&account, "The password has been changed.")
+                    .await
             }
             Request::UserRemove { account } => {
                 let account = Account::parse(&account, &config)?;
                 accounts::remove(storage, &account).await?;
                 tracing::info!(account = account.jid(), "account removed by command");
-                self.changed(&account, "The account has been removed.").await
+                self.changed(&account, "The account has been removed.")
+                    .await
             }
             Request::UserEnable { account, enabled } => {
                 let account = Account::parse(&account, &config)?;
                 accounts::enable(storage, &account, enabled).await?;
-                tracing::info!(account = account.jid(), enabled, "account changed by command");
+                tracing::info!(
+                    account = account.jid(),
+                    enabled,
+                    "account changed by command"
+                );
                 if enabled {
                     return json(Count { count: 0 });
                 }
-                self.changed(&account, "The account has been disabled.").await
+                self.changed(&account, "The account has been disabled.")
+                    .await
             }
             Request::UserShow { account } => {
                 let account = Account::parse(&account, &config)?;
@@ -174,11 +191,18 @@ impl Commands {
                 }
                 json(info)
             }
-            Request::UserList { host, search, limit } => {
+            Request::UserList {
+                host,
+                search,
+                limit,
+            } => {
                 let (host, search) = (host.as_deref(), search.as_deref());
                 json(accounts::list(storage, &config, host, search, limit).await?)
             }
-            _ => Err(Failure::new(FailureKind::Usage, "no request about accounts")),
+            _ => Err(Failure::new(
+                FailureKind::Usage,
+                "no request about accounts",
+            )),
         }
     }
 
@@ -191,7 +215,9 @@ impl Commands {
             }
             None => 0,
         };
-        json(Count { count: count as u64 })
+        json(Count {
+            count: count as u64,
+        })
     }
 
     async fn kick(&self, jid: &str, text: &str) -> Result<Value, Failure> {
@@ -201,20 +227,29 @@ impl Commands {
             return Err(Failure::new(FailureKind::NotFound, what).hint("eider session list"));
         }
         tracing::info!(jid, count, "sessions ended by command");
-        json(Count { count: count as u64 })
+        json(Count {
+            count: count as u64,
+        })
     }
 
     fn reload(&self) -> Result<Value, Failure> {
         let changes = self.live()?.reloader.reload();
-        let changes = changes.map_err(|e| Failure::new(FailureKind::Configuration, e.to_string()))?;
-        json(Reloaded { applied: changes.applied, restart: changes.restart })
+        let changes =
+            changes.map_err(|e| Failure::new(FailureKind::Configuration, e.to_string()))?;
+        json(Reloaded {
+            applied: changes.applied,
+            restart: changes.restart,
+        })
     }
 
     async fn backup(&self, target: &Path, replies: &Replies) -> Result<Value, Failure> {
         let target = new_file(target)?;
         let progress = |table: &str, rows: u64| {
             // Progress that the asker is too slow to read is left out.
-            let _ = replies.try_send(Reply::Progress { what: table.to_owned(), done: rows });
+            let _ = replies.try_send(Reply::Progress {
+                what: table.to_owned(),
+                done: rows,
+            });
         };
         let counts = self.storage.backup(&target, &progress).await?;
         tracing::info!(target = %target.display(), "backup written");

@@ -32,7 +32,9 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .with_state(Shown { metrics, lifecycle });
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(e) = served {
         tracing::error!("internal HTTP listener: {e}");
     }
@@ -47,10 +49,14 @@ async fn readiness(State(shown): State<Shown>) -> impl IntoResponse {
     let readiness = shown.lifecycle.readiness().borrow().clone();
     match readiness {
         Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
-        Readiness::Degraded(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("degraded: {reason}\n"))
-        }
-        other => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", other.as_str())),
+        Readiness::Degraded(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("degraded: {reason}\n"),
+        ),
+        other => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}\n", other.as_str()),
+        ),
     }
 }
 

@@ -186,12 +186,19 @@ pub struct Failure {
 impl Failure {
     /// A failure without a hint.
     pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: None }
+        Self {
+            kind,
+            what: what.into(),
+            hint: None,
+        }
     }
 
     /// The same with what to type next.
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
@@ -307,8 +314,13 @@ impl From<Vec<eider_storage::TableCount>> for Tables {
     fn from(counts: Vec<eider_storage::TableCount>) -> Self {
         let rows = counts.iter().map(|t| t.rows).sum();
         let tables = counts.into_iter();
-        let tables =
-            tables.map(|t| Table { table: t.table, rows: t.rows, checksum: t.checksum }).collect();
+        let tables = tables
+            .map(|t| Table {
+                table: t.table,
+                rows: t.rows,
+                checksum: t.checksum,
+            })
+            .collect();
         Self { tables, rows }
     }
 }
@@ -348,7 +360,11 @@ pub struct DatabaseInfo {
 
 impl From<eider_storage::Description> for DatabaseInfo {
     fn from(d: eider_storage::Description) -> Self {
-        let findings = d.findings.into_iter().map(|f| (f.problem, f.effect, f.remedy)).collect();
+        let findings = d
+            .findings
+            .into_iter()
+            .map(|f| (f.problem, f.effect, f.remedy))
+            .collect();
         Self {
             engine: d.engine.to_owned(),
             version: d.version,
@@ -375,7 +391,10 @@ mod tests {
     #[test]
     fn passwords_travel_but_are_not_shown() {
         let account = "anna@localhost".to_owned();
-        let request = Request::UserAdd { account, password: Password("hunter2".to_owned()) };
+        let request = Request::UserAdd {
+            account,
+            password: Password("hunter2".to_owned()),
+        };
         assert!(!format!("{request:?}").contains("hunter2"));
         let line = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);

@@ -35,7 +35,10 @@ pub fn bind(path: &Path) -> io::Result<ControlSocket> {
     // Nobody else gets in between bind and chmod: the data directory is the server's own (0700).
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(ControlSocket { listener, path: path.to_owned() })
+    Ok(ControlSocket {
+        listener,
+        path: path.to_owned(),
+    })
 }
 
 /// The open socket; its file goes with it.
@@ -68,7 +71,9 @@ impl ControlSocket {
                     continue;
                 }
             };
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
             let (commands, stop) = (commands.clone(), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
@@ -111,7 +116,9 @@ async fn connection(stream: UnixStream, commands: &Commands) {
                 _ = reader.read(&mut gone) => None,
             };
             let Some(reply) = reply else { return };
-            let Ok(mut line) = serde_json::to_vec(&reply) else { return };
+            let Ok(mut line) = serde_json::to_vec(&reply) else {
+                return;
+            };
             line.push(b'\n');
             if write.write_all(&line).await.is_err() {
                 return;
@@ -150,7 +157,10 @@ impl Asking {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         write.write_all(&line).await?;
-        Ok(Some(Self { lines: BufReader::new(read).lines(), _write: write }))
+        Ok(Some(Self {
+            lines: BufReader::new(read).lines(),
+            _write: write,
+        }))
     }
 
     /// The next reply; `None` where the server is gone.

@@ -52,9 +52,8 @@ impl<P: Fn(&str) -> String> Findings<P> {
 
     fn accounts(&mut self, key: &str, accounts: &[String]) {
         for account in accounts {
-            let fits = account.split_once('@').is_some_and(|(localpart, domain)| {
-                !localpart.is_empty() && !domain.is_empty() && !domain.contains(['/', '@'])
-            });
+            let jid = eider_xmpp::jid::BareJid::parse(account);
+            let fits = jid.is_ok_and(|jid| jid.localpart().is_some() && jid.as_str() == account);
             if !fits {
                 self.add(key, account, "must be a bare JID, as user@example.org");
             }
@@ -81,13 +80,10 @@ fn hosts<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
     let mut seen = BTreeSet::new();
     for (i, host) in config.hosts.iter().enumerate() {
         let key = format!("hosts.{i}.name");
-        let bad = |c: char| c.is_whitespace() || c.is_uppercase() || "@/<>&'\"".contains(c);
-        if host.name.is_empty() || host.name.contains(bad) {
-            found.add(
-                &key,
-                &host.name,
-                "must be a domain in small letters, as example.org",
-            );
+        match eider_xmpp::jid::prepare_domain(&host.name) {
+            Ok(prepared) if prepared == host.name => {}
+            Ok(prepared) => found.add(&key, &host.name, format!("write it as \"{prepared}\"")),
+            Err(_) => found.add(&key, &host.name, "must be a domain, as example.org"),
         }
         if !seen.insert(&host.name) {
             found.add(&key, &host.name, "stands twice among the hosts");
