@@ -5,4 +5,5 @@ pub mod account;
 pub mod admin;
 pub mod config;
 pub mod lifecycle;
+pub mod server;
 pub mod tls;

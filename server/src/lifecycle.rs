@@ -187,6 +187,25 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Makes the data directory, which nobody but the server's own user can look into.
+///
+/// # Errors
+/// Where it can be neither made nor written to.
+pub fn prepare_data_directory(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    if !path.is_dir() {
+        return std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path);
+    }
+    let mode = path.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o700))?;
+    }
+    Ok(())
+}
+
 /// Raises the limit on open files to the hard limit. Returns the limit that holds now; `None` without one.
 pub fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

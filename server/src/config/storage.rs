@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use eider_storage::{PostgresConfig, SqliteConfig};
+
+use super::Config;
 use super::schema::{choice, section};
 use super::secret::Secret;
 
@@ -18,20 +21,12 @@ section! {
         pub reader_staleness_ms: u32 = 1_000,
         /// Connections for logins and everything that a client waits for.
         pub login_connections: u32 = 4,
-        /// Connections for writing messages.
-        pub writer_connections: u32 = 2,
         /// Connections for archive queries; when all are busy no login suffers.
         pub archive_connections: u32 = 4,
         /// Connections for the command line and commands of administrators.
         pub console_connections: u32 = 1,
         /// Milliseconds in which a request must be done; then the client gets `resource-constraint`.
         pub deadline_ms: u32 = 4_000,
-        /// Milliseconds in which a connection to PostgreSQL must be made.
-        pub connect_timeout_ms: u32 = 3_000,
-        /// Rows written by one commit at most.
-        pub batch_rows: u32 = 1_000,
-        /// Memory SQLite keeps pages in, per connection.
-        pub sqlite_cache_kib: u32 = 16 * 1024,
     }
 }
 
@@ -39,6 +34,35 @@ impl Storage {
     /// The deadline of one request.
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms.into())
+    }
+}
+
+impl Config {
+    /// What the storage is opened with.
+    pub fn storage_config(&self) -> eider_storage::Config {
+        let storage = &self.storage;
+        match storage.engine {
+            Engine::Sqlite => eider_storage::Config::Sqlite(SqliteConfig {
+                readers: storage.login_connections as usize,
+                deadline: storage.deadline(),
+                ..SqliteConfig::new(self.sqlite_file())
+            }),
+            Engine::Postgres => {
+                let dsn = storage.dsn.as_ref().map(Secret::reveal).unwrap_or_default();
+                eider_storage::Config::Postgres(PostgresConfig {
+                    reader_url: storage
+                        .reader_dsn
+                        .as_ref()
+                        .map(|dsn| dsn.reveal().to_owned()),
+                    reader_staleness_max: Duration::from_millis(storage.reader_staleness_ms.into()),
+                    login_connections: storage.login_connections,
+                    archive_connections: storage.archive_connections,
+                    console_connections: storage.console_connections,
+                    deadline: storage.deadline(),
+                    ..PostgresConfig::new(dsn)
+                })
+            }
+        }
     }
 }
 

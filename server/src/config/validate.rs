@@ -355,7 +355,6 @@ fn storage<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
     }
     for (key, value) in [
         ("storage.login_connections", storage.login_connections),
-        ("storage.writer_connections", storage.writer_connections),
         ("storage.archive_connections", storage.archive_connections),
         ("storage.console_connections", storage.console_connections),
     ] {
@@ -363,10 +362,4 @@ fn storage<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
     }
     // Clients are told within 5 s whatever happens to the database.
     found.range("storage.deadline_ms", storage.deadline_ms, 100..=4_500);
-    found.range(
-        "storage.connect_timeout_ms",
-        storage.connect_timeout_ms,
-        100..=30_000,
-    );
-    found.range("storage.batch_rows", storage.batch_rows, 1..=10_000);
 }

@@ -24,6 +24,7 @@ pub use certificate::HostCertificate;
 pub use certificates::CertificateSet;
 pub use client_identity::xmpp_addresses;
 pub use handshake::{HandshakeError, TlsFacts, TlsKind, accept};
+pub use local::authority_file;
 
 use config::ConfigFactory;
 

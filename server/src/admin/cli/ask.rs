@@ -13,7 +13,7 @@ use crate::admin::commands::{Commands, ConfigSource, not_running};
 use crate::admin::protocol::{Failure, FailureKind, Reply, Request};
 use crate::admin::socket::Asking;
 use crate::config::Config;
-use crate::data_directory;
+use crate::lifecycle;
 
 /// Sends the request and gives the typed result.
 ///
@@ -29,8 +29,11 @@ pub async fn ask<T: DeserializeOwned>(global: &Global, request: Request) -> Resu
     let value = result.await;
     progress.end();
     serde_json::from_value(value?).map_err(|e| {
-        Failure::new(FailureKind::Failed, format!("the server's answer is not understood: {e}"))
-            .hint("is this eider of the same version as the server?")
+        Failure::new(
+            FailureKind::Failed,
+            format!("the server's answer is not understood: {e}"),
+        )
+        .hint("is this eider of the same version as the server?")
     })
 }
 
@@ -46,8 +49,10 @@ pub async fn ask_with(
     let config = global.load()?;
     let socket = config.control_socket();
     let asking = Asking::start(&socket, &request).await.map_err(|e| {
-        let failure =
-            Failure::new(FailureKind::NotRunning, format!("{}: {e}", socket.display()));
+        let failure = Failure::new(
+            FailureKind::NotRunning,
+            format!("{}: {e}", socket.display()),
+        );
         match e.kind() {
             io::ErrorKind::PermissionDenied => {
                 failure.hint("run this as the user the server runs as (sudo -u eider …)")
@@ -95,11 +100,15 @@ async fn offline(
     if !needs_only_the_database(&request) {
         return Err(not_running());
     }
-    data_directory::prepare(&config.data_directory)
+    lifecycle::prepare_data_directory(&config.data_directory)
         .map_err(|e| Failure::new(FailureKind::Failed, e.to_string()))?;
     let storage = eider_storage::open(&config.storage_config()).await?;
     let config = ConfigSource::Fixed(Arc::new(config));
-    let commands = Commands { storage: storage.clone(), config, live: None };
+    let commands = Commands {
+        storage: storage.clone(),
+        config,
+        live: None,
+    };
     let (sender, mut replies) = mpsc::channel(64);
     // Owns the sender: it goes with the work, which ends the reading below.
     let work = async move { commands.run(request, &sender).await };

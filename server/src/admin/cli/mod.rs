@@ -10,7 +10,6 @@ pub mod password;
 pub mod serve;
 pub mod session;
 pub mod status;
-pub mod storage;
 pub mod trace;
 pub mod user;
 
@@ -69,7 +68,9 @@ impl Global {
 
     /// How this program is called, with the options that find the same server again.
     pub fn program(&self) -> String {
-        let mut text = std::env::args().next().unwrap_or_else(|| "eider".to_owned());
+        let mut text = std::env::args()
+            .next()
+            .unwrap_or_else(|| "eider".to_owned());
         if let Some(file) = &self.config {
             text = format!("{text} --config {}", file.display());
         }
@@ -82,7 +83,9 @@ impl Global {
 
 /// Ends the program: nothing more on success, the failure and what to type next else.
 pub fn exit(global: &Global, result: Result<(), Failure>) -> ExitCode {
-    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
     if global.json {
         let line = serde_json::json!({ "failure": failure });
         println!("{line}");
@@ -96,7 +99,9 @@ pub fn exit(global: &Global, result: Result<(), Failure>) -> ExitCode {
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, as logging.level=debug")?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, as logging.level=debug")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
@@ -114,7 +119,10 @@ pub fn span(text: &str) -> Result<std::time::Duration, String> {
         _ => return Err(wrong()),
     };
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    let seconds = number.checked_mul(seconds).filter(|s| *s > 0).ok_or_else(wrong)?;
+    let seconds = number
+        .checked_mul(seconds)
+        .filter(|s| *s > 0)
+        .ok_or_else(wrong)?;
     Ok(std::time::Duration::from_secs(seconds))
 }
 
@@ -134,7 +142,10 @@ mod tests {
     #[test]
     fn keys_and_values_are_parted() {
         let pair = key_value("storage.dsn=postgres://a?b=c").unwrap();
-        assert_eq!(pair, ("storage.dsn".to_owned(), "postgres://a?b=c".to_owned()));
+        assert_eq!(
+            pair,
+            ("storage.dsn".to_owned(), "postgres://a?b=c".to_owned())
+        );
         assert!(key_value("storage.dsn").is_err());
     }
 }

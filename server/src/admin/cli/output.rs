@@ -25,13 +25,18 @@ pub fn table(heading: &[&str], rows: &[Vec<String>], none: &str) {
 
 fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
     let width = |i: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(i))
+            .map(|cell| cell.chars().count());
         cells.chain([heading[i].len()]).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..heading.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<_> =
-            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<_> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         format!("{}\n", padded.join("  ").trim_end())
     };
     let mut text = line(&mut heading.iter().copied());
@@ -50,7 +55,11 @@ pub fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 /// Seconds for people: `3d 4h`, `5m 10s`.
@@ -76,7 +85,11 @@ impl Progress {
     /// Nothing shown yet.
     pub fn new(global: &Global) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { silent: global.json, terminal, last: String::new() }
+        Self {
+            silent: global.json,
+            terminal,
+            last: String::new(),
+        }
     }
 
     /// Shows how far a step is.
@@ -117,8 +130,14 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [vec!["anna@localhost".to_owned(), "yes".to_owned()], vec!["b".to_owned(), "no".to_owned()]];
+        let rows = [
+            vec!["anna@localhost".to_owned(), "yes".to_owned()],
+            vec!["b".to_owned(), "no".to_owned()],
+        ];
         let text = table_text(&["account", "on"], &rows);
-        assert_eq!(text, "account         on\nanna@localhost  yes\nb               no\n");
+        assert_eq!(
+            text,
+            "account         on\nanna@localhost  yes\nb               no\n"
+        );
     }
 }

@@ -59,9 +59,9 @@ fn prompt(account: &str) -> Result<String, Failure> {
 
 fn first_line(from: impl Read) -> Result<String, Failure> {
     let mut text = String::new();
-    from.take(PASSWORD_BYTES).read_to_string(&mut text).map_err(|e| {
-        Failure::new(FailureKind::Failed, format!("no password read: {e}"))
-    })?;
+    from.take(PASSWORD_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::new(FailureKind::Failed, format!("no password read: {e}")))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

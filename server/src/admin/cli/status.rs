@@ -19,7 +19,10 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         None => status.state.clone(),
     };
     println!("state       {state}");
-    println!("version     {}, process {}", status.version, status.process_id);
+    println!(
+        "version     {}, process {}",
+        status.version, status.process_id
+    );
     println!("running     {}", output::seconds(status.uptime_seconds));
     println!("hosts       {}", status.hosts.join(", "));
     for listener in &status.listeners {

@@ -44,5 +44,9 @@ fn line(event: &TraceEvent) -> String {
             text = format!("{text} {name}={value}");
         }
     }
-    format!("{text} [{}] {} bytes", event.payloads.join(", "), event.bytes)
+    format!(
+        "{text} [{}] {} bytes",
+        event.payloads.join(", "),
+        event.bytes
+    )
 }

@@ -71,20 +71,44 @@ pub async fn run(global: &Global, command: User) -> Result<(), Failure> {
         }
         User::Passwd { account, password } => {
             let password = password.read(&account)?;
-            let request = Request::UserPasswd { account: account.clone(), password };
+            let request = Request::UserPasswd {
+                account: account.clone(),
+                password,
+            };
             let ended: Count = ask(global, request).await?;
             report(global, &ended, || {
-                format!("{account} has a new password; sessions ended: {}", ended.count)
+                format!(
+                    "{account} has a new password; sessions ended: {}",
+                    ended.count
+                )
             })
         }
         User::Remove { account } => {
-            let ended: Count =
-                ask(global, Request::UserRemove { account: account.clone() }).await?;
-            report(global, &ended, || format!("{account} is removed; sessions ended: {}", ended.count))
+            let ended: Count = ask(
+                global,
+                Request::UserRemove {
+                    account: account.clone(),
+                },
+            )
+            .await?;
+            report(global, &ended, || {
+                format!("{account} is removed; sessions ended: {}", ended.count)
+            })
         }
-        User::List { host, search, limit } => {
-            let accounts: Vec<AccountInfo> =
-                ask(global, Request::UserList { host, search, limit }).await?;
+        User::List {
+            host,
+            search,
+            limit,
+        } => {
+            let accounts: Vec<AccountInfo> = ask(
+                global,
+                Request::UserList {
+                    host,
+                    search,
+                    limit,
+                },
+            )
+            .await?;
             list(global, &accounts);
             Ok(())
         }
@@ -99,7 +123,10 @@ pub async fn run(global: &Global, command: User) -> Result<(), Failure> {
 }
 
 async fn enable(global: &Global, account: String, enabled: bool) -> Result<(), Failure> {
-    let request = Request::UserEnable { account: account.clone(), enabled };
+    let request = Request::UserEnable {
+        account: account.clone(),
+        enabled,
+    };
     let ended: Count = ask(global, request).await?;
     report(global, &ended, || match enabled {
         true => format!("{account} can log in"),
@@ -135,7 +162,10 @@ fn list(global: &Global, accounts: &[AccountInfo]) {
             vec![a.account.clone(), a.created.clone(), last, state.to_owned()]
         })
         .collect();
-    let none = format!("no accounts; make one: {} user add anna@HOST", global.program());
+    let none = format!(
+        "no accounts; make one: {} user add anna@HOST",
+        global.program()
+    );
     output::table(&["account", "made", "last seen", ""], &rows, &none);
 }
 
@@ -144,9 +174,15 @@ fn show(global: &Global, info: &AccountInfo) {
         return output::json(info);
     }
     println!("account    {}", info.account);
-    println!("log in     {}", if info.enabled { "allowed" } else { "disabled" });
+    println!(
+        "log in     {}",
+        if info.enabled { "allowed" } else { "disabled" }
+    );
     println!("made       {}", info.created);
-    println!("last seen  {}", info.last_seen.as_deref().unwrap_or("never"));
+    println!(
+        "last seen  {}",
+        info.last_seen.as_deref().unwrap_or("never")
+    );
     println!();
     session::list(global, &info.sessions);
 }

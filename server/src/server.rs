@@ -1,0 +1,228 @@
+//! The composition root, in reading order: configuration, build, run, drain.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use eider_storage::Storage;
+use tokio::net::TcpListener;
+
+use crate::admin::commands::{Commands, ConfigSource, Live};
+use crate::admin::log::LogControl;
+use crate::admin::metrics::Metrics;
+use crate::admin::reload::Reloader;
+use crate::admin::sessions::{SessionInfo, SessionsAdmin};
+use crate::admin::trace::Tracer;
+use crate::admin::{http, socket};
+use crate::config::{Config, Sources};
+use crate::lifecycle::{self, Lifecycle, Readiness};
+use crate::tls::{self, TlsContext};
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file, socket or signal handler.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] eider_storage::Error),
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+}
+
+impl Error {
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        |source| Self::System { what, source }
+    }
+}
+
+/// What the server starts with.
+pub struct Start {
+    /// Where the configuration is read again from.
+    pub sources: Sources,
+    /// The configuration they gave.
+    pub config: Config,
+    /// The log.
+    pub log: LogControl,
+    /// How the program was called, for the commands it tells people to type.
+    pub program: String,
+}
+
+/// Runs the server until it is told to stop; everything durable on return.
+///
+/// # Errors
+/// Why it cannot start.
+pub async fn run(start: Start) -> Result<(), Error> {
+    let Start {
+        sources,
+        config,
+        log,
+        program,
+    } = start;
+    let started = Instant::now();
+    lifecycle::prepare_data_directory(&config.data_directory)
+        .map_err(Error::system(config.data_directory.display().to_string()))?;
+    let lifecycle = Lifecycle::new();
+    let metrics = Arc::new(Metrics::new());
+    let tracer = Tracer::new();
+    let path = config.control_socket();
+    let control = socket::bind(&path).map_err(Error::system(path.display().to_string()))?;
+
+    let storage = eider_storage::open(&config.storage_config()).await?;
+    let (tls, findings) = TlsContext::load(&config, SystemTime::now())?;
+    let tls = Arc::new(tls);
+    report(&findings);
+
+    let reloader = Arc::new(Reloader::new(sources, config.clone(), log.clone()));
+    reload_certificates(&reloader, tls.clone(), &lifecycle);
+
+    let mut listeners = Vec::new();
+    if let Some(line) = serve_http(&config, &metrics, &lifecycle).await? {
+        listeners.push(line);
+    }
+    let live = Live {
+        sessions: Arc::new(NoSessions),
+        reloader: reloader.clone(),
+        log,
+        tracer,
+        lifecycle: lifecycle.clone(),
+        started,
+        listeners: listeners.clone(),
+    };
+    let watched = ConfigSource::Watched(reloader.watch());
+    let commands = Commands {
+        storage: storage.clone(),
+        config: watched,
+        live: Some(live),
+    };
+    tokio::spawn(control.serve(Arc::new(commands), lifecycle.hard_stop().clone()));
+
+    let reload = {
+        let reloader = reloader.clone();
+        move || drop(reloader.reload())
+    };
+    lifecycle::watch_signals(&lifecycle, reload).map_err(Error::system("signals"))?;
+    lifecycle.set_readiness(Readiness::Ready);
+    announce(&config, &listeners, &program);
+    lifecycle::tell_systemd_ready(&lifecycle, "serving");
+    tracing::info!(ready_ms = started.elapsed().as_millis() as u64, "ready");
+
+    lifecycle.soft_stop().cancelled().await;
+    drain(&reloader.current(), &lifecycle, &*storage).await;
+    Ok(())
+}
+
+async fn drain(config: &Config, lifecycle: &Lifecycle, storage: &dyn Storage) {
+    let grace = Duration::from_secs(config.shutdown.grace_seconds.into());
+    if !lifecycle.drained(grace).await {
+        tracing::warn!("not everything ended in time");
+    }
+    storage.close().await;
+    tracing::info!("stopped");
+}
+
+/// Reads certificates again at every reload, and hourly for those the local authority renews.
+fn reload_certificates(reloader: &Arc<Reloader>, tls: Arc<TlsContext>, lifecycle: &Lifecycle) {
+    let mut watch = reloader.watch();
+    let stop = lifecycle.soft_stop().clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = watch.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(Duration::from_secs(3_600)) => {}
+                () = stop.cancelled() => return,
+            }
+            let (tls, config) = (tls.clone(), watch.borrow_and_update().clone());
+            let read = tokio::task::spawn_blocking(move || tls.reload(&config, SystemTime::now()));
+            match read.await {
+                Ok(Ok(findings)) => report(&findings),
+                Ok(Err(e)) => tracing::error!("certificates not read again: {e}"),
+                Err(e) => tracing::error!("certificates not read again: {e}"),
+            }
+        }
+    });
+}
+
+fn report(findings: &[tls::Error]) {
+    for finding in findings {
+        tracing::warn!("{finding}");
+    }
+}
+
+async fn serve_http(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Lifecycle,
+) -> Result<Option<String>, Error> {
+    let http = &config.listeners.http;
+    if !http.enabled {
+        return Ok(None);
+    }
+    let addresses = http.socket_addresses().unwrap_or_default();
+    let what = format!("listeners.http, {}:{}", http.address, http.port);
+    let listener = TcpListener::bind(&*addresses)
+        .await
+        .map_err(Error::system(what))?;
+    let bound = listener
+        .local_addr()
+        .map_err(Error::system("listeners.http"))?;
+    let stop = lifecycle.hard_stop().clone();
+    tokio::spawn(http::serve(
+        listener,
+        metrics.clone(),
+        lifecycle.clone(),
+        stop,
+    ));
+    Ok(Some(format!("http {bound} /metrics /healthz /readyz")))
+}
+
+/// Tells whoever started the server where it listens and what to type next.
+fn announce(config: &Config, listeners: &[String], program: &str) {
+    let names: Vec<_> = config.hosts.iter().map(|h| h.name.as_str()).collect();
+    println!(
+        "eider {} serves {}",
+        env!("CARGO_PKG_VERSION"),
+        names.join(", ")
+    );
+    for line in listeners {
+        println!("  listening  {line}");
+    }
+    let data = std::path::absolute(&config.data_directory);
+    let data = data.unwrap_or_else(|_| config.data_directory.clone());
+    println!("  data       {}", data.display());
+    let authority = tls::authority_file(&data);
+    if authority.exists() {
+        println!(
+            "  trust      {} (certificate authority, for your client)",
+            authority.display()
+        );
+    }
+    let host = names.first().copied().unwrap_or("localhost");
+    println!("Next, in another terminal: {program} user add anna@{host}");
+}
+
+struct NoSessions;
+
+#[async_trait::async_trait]
+impl SessionsAdmin for NoSessions {
+    async fn list(&self, _: Option<&str>) -> Vec<SessionInfo> {
+        Vec::new()
+    }
+
+    async fn kick(&self, _: &str, _: &str) -> usize {
+        0
+    }
+
+    fn account_changed(&self, _: &str) {}
+
+    fn count(&self) -> usize {
+        0
+    }
+}
