@@ -174,6 +174,21 @@ impl Element {
         }
     }
 
+    /// Appends an attribute of a namespace.
+    pub fn push_attr_ns(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        ns: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) {
+        let ns = Some(ns.into());
+        self.attrs.push(Attribute {
+            name: name.into(),
+            ns,
+            value: value.into(),
+        });
+    }
+
     /// Takes an attribute away.
     pub fn remove_attr(&mut self, name: &str) {
         self.attrs

@@ -161,8 +161,8 @@ impl Framer {
                 self.state = State::Markup;
                 Ok(true)
             }
-            Some(_) => {
-                check_start(buffer)?;
+            Some(first) => {
+                check_start(*first)?;
                 let condition = match self.stage {
                     Stage::Content => StreamCondition::BadFormat,
                     _ => StreamCondition::NotWellFormed,
@@ -273,11 +273,11 @@ impl Framer {
                 if !CDATA.starts_with(&markup[..markup.len().min(CDATA.len())]) {
                     return Err(restricted("comment or document type"));
                 }
-                if self.open.is_empty() {
-                    return Err(malformed("CDATA between elements"));
-                }
                 if markup.len() < CDATA.len() {
                     return Ok(None);
+                }
+                if self.open.is_empty() {
+                    return Err(malformed("CDATA between elements"));
                 }
                 self.scanned = self.tag_start + CDATA.len();
                 self.state = State::CData;
@@ -405,17 +405,12 @@ fn is_stream_tag(tag: &[u8]) -> bool {
     }
 }
 
-/// Bytes that are no markup may show what is wrong: another encoding, mostly.
-fn check_start(buffer: &[u8]) -> Result<(), StreamError> {
-    // A byte order mark of UTF-16 or UTF-32, or ASCII in one of them.
-    if buffer.starts_with(&[0xff, 0xfe]) || buffer.starts_with(&[0xfe, 0xff]) || buffer[0] == 0 {
-        return Err(StreamCondition::UnsupportedEncoding.into());
-    }
-    // What bytes may come yet does not make these right, unless they end within a character.
-    match std::str::from_utf8(buffer) {
-        Err(error) if error.error_len().is_some() => {
-            Err(StreamCondition::UnsupportedEncoding.into())
-        }
+/// A first byte that is no markup may show what is wrong: another encoding, mostly. Later bytes are
+/// not looked at, so that it makes no difference whether they are there yet.
+fn check_start(first: u8) -> Result<(), StreamError> {
+    match first {
+        // ASCII in UTF-16 or UTF-32, their byte order marks, what never starts a character.
+        0 | 0x80..=0xc1 | 0xf5..=0xff => Err(StreamCondition::UnsupportedEncoding.into()),
         _ => Ok(()),
     }
 }

@@ -28,6 +28,9 @@ pub mod stanza;
 pub mod stream;
 pub mod xml;
 
+#[cfg(test)]
+mod testing;
+
 pub use element::{Element, Node};
 pub use error::{ErrorType, StanzaCondition, StanzaError, StreamCondition, StreamError};
 pub use framing::{Frame, Framer};
