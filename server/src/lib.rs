@@ -6,4 +6,5 @@ pub mod admin;
 pub mod config;
 pub mod lifecycle;
 pub mod server;
+pub mod stream;
 pub mod tls;
