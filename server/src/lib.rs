@@ -5,6 +5,7 @@ pub mod account;
 pub mod admin;
 pub mod config;
 pub mod lifecycle;
+pub mod pubsub;
 pub mod server;
 pub mod stream;
 pub mod tls;

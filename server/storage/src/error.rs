@@ -1,7 +1,7 @@
 //! What can go wrong when something is kept or read; absence is never an error but `None`.
 
 /// The outcome classes a caller has to tell apart (DESIGN §6: requests that surely failed may be refused at once).
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Surely not done: pool time-out, connection refused, read-only server, any failure before the commit was sent.
     #[error("database unavailable: {0}")]
