@@ -3,9 +3,14 @@
 pub mod access;
 pub mod account;
 pub mod admin;
+pub mod c2s;
+pub mod cluster;
 pub mod config;
 pub mod lifecycle;
 pub mod pubsub;
 pub mod server;
+pub mod pipeline;
+pub mod router;
 pub mod stream;
 pub mod tls;
+pub mod xep;

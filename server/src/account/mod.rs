@@ -1,4 +1,11 @@
-//! RFC 6121: the account: delivery, presence, roster, subscriptions.
+//! Local users: who they are, what they are owed, who may see them.
 
 pub mod presence_rules;
+pub mod delivery;
+pub mod facts;
+pub mod ledger;
+pub mod message;
+pub mod presence;
+pub mod stanza_ids;
 pub mod subscription;
+pub mod writer;

@@ -1,8 +1,10 @@
 //! Payloads: one file per specification
 
 pub mod blocking;
+pub mod carbons;
 pub mod commands;
 pub mod data_forms;
+pub mod delay;
 pub mod last_activity;
 pub mod mam;
 pub mod private;
@@ -10,6 +12,7 @@ pub mod pubsub;
 pub mod register;
 pub mod roster;
 pub mod rsm;
+pub mod stanza_id;
 pub mod time;
 pub mod vcard;
 pub mod version;

@@ -1,0 +1,211 @@
+//! Which of an account's resources get a stanza (RFC 6121 §8.5, XEP-0280).
+
+use std::sync::Arc;
+
+use eider_storage::AccountId;
+use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::payload::{carbons, stanza_id};
+use eider_xmpp::stanza::{MessageType, Stanza};
+
+use crate::account::stanza_ids::StanzaIds;
+use crate::c2s::mailbox::{Delivery, Origin};
+use crate::cluster::sessions::{Entry, SessionHandle, Sessions};
+
+/// Where a message for a local account goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// The one resource it names.
+    Resource,
+    /// The resources of the highest non-negative priority, all equals (RFC 6121 §8.5.2.1.1).
+    Account,
+    /// Every resource of non-negative priority (headlines).
+    Everyone,
+}
+
+/// What RFC 6121 §8.5 says of a message before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes on.
+    Deliver(Destination),
+    /// Answered with `service-unavailable`.
+    Refuse,
+    /// Dropped in silence.
+    Drop,
+}
+
+/// RFC 6121 §8.5.2 and §8.5.3 for messages to an existing account.
+///
+/// `resource_bound`: `None` for a bare JID, else whether the named resource is bound.
+/// `reachable`: whether any resource is available with a non-negative priority.
+/// `kept`: whether the offline store would keep it.
+pub fn message_verdict(
+    kind: MessageType,
+    resource_bound: Option<bool>,
+    reachable: bool,
+    kept: bool,
+) -> Verdict {
+    use MessageType::{Chat, Error, Groupchat, Headline, Normal};
+    match (resource_bound, kind) {
+        (Some(true), _) => Verdict::Deliver(Destination::Resource),
+        (Some(false), Normal | Groupchat) | (None, Groupchat) => Verdict::Refuse,
+        (Some(false), Headline | Error) | (None, Error) => Verdict::Drop,
+        (None, Headline) if reachable => Verdict::Deliver(Destination::Everyone),
+        (None, Headline) => Verdict::Drop,
+        (Some(false), Chat) | (None, Chat | Normal) if reachable || kept => {
+            Verdict::Deliver(Destination::Account)
+        }
+        // Neither reachable nor kept: what cannot be stored is not pretended to be.
+        (Some(false), Chat) | (None, Chat | Normal) => Verdict::Refuse,
+    }
+}
+
+/// One message on its way to a local account.
+pub struct Incoming<'a> {
+    /// The stanza without stanza-ids.
+    pub stanza: &'a Stanza,
+    /// The address it was sent to.
+    pub to: &'a Jid,
+    /// See [`Destination`].
+    pub destination: Destination,
+    /// Whether XEP-0280 lets copies be made.
+    pub carbons: bool,
+    /// The account and its archive position, where it has one.
+    pub stored: Option<Stored>,
+}
+
+/// A row just committed for an owner.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Whose archive.
+    pub owner: AccountId,
+    /// Where in it.
+    pub position: i64,
+    /// Whether queries see it, so that it gets a stanza-id.
+    pub archived: bool,
+    /// Whether it is owed until acknowledged.
+    pub debt: bool,
+}
+
+/// Pushes stanzas into the mailboxes of an account's sessions.
+pub struct LocalDelivery {
+    sessions: Arc<Sessions>,
+    ids: Arc<StanzaIds>,
+}
+
+impl LocalDelivery {
+    /// Delivers among `sessions`, with ids made by `ids`.
+    pub fn new(sessions: Arc<Sessions>, ids: Arc<StanzaIds>) -> LocalDelivery {
+        LocalDelivery { sessions, ids }
+    }
+
+    /// Delivers a message; true where at least one resource took it.
+    pub fn message(&self, incoming: &Incoming<'_>) -> bool {
+        let stanza = self.identified(incoming.stanza, incoming.to.bare_str(), incoming.stored);
+        self.sessions.with(incoming.to.bare_str(), |entry| match entry {
+            Some(entry) => deliver_to_entry(entry, incoming, &stanza),
+            None => false,
+        })
+    }
+
+    /// XEP-0280 §8: copies of what one resource sent for the account's others.
+    pub fn sent_carbons(&self, sender: &FullJid, stanza: &Stanza, stored: Option<Stored>) {
+        self.sessions.with(sender.bare_str(), |entry| {
+            let Some(entry) = entry else { return };
+            let mut wrapped: Option<Stanza> = None;
+            for handle in entry.sessions.iter().filter(|handle| handle.carbons()) {
+                if handle.full == *sender {
+                    continue;
+                }
+                let inner = wrapped.get_or_insert_with(|| {
+                    self.identified(stanza, sender.bare_str(), stored)
+                });
+                let copy = carbons::sent(inner, &handle.bare, &handle.full);
+                let _ = handle.mailbox.push(Delivery::copy(Arc::new(copy)));
+            }
+        });
+    }
+
+    /// The stanza with the owner's stanza-id (XEP-0359 §3), where it is archived.
+    pub fn identified(&self, stanza: &Stanza, by: &str, stored: Option<Stored>) -> Stanza {
+        let Some(stored) = stored.filter(|stored| stored.archived) else {
+            return stanza.clone();
+        };
+        let id = self.ids.encode(stored.owner, stored.position);
+        let element = stanza_id::fragment(by, &id);
+        stanza.rewrite().append(&element).build()
+    }
+
+    /// Delivers an iq to the resource it names; gives it back where that is not bound.
+    ///
+    /// # Errors
+    /// The resource is not bound or takes no more.
+    pub fn iq(&self, to: &FullJid, stanza: Stanza) -> Result<(), ()> {
+        let handle = self.sessions.find(to).ok_or(())?;
+        handle.mailbox.push(Delivery::direct(stanza)).map_err(|_| ())
+    }
+
+    /// Delivers to every resource for which `wanted` holds; how many took it.
+    pub fn each(
+        &self,
+        account: &BareJid,
+        stanza: &Stanza,
+        wanted: impl Fn(&SessionHandle) -> bool,
+    ) -> usize {
+        self.sessions.with(account.as_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice()).unwrap_or_default();
+            let wanted = sessions.iter().filter(|handle| wanted(handle));
+            wanted.filter(|handle| handle.mailbox.push(Delivery::copy(stanza.clone())).is_ok()).count()
+        })
+    }
+}
+
+fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza) -> bool {
+    let debt = incoming.stored.filter(|stored| stored.debt).map(|stored| stored.position);
+    let targets = targets(&entry.sessions, incoming);
+    let mut holders = 0;
+    for handle in &targets {
+        let delivery = Delivery { stanza: stanza.clone(), debt, origin: Origin::Direct };
+        holders += u16::from(handle.mailbox.push(delivery).is_ok());
+    }
+    if let Some(position) = debt {
+        entry.ledger.add(position, holders);
+    }
+    if incoming.carbons && holders > 0 {
+        received_carbons(&entry.sessions, &targets, stanza);
+    }
+    holders > 0
+}
+
+/// The resources of RFC 6121 §8.5 for this message, as they are now.
+fn targets(sessions: &[Arc<SessionHandle>], incoming: &Incoming<'_>) -> Vec<Arc<SessionHandle>> {
+    let named = incoming.to.resource();
+    if incoming.destination == Destination::Resource
+        && let Some(handle) = sessions.iter().find(|handle| Some(handle.full.resource()) == named)
+    {
+        return vec![handle.clone()];
+    }
+    let takers = || sessions.iter().filter(|handle| handle.takes_messages());
+    match incoming.destination {
+        Destination::Everyone => takers().cloned().collect(),
+        // A resource that went away between the verdict and now: its messages go to the account.
+        Destination::Resource | Destination::Account => {
+            let highest = takers().filter_map(|handle| handle.priority()).max();
+            takers().filter(|handle| handle.priority() == highest).cloned().collect()
+        }
+    }
+}
+
+/// XEP-0280 §7: copies for the resources that were not delivered to.
+fn received_carbons(
+    sessions: &[Arc<SessionHandle>],
+    targets: &[Arc<SessionHandle>],
+    stanza: &Stanza,
+) {
+    for handle in sessions.iter().filter(|handle| handle.carbons()) {
+        if targets.iter().any(|target| target.key == handle.key) {
+            continue;
+        }
+        let copy = carbons::received(stanza, &handle.bare, &handle.full);
+        let _ = handle.mailbox.push(Delivery::copy(Arc::new(copy)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Account facts that every message needs (DESIGN §3): who exists, block list, archive preferences.
+//!
+//! Cached and bounded; [`AccountFacts::forget`] is the one way to drop an entry, and a load
+//! that was under way when it was called does not come back as a stale entry.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use eider_storage::{AccountId, ArchiveDefault, ArchivePreferences, LoginRecord, Storage};
+use eider_xmpp::jid::{BareJid, Jid};
+use quick_cache::sync::Cache;
+
+use crate::config::{ArchiveDefault as HostDefault, ConfigWatch};
+
+/// What is known of one account.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its number in storage.
+    pub id: AccountId,
+    /// Whether logging in is barred.
+    pub disabled: bool,
+    /// What the user set about archiving; `None` leaves it to the host.
+    pub archive_preferences: Option<ArchivePreferences>,
+    blocked: HashSet<String>,
+    /// Bare JIDs of the roster, read only where archiving depends on them.
+    contacts: HashSet<String>,
+}
+
+impl Facts {
+    /// Keeps of a login record what messages need.
+    pub fn new(record: LoginRecord, contacts: HashSet<String>) -> Facts {
+        Facts {
+            id: record.id,
+            disabled: record.disabled,
+            archive_preferences: record.archive_preferences,
+            blocked: record.block_list.jids.into_iter().collect(),
+            contacts,
+        }
+    }
+
+    /// What the user chose for messages with `peer` (XEP-0441 §2); `None` leaves it to the host.
+    pub fn archive_choice(&self, peer: &Jid) -> Option<ArchiveDefault> {
+        let preferences = self.archive_preferences.as_ref()?;
+        let names = |list: &[String]| list.iter().any(|jid| jid == peer.as_str() || jid == peer.bare_str());
+        if names(&preferences.always) {
+            return Some(ArchiveDefault::Always);
+        }
+        if names(&preferences.never) {
+            return Some(ArchiveDefault::Never);
+        }
+        Some(preferences.default)
+    }
+
+    /// Whether `peer` is in the roster.
+    pub fn has_contact(&self, peer: &Jid) -> bool {
+        self.contacts.contains(peer.bare_str())
+    }
+
+    /// Whether stanzas from or to `jid` are blocked (XEP-0191 §2.1, the four forms of a JID).
+    pub fn blocks(&self, jid: &Jid) -> bool {
+        if self.blocked.is_empty() {
+            return false;
+        }
+        self.blocked.contains(jid.as_str())
+            || self.blocked.contains(jid.bare_str())
+            || self.blocked.contains(jid.domain())
+            || jid
+                .resource()
+                .is_some_and(|resource| self.blocked.contains(&format!("{}/{resource}", jid.domain())))
+    }
+}
+
+/// An account's facts, or `None` where there is no such account.
+pub type Known = Option<Arc<Facts>>;
+
+/// See the module's documentation.
+pub struct AccountFacts {
+    storage: Arc<dyn Storage>,
+    config: ConfigWatch,
+    cache: Cache<BareJid, Known>,
+}
+
+impl AccountFacts {
+    /// An empty cache of at most `limits.facts_cache_entries`.
+    pub fn new(storage: Arc<dyn Storage>, config: ConfigWatch) -> AccountFacts {
+        let entries = config.borrow().limits.facts_cache_entries as usize;
+        AccountFacts { storage, config, cache: Cache::new(entries) }
+    }
+
+    /// What is in memory, without waiting.
+    pub fn cached(&self, account: &str) -> Option<Known> {
+        self.cache.get(account)
+    }
+
+    /// What is in memory or storage.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn load(&self, account: &BareJid) -> Result<Known, eider_storage::Error> {
+        let guard = match self.cache.get_value_or_guard_async(account).await {
+            Ok(known) => return Ok(known),
+            Err(guard) => guard,
+        };
+        let known = match account.localpart() {
+            Some(localpart) => self.storage.account_login(account.domain(), localpart).await?,
+            None => None,
+        };
+        let known: Known = match known {
+            Some(record) => {
+                let contacts = self.contacts(account, &record).await?;
+                Some(Arc::new(Facts::new(record, contacts)))
+            }
+            None => None,
+        };
+        // Refused where `forget` was called meanwhile: then the next reader asks storage again.
+        let _ = guard.insert(known.clone());
+        Ok(known)
+    }
+
+    /// The roster's JIDs, where whether to archive depends on them.
+    async fn contacts(
+        &self,
+        account: &BareJid,
+        record: &LoginRecord,
+    ) -> Result<HashSet<String>, eider_storage::Error> {
+        let by_roster = match &record.archive_preferences {
+            Some(preferences) => preferences.default == ArchiveDefault::Roster,
+            None => {
+                let config = self.config.borrow().clone();
+                config.host(account.domain()).is_some_and(|host| host.archive == HostDefault::Roster)
+            }
+        };
+        if !by_roster {
+            return Ok(HashSet::new());
+        }
+        let roster = self.storage.roster_items(record.id).await?;
+        Ok(roster.items.into_iter().map(|item| item.jid).collect())
+    }
+
+    /// Drops what is known of an account, because it has changed.
+    pub fn forget(&self, account: &str) {
+        self.cache.remove(account);
+    }
+}
+
+impl std::fmt::Debug for AccountFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccountFacts").field("entries", &self.cache.len()).finish()
+    }
+}

@@ -1,0 +1,170 @@
+//! Delivery debts of one account while it has sessions (DESIGN §1, §6).
+//!
+//! A debt is an archive row above the account's acknowledged watermark. The ledger
+//! knows which of them some session holds right now, and how far the watermark may move.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Debts held in memory per account; beyond it the ledger stops counting and the next
+/// catch-up reads the archive again.
+const OUTSTANDING_MAX: usize = 16_384;
+
+/// What was acknowledged: all up to `up_to`, and the listed ranges above it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Acknowledged {
+    /// Every debt at or below this position is paid.
+    pub up_to: i64,
+    /// Paid debts above `up_to`, as inclusive ranges in order.
+    pub above: Vec<(i64, i64)>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Ledger {
+    base: Acknowledged,
+    /// Unpaid debts known, with how many sessions hold each.
+    outstanding: BTreeMap<i64, u16>,
+    /// Paid before the archive was read to its end; empty once complete.
+    paid_early: BTreeSet<i64>,
+    /// Highest position seen, paid or not.
+    known_to: i64,
+    /// Whether `outstanding` holds every unpaid debt up to `known_to`.
+    complete: bool,
+    dirty: bool,
+}
+
+impl Ledger {
+    /// Starts from what storage knows; incomplete until a catch-up has read the archive.
+    pub fn new(stored: Acknowledged) -> Ledger {
+        let known_to = stored.above.last().map_or(stored.up_to, |range| range.1.max(stored.up_to));
+        Ledger { base: stored, outstanding: BTreeMap::new(), paid_early: BTreeSet::new(), known_to, complete: false, dirty: false }
+    }
+
+    /// Notes a committed debt, held by `holders` sessions (0: owed).
+    pub fn add(&mut self, position: i64, holders: u16) {
+        self.known_to = self.known_to.max(position);
+        *self.outstanding.entry(position).or_insert(0) += holders;
+        if self.outstanding.len() > OUTSTANDING_MAX {
+            self.complete = false;
+            self.outstanding.retain(|_, held| *held > 0);
+        }
+    }
+
+    /// Takes a debt for one more session; false where it is paid or held already.
+    pub fn claim(&mut self, position: i64) -> bool {
+        if self.is_paid(position) || self.outstanding.get(&position).is_some_and(|held| *held > 0) {
+            return false;
+        }
+        self.add(position, 1);
+        true
+    }
+
+    /// The debt is paid: a client acknowledged it, or it was written to one without stream management.
+    pub fn pay(&mut self, position: i64) {
+        let was_owed = self.outstanding.remove(&position).is_some();
+        self.dirty |= was_owed;
+        if was_owed && !self.complete && self.paid_early.len() < OUTSTANDING_MAX {
+            self.paid_early.insert(position);
+        }
+    }
+
+    /// A session gave a debt up unpaid; true where no other session holds it.
+    pub fn release(&mut self, position: i64) -> bool {
+        match self.outstanding.get_mut(&position) {
+            Some(held) => {
+                *held = held.saturating_sub(1);
+                *held == 0
+            }
+            None => false,
+        }
+    }
+
+    /// The archive was read to its end: every unpaid debt is known now.
+    pub fn caught_up(&mut self, last_position: i64) {
+        self.known_to = self.known_to.max(last_position);
+        self.dirty |= !self.complete;
+        self.complete = true;
+        self.paid_early.clear();
+    }
+
+    /// Unpaid debts known.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Whether this debt was paid.
+    fn is_paid(&self, position: i64) -> bool {
+        position <= self.base.up_to
+            || self.paid_early.contains(&position)
+            || self.base.above.iter().any(|(from, to)| (*from..=*to).contains(&position))
+            || (self.complete && position <= self.known_to && !self.outstanding.contains_key(&position))
+    }
+
+    /// What to write to storage if anything changed since the last call.
+    pub fn take_dirty(&mut self) -> Option<Acknowledged> {
+        if !self.dirty || !self.complete {
+            return None;
+        }
+        self.dirty = false;
+        self.base = self.acknowledged();
+        Some(self.base.clone())
+    }
+
+    fn acknowledged(&self) -> Acknowledged {
+        let Some((&first, _)) = self.outstanding.first_key_value() else {
+            return Acknowledged { up_to: self.known_to, above: Vec::new() };
+        };
+        let mut above = Vec::new();
+        let mut from = first + 1;
+        for &unpaid in self.outstanding.keys().skip(1).chain([&(self.known_to + 1)]) {
+            if unpaid > from {
+                above.push((from, unpaid - 1));
+            }
+            from = unpaid + 1;
+        }
+        Acknowledged { up_to: first - 1, above }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watermark_stops_below_the_first_unpaid_debt() {
+        let mut ledger = Ledger::new(Acknowledged { up_to: 4, above: vec![] });
+        for position in 5..=9 {
+            ledger.add(position, 1);
+        }
+        ledger.caught_up(9);
+        ledger.pay(5);
+        ledger.pay(7);
+        ledger.pay(9);
+        let acknowledged = ledger.take_dirty();
+        assert_eq!(acknowledged, Some(Acknowledged { up_to: 5, above: vec![(7, 7), (9, 9)] }));
+        ledger.pay(6);
+        ledger.pay(8);
+        assert_eq!(ledger.take_dirty(), Some(Acknowledged { up_to: 9, above: vec![] }));
+        assert_eq!(ledger.take_dirty(), None);
+    }
+
+    #[test]
+    fn a_debt_is_claimed_once_and_again_after_release() {
+        let mut ledger = Ledger::new(Acknowledged::default());
+        assert!(ledger.claim(3));
+        assert!(!ledger.claim(3));
+        assert!(ledger.release(3));
+        assert!(ledger.claim(3));
+        ledger.caught_up(3);
+        ledger.pay(3);
+        assert!(!ledger.claim(3));
+    }
+
+    #[test]
+    fn nothing_moves_before_the_archive_was_read() {
+        let mut ledger = Ledger::new(Acknowledged { up_to: 1, above: vec![] });
+        ledger.add(8, 1);
+        ledger.pay(8);
+        assert_eq!(ledger.take_dirty(), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! The archive writer: one commit for whatever has gathered while the last one ran (DESIGN §3).
+//!
+//! The writer also delivers, in commit order: two senders' messages then reach a
+//! recipient in the order of its archive. Only after that is the sender's session told.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use eider_storage::{
+    AccountId, Commit, CommitError, Fence, NewMessage, Position, PosRange, Storage, Timestamp,
+    Unknown, Watermark,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use crate::account::ledger::Acknowledged;
+use crate::account::message::Message;
+use crate::admin::metrics::Metrics;
+
+/// Messages in one commit at most.
+const BATCH_MESSAGES: usize = 1_024;
+/// A message that waited this long while the database is away is refused: its sender gets
+/// `resource-constraint` within 5 s.
+const WAIT_MAX: Duration = Duration::from_millis(4_500);
+/// Between two looks at a database that does not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Paid debts are written with the next commit, or alone after this time.
+const LEDGER_PERIOD: Duration = Duration::from_secs(2);
+
+/// Why a message was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStored {
+    /// Surely not stored: the sender may try again.
+    Unavailable,
+    /// This member may not write any more.
+    Fenced,
+}
+
+/// What is handed to the writer.
+pub enum Work {
+    /// A message with rows to write.
+    Message(Box<Submission>),
+    /// What an account has acknowledged.
+    Paid(AccountId, Acknowledged),
+}
+
+/// A message, and who waits for it.
+pub struct Submission {
+    /// See [`Message`].
+    pub message: Message,
+    /// When it was submitted.
+    pub since: Instant,
+    /// Told once the message is stored and delivered, or surely not stored.
+    pub done: oneshot::Sender<Result<(), NotStored>>,
+}
+
+/// Delivers what is committed; implemented by the router.
+pub trait Deliver: Send + Sync {
+    /// Delivers a message whose rows lie at `positions` (in the order of [`Message::rows`]).
+    fn committed(&self, message: &Message, positions: &[i64]);
+    /// Acknowledged debts that changed and are not written yet.
+    fn paid(&self) -> Vec<(AccountId, Acknowledged)>;
+}
+
+/// The way to the writer. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::UnboundedSender<Work>,
+    slots: Arc<tokio::sync::Semaphore>,
+}
+
+/// The writer's own end, to be run as one task.
+pub struct WriterTask {
+    storage: Arc<dyn Storage>,
+    deliver: Arc<dyn Deliver>,
+    queue: mpsc::UnboundedReceiver<Work>,
+    /// Taken from the queue while a commit's fate was unknown, and to be written next.
+    waiting: Vec<Work>,
+    slots: Arc<tokio::sync::Semaphore>,
+    metrics: Arc<Metrics>,
+    fence: Fence,
+}
+
+impl Writer {
+    /// The two ends of a queue of at most `queue_max` messages.
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        deliver: Arc<dyn Deliver>,
+        metrics: Arc<Metrics>,
+        fence: Fence,
+        queue_max: usize,
+    ) -> (Writer, WriterTask) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let slots = Arc::new(tokio::sync::Semaphore::new(queue_max));
+        let task = WriterTask { storage, deliver, queue, waiting: Vec::new(), slots: slots.clone(), metrics, fence };
+        (Writer { queue: sender, slots }, task)
+    }
+
+    /// Submits a message. The answer comes after delivery; an error at once where the queue is full.
+    pub fn submit(&self, message: Message) -> oneshot::Receiver<Result<(), NotStored>> {
+        let (done, answer) = oneshot::channel();
+        let Ok(slot) = self.slots.try_acquire() else {
+            let _ = done.send(Err(NotStored::Unavailable));
+            return answer;
+        };
+        slot.forget();
+        let submission = Submission { message, since: Instant::now(), done };
+        // The writer ends only after all sessions: a closed queue drops `done`, which its waiter sees.
+        let _ = self.queue.send(Work::Message(Box::new(submission)));
+        answer
+    }
+
+    /// Has an account's acknowledged debts written soon.
+    pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
+        let _ = self.queue.send(Work::Paid(account, acknowledged));
+    }
+}
+
+/// What goes into one commit.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Box<Submission>>,
+    paid: Vec<(AccountId, Acknowledged)>,
+}
+
+impl Batch {
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Message(submission) => self.messages.push(submission),
+            Work::Paid(account, acknowledged) => self.paid.push((account, acknowledged)),
+        }
+    }
+}
+
+impl WriterTask {
+    /// Runs until every [`Writer`] is gone and all is written.
+    pub async fn run(mut self) {
+        let mut ledger_due = tokio::time::interval(LEDGER_PERIOD);
+        ledger_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gathered = Vec::with_capacity(BATCH_MESSAGES);
+        loop {
+            let mut batch = Batch::default();
+            gathered.append(&mut self.waiting);
+            tokio::select! {
+                biased;
+                () = std::future::ready(()), if !gathered.is_empty() => {}
+                received = self.queue.recv_many(&mut gathered, BATCH_MESSAGES) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                _ = ledger_due.tick() => batch.paid = self.deliver.paid(),
+            }
+            gathered.drain(..).for_each(|work| batch.take(work));
+            self.slots.add_permits(batch.messages.len());
+            self.write(batch).await;
+        }
+        let paid = self.deliver.paid();
+        self.write(Batch { messages: Vec::new(), paid }).await;
+    }
+
+    async fn write(&mut self, batch: Batch) {
+        let commit = self.commit_of(&batch);
+        if commit.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let outcome = match self.storage.archive_commit(commit).await {
+            Ok(positions) => Ok(positions),
+            Err(CommitError::Failed(error)) => Err(error),
+            Err(CommitError::Unknown(unknown)) => self.resolve(&unknown).await,
+        };
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.commit_messages.observe(batch.messages.len() as f64);
+        match outcome {
+            Ok(positions) => self.deliver_batch(batch.messages, &positions),
+            Err(error) => {
+                warn!(%error, messages = batch.messages.len(), "messages not stored");
+                refuse(batch.messages, &error);
+                // What gathered behind a commit that took its whole deadline has waited as long.
+                self.refuse_waiting(Duration::ZERO);
+            }
+        }
+    }
+
+    fn commit_of(&self, batch: &Batch) -> Commit {
+        let mut commit = Commit::new(self.fence);
+        let now = Timestamp::from_system(SystemTime::now());
+        for submission in &batch.messages {
+            let message = commit.messages.len();
+            let stored = &submission.message;
+            commit.messages.push(NewMessage { bytes: stored.stanza.as_bytes().clone(), text: stored.text.clone() });
+            commit.rows.extend(stored.rows.iter().map(|row| row.owner_row(stored, message, now)));
+            commit.resend_keys.extend(stored.resend_key.clone());
+        }
+        commit.watermarks = batch.paid.iter().map(|(account, paid)| (*account, watermark(paid))).collect();
+        commit
+    }
+
+    fn deliver_batch(&self, messages: Vec<Box<Submission>>, positions: &[Position]) {
+        let mut rest = positions;
+        let mut own = Vec::with_capacity(2);
+        for submission in messages {
+            let (mine, others) = rest.split_at(submission.message.rows.len().min(rest.len()));
+            rest = others;
+            own.clear();
+            own.extend(mine.iter().map(|position| position.0));
+            self.deliver.committed(&submission.message, &own);
+            let _ = submission.done.send(Ok(()));
+        }
+    }
+
+    /// Asks until the fate of a commit is known. Nobody is told anything meanwhile; what
+    /// waits in the queue is surely not stored and is refused in time.
+    async fn resolve(&mut self, unknown: &Unknown) -> Result<Vec<Position>, eider_storage::Error> {
+        warn!("the outcome of a commit is unknown; asking the database");
+        loop {
+            match self.storage.archive_resolve(unknown).await {
+                Ok(Some(positions)) => return Ok(positions),
+                Ok(None) => {
+                    return Err(eider_storage::Error::Unavailable("the commit did not happen".into()));
+                }
+                Err(error) => error!(%error, "the fate of a commit cannot be learnt yet"),
+            }
+            self.refuse_waiting(WAIT_MAX);
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Refuses messages in the queue that have waited longer than `age`: they are surely not stored.
+    fn refuse_waiting(&mut self, age: Duration) {
+        while let Ok(work) = self.queue.try_recv() {
+            self.waiting.push(work);
+        }
+        for work in std::mem::take(&mut self.waiting) {
+            match work {
+                Work::Message(submission) if submission.since.elapsed() >= age => {
+                    self.slots.add_permits(1);
+                    let _ = submission.done.send(Err(NotStored::Unavailable));
+                }
+                other => self.waiting.push(other),
+            }
+        }
+    }
+}
+
+fn refuse(messages: Vec<Box<Submission>>, error: &eider_storage::Error) {
+    let reason = match error {
+        eider_storage::Error::Fenced => NotStored::Fenced,
+        _ => NotStored::Unavailable,
+    };
+    for submission in messages {
+        let _ = submission.done.send(Err(reason));
+    }
+}
+
+fn watermark(paid: &Acknowledged) -> Watermark {
+    Watermark {
+        acked_up_to: Position(paid.up_to),
+        acked_above: paid
+            .above
+            .iter()
+            .map(|(first, last)| PosRange { first: Position(*first), last: Position(*last) })
+            .collect(),
+    }
+}

@@ -1,0 +1,307 @@
+//! RFC 6120 §7 and XEP-0198 §5: an authenticated stream becomes a session, new or resumed.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use eider_xmpp::element::Element;
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError, StreamCondition, StreamError};
+use eider_xmpp::framing::Frame;
+use eider_xmpp::jid::{BareJid, FullJid};
+use eider_xmpp::limits::Limits;
+use eider_xmpp::ns;
+use eider_xmpp::stanza::{IqType, Kind, Received, Stanza, error_reply, iq_result};
+use eider_xmpp::stream::{CLOSE, stream_error};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use crate::account::ledger::Acknowledged;
+use crate::c2s::control::Control;
+use crate::c2s::session::{Session, SessionParts, after_panic};
+use crate::c2s::stream_management::Resume;
+use crate::c2s::wire::{Read, Wire};
+use crate::cluster::sessions::SessionHandle;
+use crate::config::{Config, ResourceConflict};
+use crate::stream::{Authenticated, Identity};
+
+/// A client that is told its stream has ended gets this long to take the last bytes.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// A session that is replaced gets this long to leave.
+const REPLACE_TIME: Duration = Duration::from_secs(5);
+
+/// Serves an authenticated stream to its end.
+pub async fn serve(parts: Arc<SessionParts>, authenticated: Authenticated) {
+    let deadline = parts.config.borrow().login.deadline_seconds;
+    let deadline = Instant::now() + Duration::from_secs(deadline.into());
+    let mut binding = Box::new(Binding::new(parts.clone(), authenticated));
+    let outcome = tokio::time::timeout_at(deadline, binding.negotiate()).await;
+    match outcome {
+        Ok(Outcome::Bound(handle)) => {
+            let Binding { wire, identity, .. } = *binding;
+            let Some(wire) = wire else { return };
+            run(parts.clone(), Session::new(parts, handle.clone(), identity, wire), handle).await;
+        }
+        Ok(Outcome::HandedOver) => {}
+        Ok(Outcome::Ended(error)) => end(*binding, error).await,
+        Err(_) => end(*binding, Some(StreamError::new(StreamCondition::ConnectionTimeout))).await,
+    }
+}
+
+/// Runs a session; a panic in it costs this session and nothing else.
+pub async fn run(parts: Arc<SessionParts>, session: Session, handle: Arc<SessionHandle>) {
+    let running = std::panic::AssertUnwindSafe(session.run()).catch_unwind();
+    if Box::pin(running).await.is_err() {
+        after_panic(&parts, &handle).await;
+    }
+}
+
+async fn end(binding: Binding, error: Option<StreamError>) {
+    let Some(mut wire) = binding.wire else { return };
+    if let Some(error) = error {
+        wire.send(stream_error(&error).as_bytes());
+    }
+    wire.send(CLOSE.as_bytes());
+    flush_and_close(wire).await;
+}
+
+/// Writes what is left, then close_notify and FIN, in bounded time.
+pub async fn flush_and_close(mut wire: Wire) {
+    let closing = async {
+        std::future::poll_fn(|cx| wire.poll_write(cx)).await?;
+        std::future::poll_fn(|cx| wire.poll_shutdown(cx)).await
+    };
+    let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+}
+
+/// The byte side of an authenticated stream.
+fn wire(authenticated: Authenticated, config: &Config) -> Wire {
+    let limits = limits(config);
+    let Authenticated { transport, mut framer, buffered, context, peer, .. } = authenticated;
+    framer.set_limits(limits);
+    Wire::new(transport, framer, buffered, context, limits, peer)
+}
+
+/// Limits of stanzas after login.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        stanza_bytes: config.limits.stanza_bytes as usize,
+        depth: config.limits.element_depth as usize,
+        attributes_per_element: config.limits.attributes_per_element as usize,
+        elements_per_stanza: config.limits.elements_per_stanza as usize,
+        ..Limits::AFTER_LOGIN
+    }
+}
+
+/// The session to resume ended before the new stream got to it.
+pub async fn resume_failed(mut wire: Wire) {
+    wire.send(failed(StanzaCondition::ItemNotFound).to_xml().as_bytes());
+    // The client would bind now; it does so on a new connection, after this one's orderly end.
+    wire.send(CLOSE.as_bytes());
+    flush_and_close(wire).await;
+}
+
+fn failed(condition: StanzaCondition) -> Element {
+    Element::new("failed", ns::SM).with_child(Element::new(condition.as_str(), ns::STANZA_ERRORS))
+}
+
+enum Outcome {
+    Bound(Arc<SessionHandle>),
+    HandedOver,
+    Ended(Option<StreamError>),
+}
+
+struct Binding {
+    parts: Arc<SessionParts>,
+    identity: Identity,
+    stored: Acknowledged,
+    account: Option<eider_storage::AccountId>,
+    wire: Option<Wire>,
+}
+
+impl Binding {
+    fn new(parts: Arc<SessionParts>, authenticated: Authenticated) -> Binding {
+        let config = parts.config.borrow().clone();
+        let identity = authenticated.identity.clone();
+        let account = authenticated.login.as_ref().map(|login| login.id);
+        let stored = authenticated.login.as_ref().map(acknowledged).unwrap_or_default();
+        let wire = Some(wire(authenticated, &config));
+        Binding { parts, identity, stored, account, wire }
+    }
+
+    async fn negotiate(&mut self) -> Outcome {
+        loop {
+            let frame = match self.next_frame().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Outcome::Ended(None),
+                Err(error) => return Outcome::Ended(Some(error)),
+            };
+            let outcome = match frame {
+                Frame::Close => return Outcome::Ended(None),
+                Frame::Open(_) => return Outcome::Ended(Some(StreamError::new(StreamCondition::BadFormat))),
+                Frame::Stanza(bytes) => self.on_element(bytes).await,
+            };
+            match outcome {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
+                Err(error) => return Outcome::Ended(Some(error)),
+            }
+        }
+    }
+
+    /// The next frame; `None` where the client is gone.
+    async fn next_frame(&mut self) -> Result<Option<Frame>, StreamError> {
+        let Some(wire) = self.wire.as_mut() else { return Ok(None) };
+        loop {
+            if let Some(frame) = wire.next_frame()? {
+                return Ok(Some(frame));
+            }
+            if std::future::poll_fn(|cx| wire.poll_write(cx)).await.is_err() {
+                return Ok(None);
+            }
+            match std::future::poll_fn(|cx| wire.poll_read(cx)).await {
+                Read::Some(_) => {}
+                Read::End | Read::Broken(_) => return Ok(None),
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if let Some(wire) = self.wire.as_mut() {
+            wire.send(bytes);
+        }
+    }
+
+    async fn on_element(&mut self, bytes: bytes::Bytes) -> Result<Option<Outcome>, StreamError> {
+        let Some(wire) = self.wire.as_ref() else { return Ok(Some(Outcome::Ended(None))) };
+        match Received::parse(bytes, &wire.context, &wire.limits)? {
+            Received::Stanza(stanza) => self.on_stanza(&stanza).await,
+            Received::Other(element) if element.is("resume", ns::SM) => Ok(self.on_resume(&element)),
+            Received::Other(element) if element.is("enable", ns::SM) => {
+                self.send(failed(StanzaCondition::UnexpectedRequest).to_xml().as_bytes());
+                Ok(None)
+            }
+            Received::Other(_) => Err(StreamError::new(StreamCondition::UnsupportedStanzaType)),
+        }
+    }
+
+    /// RFC 6120 §7.1: nothing but binding before it is done.
+    async fn on_stanza(&mut self, stanza: &Stanza) -> Result<Option<Outcome>, StreamError> {
+        let request = stanza.kind() == Kind::Iq && stanza.iq_type() == Ok(IqType::Set);
+        let Some(bind) = request.then(|| stanza.child("bind", ns::BIND)).flatten() else {
+            return Err(StreamError::new(StreamCondition::NotAuthorized));
+        };
+        if stanza.id().is_none() {
+            self.refuse(stanza, &StanzaError::new(StanzaCondition::BadRequest));
+            return Ok(None);
+        }
+        match self.bind(&bind).await {
+            Ok(handle) => {
+                let jid = Element::new("jid", ns::BIND).with_text(handle.full.as_str());
+                let bound = Element::new("bind", ns::BIND).with_child(jid);
+                self.send(iq_result(stanza, Some(bound)).as_bytes());
+                Ok(Some(Outcome::Bound(handle)))
+            }
+            Err(error) => {
+                self.refuse(stanza, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn refuse(&mut self, stanza: &Stanza, error: &StanzaError) {
+        if let Some(reply) = error_reply(stanza, error) {
+            self.send(reply.as_bytes());
+        }
+    }
+
+    async fn bind(&mut self, bind: &Element) -> Result<Arc<SessionHandle>, StanzaError> {
+        let wished = bind.child_text("resource", ns::BIND).filter(|resource| !resource.is_empty());
+        let account = self.identity.account.clone();
+        let mut full = match &wished {
+            Some(resource) => account
+                .with_resource(resource)
+                .map_err(|_| StanzaError::new(StanzaCondition::BadRequest).kind(ErrorType::Modify))?,
+            None => made_resource(&account),
+        };
+        let config = self.parts.config.borrow().clone();
+        let sessions = self.parts.sessions.of(account.as_str());
+        let replaces = sessions.iter().any(|session| session.full == full);
+        if !replaces && sessions.len() >= config.limits.sessions_per_account as usize {
+            self.parts.metrics.refused("limits.sessions_per_account");
+            return Err(StanzaError::new(StanzaCondition::ResourceConstraint).kind(ErrorType::Wait));
+        }
+        if replaces {
+            match config.login.resource_conflict {
+                ResourceConflict::ReplaceOld => {}
+                ResourceConflict::NewResource => full = made_resource(&account),
+                ResourceConflict::Refuse => return Err(StanzaError::new(StanzaCondition::Conflict)),
+            }
+        }
+        self.enter(full, &config).await
+    }
+
+    /// Puts the session in its place, after whoever holds it has left.
+    async fn enter(&mut self, full: FullJid, config: &Config) -> Result<Arc<SessionHandle>, StanzaError> {
+        let peer = self.wire.as_ref().map(|wire| wire.peer.ip());
+        let limit = config.limits.session_queue_bytes as usize;
+        let handle = Arc::new(SessionHandle::new(full, self.account, peer, SystemTime::now(), limit));
+        let deadline = Instant::now() + REPLACE_TIME;
+        while let Err(holder) = self.parts.sessions.insert(&handle, self.stored.clone()) {
+            let _ = holder.mailbox.control(Control::Replaced);
+            if tokio::time::timeout_at(deadline, holder.ended.cancelled()).await.is_err() {
+                return Err(StanzaError::new(StanzaCondition::Conflict));
+            }
+        }
+        self.parts.metrics.sessions.inc();
+        self.parts.metrics.sessions_started.inc();
+        tracing::info!(
+            jid = %handle.full,
+            mechanism = %self.identity.mechanism,
+            peer = ?peer,
+            "session started"
+        );
+        Ok(handle)
+    }
+
+    /// XEP-0198 §5: the session's own task goes on with this stream.
+    fn on_resume(&mut self, element: &Element) -> Option<Outcome> {
+        let h = element.attr("h").and_then(|h| h.parse().ok());
+        let (Some(previd), Some(h)) = (element.attr("previd"), h) else {
+            self.send(failed(StanzaCondition::BadRequest).to_xml().as_bytes());
+            return None;
+        };
+        let account = self.identity.account.as_str();
+        let found = self.parts.resumables.find(previd, account);
+        let resume = Resume { previd: previd.to_owned(), h };
+        if let Some(handle) = found
+            && let Some(wire) = self.wire.take()
+        {
+            match handle.mailbox.control(Control::Resume(Box::new((wire, resume)))) {
+                Ok(()) => return Some(Outcome::HandedOver),
+                Err(Control::Resume(refused)) => self.wire = Some(refused.0),
+                Err(_) => return Some(Outcome::Ended(None)),
+            }
+        }
+        self.parts.metrics.resumption_failures.inc();
+        self.send(failed(StanzaCondition::ItemNotFound).to_xml().as_bytes());
+        None
+    }
+}
+
+fn acknowledged(login: &eider_storage::LoginRecord) -> Acknowledged {
+    let ranges = login.watermark.acked_above.iter();
+    Acknowledged {
+        up_to: login.watermark.acked_up_to.0,
+        above: ranges.map(|range| (range.first.0, range.last.0)).collect(),
+    }
+}
+
+/// A resource that nobody else has: 72 random bits.
+fn made_resource(account: &BareJid) -> FullJid {
+    let mut bytes = [0u8; 9];
+    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
+    let resource = URL_SAFE_NO_PAD.encode(bytes);
+    account.with_resource(&resource).expect("the base64 alphabet is a resource's")
+}

@@ -1,0 +1,113 @@
+//! XEP-0352: Client State Indication: what an inactive client need not hear at once. No I/O.
+
+use std::collections::HashMap;
+
+use eider_xmpp::jid::Jid;
+use eider_xmpp::ns;
+use eider_xmpp::stanza::{Kind, MessageType, PresenceType, Stanza};
+
+use crate::c2s::mailbox::Delivery;
+
+/// Presences held back at most; more than that wakes the client's connection.
+const HELD_MAX: usize = 512;
+
+/// What to do with a stanza for an inactive client.
+#[derive(Debug, PartialEq, Eq)]
+enum Weight {
+    /// Written at once, after everything held back.
+    Important,
+    /// Held back; the latest per sender is enough.
+    Presence,
+    /// Dropped: it has no meaning later.
+    Fleeting,
+}
+
+/// State of one session. Lost with its stream (XEP-0352 §5).
+#[derive(Debug, Default)]
+pub struct ClientState {
+    inactive: bool,
+    held: HashMap<Jid, (u64, Delivery)>,
+    next: u64,
+}
+
+impl ClientState {
+    /// Whether the client said it is inactive.
+    pub fn is_inactive(&self) -> bool {
+        self.inactive
+    }
+
+    /// The client is inactive from now on.
+    pub fn deactivate(&mut self) {
+        self.inactive = true;
+    }
+
+    /// The client is active again: everything held back, in the order it came.
+    pub fn activate(&mut self) -> Vec<Delivery> {
+        self.inactive = false;
+        self.release()
+    }
+
+    /// Everything held back, in the order it came.
+    pub fn release(&mut self) -> Vec<Delivery> {
+        let mut held: Vec<(u64, Delivery)> = self.held.drain().map(|(_, entry)| entry).collect();
+        held.sort_unstable_by_key(|(order, _)| *order);
+        held.into_iter().map(|(_, delivery)| delivery).collect()
+    }
+
+    /// Passes a stanza on: nothing, or it with what was held back before it.
+    pub fn pass(&mut self, delivery: Delivery) -> Vec<Delivery> {
+        if !self.inactive {
+            return vec![delivery];
+        }
+        match weight(&delivery.stanza) {
+            Weight::Fleeting if delivery.debt.is_none() => Vec::new(),
+            Weight::Presence if self.held.len() < HELD_MAX => self.hold(delivery),
+            _ => {
+                let mut all = self.release();
+                all.push(delivery);
+                all
+            }
+        }
+    }
+
+    fn hold(&mut self, delivery: Delivery) -> Vec<Delivery> {
+        let Some(from) = delivery.stanza.from().cloned() else { return vec![delivery] };
+        self.next += 1;
+        self.held.insert(from, (self.next, delivery));
+        Vec::new()
+    }
+}
+
+fn weight(stanza: &Stanza) -> Weight {
+    match stanza.kind() {
+        Kind::Iq => Weight::Important,
+        // Subscription requests, probes' errors and room traffic matter; plain availability does not.
+        Kind::Presence if matches!(
+            stanza.presence_type(),
+            Ok(PresenceType::Available | PresenceType::Unavailable)
+        ) => {
+            if stanza.children().any(|child| child.ns.as_ref() == ns::MUC_USER) {
+                Weight::Important
+            } else {
+                Weight::Presence
+            }
+        }
+        Kind::Presence => Weight::Important,
+        Kind::Message if stanza.message_type() == MessageType::Error => Weight::Important,
+        Kind::Message if only_chat_state(stanza) => Weight::Fleeting,
+        Kind::Message => Weight::Important,
+    }
+}
+
+fn only_chat_state(stanza: &Stanza) -> bool {
+    let mut states = 0;
+    for child in stanza.children() {
+        match child.ns.as_ref() {
+            ns::CHAT_STATES => states += 1,
+            ns::HINTS | ns::STANZA_ID => {}
+            _ if child.name == "thread" => {}
+            _ => return false,
+        }
+    }
+    states > 0
+}

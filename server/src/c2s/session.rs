@@ -1,0 +1,235 @@
+//! A bound resource and its state: the task that owns them (DESIGN §4).
+//!
+//! The task outlives its stream under stream management. Everything it waits for is polled in
+//! one place, [`Session::poll`], so that nothing it does for one side keeps the other waiting.
+
+mod deliver;
+mod end;
+mod frames;
+mod owed;
+mod resume;
+mod timers;
+mod work;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use eider_storage::{AccountId, Storage};
+use eider_xmpp::error::StreamError;
+use tokio::time::{Instant, Sleep};
+
+pub use end::{End, after_panic};
+
+use crate::account::presence::Presence;
+use crate::account::writer::Writer;
+use crate::admin::metrics::Metrics;
+use crate::c2s::catch_up::CatchUp;
+use crate::c2s::client_state::ClientState;
+use crate::c2s::control::Control;
+use crate::c2s::inbox::Inbox;
+use crate::c2s::mailbox::Delivery;
+use crate::c2s::resumable::Resumables;
+use crate::c2s::stream_management::{Resume, StreamManagement};
+use crate::c2s::wire::Wire;
+use crate::cluster::sessions::{SessionHandle, Sessions};
+use crate::config::ConfigWatch;
+use crate::router::Router;
+use crate::stream::Identity;
+
+/// What every session reaches.
+pub struct SessionParts {
+    /// The configuration valid now.
+    pub config: ConfigWatch,
+    /// Where stanzas go.
+    pub router: Arc<Router>,
+    /// Who is bound.
+    pub sessions: Arc<Sessions>,
+    /// Who waits for its client.
+    pub resumables: Arc<Resumables>,
+    /// Presence, for the end of a session.
+    pub presence: Arc<Presence>,
+    /// Owed messages and saved sessions.
+    pub storage: Arc<dyn Storage>,
+    /// Paid debts.
+    pub writer: Writer,
+    /// Reads owed messages.
+    pub catch_up: Arc<crate::c2s::catch_up::OwedMessages>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// See the module's documentation.
+pub struct Session {
+    parts: Arc<SessionParts>,
+    handle: Arc<SessionHandle>,
+    identity: Identity,
+    wire: Option<Box<Wire>>,
+    inbox: Inbox,
+    sm: Option<Box<StreamManagement>>,
+    client_state: ClientState,
+    catch_up: Option<CatchUp>,
+    owed_retry_at: Option<Instant>,
+    /// Whether the last presence made this a resource that takes its account's messages.
+    took_messages: bool,
+    /// Live messages that wait behind owed ones.
+    behind_owed: VecDeque<Delivery>,
+    /// Debts paid once what is gathered has been written (without stream management).
+    paid_when_written: Vec<i64>,
+    /// `h` at which an `<a/>` is owed, because an `<r/>` came while stanzas were pending.
+    acknowledge_at: Option<u32>,
+    pending_resume: Option<Box<(Wire, Resume)>>,
+    draining: bool,
+    detached_at: Option<Instant>,
+    request_at: Option<Instant>,
+    probed_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+    counts: Counts,
+}
+
+/// For the line logged at the session's end.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    stanzas_in: u64,
+    stanzas_out: u64,
+}
+
+impl Session {
+    /// A session just bound over `wire`.
+    pub fn new(
+        parts: Arc<SessionParts>,
+        handle: Arc<SessionHandle>,
+        identity: Identity,
+        wire: Wire,
+    ) -> Session {
+        let mut session = Session::without_stream(parts, handle, identity);
+        session.wire = Some(Box::new(wire));
+        session.detached_at = None;
+        session
+    }
+
+    fn without_stream(
+        parts: Arc<SessionParts>,
+        handle: Arc<SessionHandle>,
+        identity: Identity,
+    ) -> Session {
+        let now = Instant::now();
+        Session {
+            parts,
+            handle,
+            identity,
+            wire: None,
+            inbox: Inbox::default(),
+            sm: None,
+            client_state: ClientState::default(),
+            catch_up: None,
+            owed_retry_at: None,
+            took_messages: false,
+            behind_owed: VecDeque::new(),
+            paid_when_written: Vec::new(),
+            acknowledge_at: None,
+            pending_resume: None,
+            draining: false,
+            detached_at: Some(now),
+            request_at: None,
+            probed_at: None,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            timer_at: now,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs the session to its end.
+    pub async fn run(mut self) {
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.finish(end).await;
+    }
+
+    fn account(&self) -> Option<AccountId> {
+        self.handle.account
+    }
+
+    /// One round after another until nothing moves.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let mut moved = false;
+            for step in [
+                Session::poll_mail,
+                Session::poll_read,
+                Session::poll_inbox,
+                Session::poll_owed,
+                Session::poll_write,
+                Session::poll_timer,
+            ] {
+                match step(self, cx) {
+                    Move::None => {}
+                    Move::Some => moved = true,
+                    Move::End(end) => return Poll::Ready(end),
+                }
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what others sent: orders first, then stanzas.
+    fn poll_mail(&mut self, cx: &mut Context<'_>) -> Move {
+        self.tell_held_bytes();
+        if self.is_congested() {
+            // Orders still come through; stanzas wait, bounded, where they are.
+            return self.poll_controls(cx);
+        }
+        let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx) else { return Move::None };
+        for delivery in mail.stanzas {
+            self.deliver(delivery);
+        }
+        self.request_acknowledgement();
+        self.obey_all(mail.controls)
+    }
+
+    fn poll_controls(&mut self, cx: &mut Context<'_>) -> Move {
+        match self.handle.mailbox.poll_controls(cx) {
+            Poll::Ready(controls) => self.obey_all(controls),
+            Poll::Pending => Move::None,
+        }
+    }
+
+    fn obey_all(&mut self, controls: Vec<Control>) -> Move {
+        for control in controls {
+            if let Move::End(end) = self.obey(control) {
+                return Move::End(end);
+            }
+        }
+        Move::Some
+    }
+
+    fn obey(&mut self, control: Control) -> Move {
+        match control {
+            Control::Replaced => return Move::End(End::Replaced),
+            Control::Kick(kick) => return Move::End(End::Kicked(kick)),
+            Control::Overflow => return Move::End(End::Overflow),
+            Control::Resume(resume) => self.pending_resume = Some(resume),
+            Control::CatchUp => self.start_catch_up(),
+            Control::Drain => self.draining = true,
+        }
+        Move::Some
+    }
+
+    /// A stream error that the client caused ends the session.
+    fn violated(&self, error: StreamError) -> Move {
+        Move::End(End::Violated(error))
+    }
+}
+
+/// What one step of [`Session::poll`] came to.
+enum Move {
+    /// Nothing to do until woken.
+    None,
+    /// Something moved: look at everything again.
+    Some,
+    /// The session is over.
+    End(End),
+}

@@ -1,0 +1,133 @@
+//! Stop 7: towards the client. Client state, stream management, one write for what has gathered.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use eider_xmpp::ns;
+use eider_xmpp::stanza::Kind;
+use tokio::time::Instant;
+
+use super::{Move, Session};
+use crate::c2s::mailbox::{Delivery, Origin};
+use crate::c2s::wire::WRITE_HIGH_BYTES;
+
+/// An acknowledgement is asked for this long after the last stanza, where none was due before.
+const REQUEST_AFTER: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// Whether enough waits to be written, so that stanzas stay where they are.
+    pub(super) fn is_congested(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.unwritten() >= WRITE_HIGH_BYTES)
+    }
+
+    /// One stanza from the mailbox, on its way to the client.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let behind = self.catch_up.is_some()
+            && delivery.origin == Origin::Direct
+            && delivery.stanza.kind() == Kind::Message;
+        if behind {
+            self.behind_owed.push_back(delivery);
+        } else {
+            self.pass(delivery);
+        }
+    }
+
+    /// Through client state, then out.
+    pub(super) fn pass(&mut self, delivery: Delivery) {
+        if !self.client_state.is_inactive() {
+            return self.put(delivery);
+        }
+        for delivery in self.client_state.pass(delivery) {
+            self.put(delivery);
+        }
+    }
+
+    /// Into the write buffer and the queue of unacknowledged stanzas.
+    pub(super) fn put(&mut self, delivery: Delivery) {
+        self.counts.stanzas_out += 1;
+        let counters = &self.parts.metrics.stanzas_out;
+        match delivery.stanza.kind() {
+            Kind::Message => counters.message.inc(),
+            Kind::Presence => counters.presence.inc(),
+            Kind::Iq => counters.iq.inc(),
+        };
+        if let Some(wire) = self.wire.as_mut() {
+            wire.send(delivery.stanza.as_bytes());
+        }
+        match self.sm.as_mut() {
+            Some(sm) => sm.push(delivery),
+            None => self.paid_when_written.extend(delivery.debt),
+        }
+    }
+
+    /// Asks for an acknowledgement where one is due, or remembers to.
+    pub(super) fn request_acknowledgement(&mut self) {
+        let due = self.parts.config.borrow().stream_management.request_stanzas;
+        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else { return };
+        if sm.request_due(due) {
+            wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
+            sm.note_request();
+            self.request_at = None;
+        } else if sm.unrequested() {
+            let at = *self.request_at.get_or_insert_with(|| Instant::now() + REQUEST_AFTER);
+            self.wake_at(at);
+        }
+    }
+
+    /// Asks now for what no request asked about.
+    pub(super) fn request_now(&mut self) {
+        self.request_at = None;
+        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else { return };
+        if sm.unrequested() {
+            wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
+            sm.note_request();
+        }
+    }
+
+    /// These debts are paid.
+    pub(super) fn pay(&self, debts: impl Iterator<Item = i64>) {
+        let mut debts = debts.peekable();
+        if debts.peek().is_none() {
+            return;
+        }
+        self.parts.sessions.with(self.handle.bare.as_str(), |entry| {
+            if let Some(entry) = entry {
+                debts.for_each(|position| entry.ledger.pay(position));
+            }
+        });
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Move {
+        let Some(wire) = self.wire.as_mut() else { return Move::None };
+        if wire.is_flushed() {
+            return Move::None;
+        }
+        let unwritten = wire.unwritten() as u64;
+        match wire.poll_write(cx) {
+            Poll::Pending => {
+                let limit = u64::from(self.parts.config.borrow().limits.write_timeout_seconds);
+                self.wake_at(Instant::now() + Duration::from_secs(limit));
+                Move::None
+            }
+            Poll::Ready(Ok(())) => {
+                self.parts.metrics.bytes_out.inc_by(unwritten);
+                let paid = std::mem::take(&mut self.paid_when_written);
+                self.pay(paid.into_iter());
+                Move::Some
+            }
+            Poll::Ready(Err(_)) => self.lost("connection broken"),
+        }
+    }
+
+    /// Tells the mailbox what is held here, so that the bound covers both.
+    pub(super) fn tell_held_bytes(&self) {
+        let behind: usize = self.behind_owed.iter().map(Delivery::cost_bytes).sum();
+        self.handle.mailbox.set_held_bytes(self.held_bytes() + behind);
+    }
+
+    /// Bytes that the client has not taken or not acknowledged.
+    pub(super) fn held_bytes(&self) -> usize {
+        let unwritten = self.wire.as_ref().map_or(0, |wire| wire.unwritten());
+        self.sm.as_ref().map_or(unwritten, |sm| sm.queue_bytes().max(unwritten))
+    }
+}

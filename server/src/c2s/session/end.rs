@@ -1,0 +1,208 @@
+//! The end of a session: contacts told, what was not taken passed on, last bytes written (DESIGN §3).
+
+use std::sync::Arc;
+
+use eider_xmpp::error::{StreamCondition, StreamError};
+use eider_xmpp::stream::{CLOSE, stream_error};
+
+use super::{Session, SessionParts};
+use crate::c2s::bind;
+use crate::c2s::control::{Control, Kick};
+use crate::c2s::mailbox::{Delivery, Mail};
+use crate::c2s::saved;
+use crate::cluster::sessions::SessionHandle;
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client closed its stream.
+    Closed,
+    /// The connection went away and the session was not resumable.
+    Lost(&'static str),
+    /// The client did not come back in time.
+    ResumeTimeout,
+    /// The client broke the protocol.
+    Violated(StreamError),
+    /// The resource was bound again.
+    Replaced,
+    /// Ended from outside.
+    Kicked(Kick),
+    /// The client took too little of what waited for it.
+    Overflow,
+    /// The server stops.
+    Drained,
+}
+
+impl End {
+    /// For the log and the metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            End::Closed => "closed",
+            End::Lost(why) => why,
+            End::ResumeTimeout => "not resumed in time",
+            End::Violated(error) => error.condition.as_str(),
+            End::Replaced => "replaced",
+            End::Kicked(Kick::Administrator) => "kicked",
+            End::Kicked(Kick::AccountGone) => "account gone",
+            End::Kicked(Kick::CredentialsChanged) => "password changed",
+            End::Overflow => "over its bound",
+            End::Drained => "server stops",
+        }
+    }
+
+    /// The stream error the client is told, if any.
+    fn stream_error(&self) -> Option<StreamError> {
+        let condition = match self {
+            End::Closed | End::Lost(_) | End::ResumeTimeout => return None,
+            End::Violated(error) => return Some(error.clone()),
+            End::Replaced => StreamCondition::Conflict,
+            End::Kicked(Kick::Administrator) => StreamCondition::PolicyViolation,
+            End::Kicked(Kick::AccountGone) => StreamCondition::NotAuthorized,
+            End::Kicked(Kick::CredentialsChanged) => StreamCondition::Reset,
+            End::Overflow => StreamCondition::ResourceConstraint,
+            End::Drained => StreamCondition::SystemShutdown,
+        };
+        Some(StreamError::new(condition))
+    }
+}
+
+impl Session {
+    /// Ends the session: saved for the next start where the server drains, else for good.
+    pub(super) async fn finish(mut self, end: End) {
+        let resumable = self.sm.as_ref().is_some_and(|sm| sm.id.is_some());
+        self.log_end(&end);
+        if matches!(end, End::Drained) && resumable && self.save().await {
+            self.close_unfinished().await;
+            self.handle.ended.cancel();
+            return;
+        }
+        let last_words = self.last_words(&end);
+        let wire = self.wire.take();
+        self.leave().await;
+        self.handle.ended.cancel();
+        if let Some(mut wire) = wire {
+            wire.send(last_words.as_bytes());
+            bind::flush_and_close(*wire).await;
+        }
+    }
+
+    fn last_words(&self, end: &End) -> String {
+        let mut words = String::new();
+        if let Some(error) = end.stream_error() {
+            self.parts.metrics.stream_error(error.condition.as_str());
+            words.push_str(&stream_error(&error));
+        }
+        words.push_str(CLOSE);
+        words
+    }
+
+    /// Takes the session out of the account and passes on what its client never acknowledged.
+    async fn leave(&mut self) {
+        if self.detached_at.is_some() {
+            self.parts.metrics.sessions_waiting.dec();
+        }
+        if let Some(id) = self.sm.as_ref().and_then(|sm| sm.id.as_deref()) {
+            self.parts.resumables.remove(id);
+        }
+        let mut untaken: Vec<Delivery> = Vec::new();
+        if let Some(sm) = self.sm.as_mut() {
+            untaken.extend(sm.take_queue());
+        }
+        untaken.extend(self.client_state.release());
+        untaken.extend(std::mem::take(&mut self.behind_owed));
+        // Without stream management, written is delivered; what did not leave stays owed.
+        let unwritten = std::mem::take(&mut self.paid_when_written);
+        leave(&self.parts, &self.handle, untaken, unwritten).await;
+    }
+
+    /// Writes the session down for the next start. False where storage failed.
+    async fn save(&mut self) -> bool {
+        for delivery in self.client_state.release() {
+            self.put(delivery);
+        }
+        let mail = self.handle.mailbox.close();
+        for delivery in mail.stanzas.into_iter().chain(std::mem::take(&mut self.behind_owed)) {
+            self.put(delivery);
+        }
+        let Some(sm) = &self.sm else { return false };
+        let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_ref());
+        match saved {
+            Some(saved) => saved::store(self.parts.storage.as_ref(), saved).await,
+            None => false,
+        }
+    }
+
+    /// A last `<a/>`, then close_notify and FIN without a closing tag: clients keep their session (DESIGN §3).
+    async fn close_unfinished(&mut self) {
+        self.send_acknowledgement();
+        if let Some(wire) = self.wire.take() {
+            bind::flush_and_close(*wire).await;
+        }
+    }
+
+    fn log_end(&self, end: &End) {
+        let reason = end.reason();
+        self.parts.metrics.session_ended(reason);
+        self.parts.metrics.sessions.dec();
+        let seconds = self.handle.since.elapsed().unwrap_or_default().as_secs();
+        tracing::info!(
+            jid = %self.handle.full,
+            reason,
+            seconds,
+            stanzas_in = self.counts.stanzas_in,
+            stanzas_out = self.counts.stanzas_out,
+            "session ended"
+        );
+    }
+}
+
+/// Cleans up after a session whose task panicked: it costs that session, nothing else.
+pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
+    parts.metrics.panics.inc();
+    parts.metrics.sessions.dec();
+    parts.metrics.session_ended("panic");
+    leave(parts, handle, Vec::new(), Vec::new()).await;
+    handle.ended.cancel();
+}
+
+/// Unavailable to everyone who saw it, out of the account, then DESIGN §3's rules for each untaken stanza.
+async fn leave(parts: &SessionParts, handle: &Arc<SessionHandle>, untaken: Vec<Delivery>, unwritten: Vec<i64>) {
+    parts.presence.ended(handle).await;
+    let Mail { stanzas, controls } = handle.mailbox.close();
+    let mut untaken = untaken;
+    untaken.extend(stanzas);
+    let debts: Vec<i64> = untaken.iter().filter_map(|delivery| delivery.debt).chain(unwritten).collect();
+    let heirs = release(parts, handle, &debts);
+    parts.sessions.remove(handle, |acknowledged| {
+        if let Some(account) = handle.account {
+            parts.writer.paid(account, acknowledged);
+        }
+    });
+    for heir in heirs {
+        let _ = heir.mailbox.control(Control::CatchUp);
+    }
+    for delivery in &untaken {
+        parts.router.undelivered(delivery);
+    }
+    for control in controls {
+        if let Control::Resume(resume) = control {
+            tokio::spawn(bind::resume_failed(resume.0));
+        }
+    }
+}
+
+/// Gives debts back. The resources that shall read them now: those that take messages, if any debt is free.
+fn release(parts: &SessionParts, handle: &SessionHandle, debts: &[i64]) -> Vec<Arc<SessionHandle>> {
+    parts.sessions.with(handle.bare.as_str(), |entry| {
+        let Some(entry) = entry else { return Vec::new() };
+        let mut freed = 0;
+        for position in debts {
+            freed += usize::from(entry.ledger.release(*position));
+        }
+        if freed == 0 {
+            return Vec::new();
+        }
+        let others = entry.sessions.iter().filter(|other| other.key != handle.key);
+        others.filter(|other| other.takes_messages()).max_by_key(|other| other.priority()).cloned().into_iter().collect()
+    })
+}

@@ -1,0 +1,246 @@
+//! Reading: frames from the wire, nonzas answered at once, stanzas into the inbox.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use eider_xmpp::element::Element;
+use eider_xmpp::error::{StanzaCondition, StreamCondition, StreamError};
+use eider_xmpp::framing::Frame;
+use eider_xmpp::ns;
+use eider_xmpp::stanza::{Kind, Stanza};
+
+use super::{End, Move, Session};
+use crate::c2s::stream_management::{HandledTooHigh, StreamManagement};
+use crate::c2s::wire::Read;
+use crate::config::Feature;
+
+impl Session {
+    /// Handles frames already read, then reads once more.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Move {
+        let mut moved = false;
+        loop {
+            if self.draining || self.is_inbox_full() {
+                break;
+            }
+            let Some(wire) = self.wire.as_mut() else { break };
+            match wire.next_frame() {
+                Err(error) => return self.violated(error),
+                Ok(Some(frame)) => match self.on_frame(frame) {
+                    Move::End(end) => return Move::End(end),
+                    _ => moved = true,
+                },
+                Ok(None) => match self.poll_wire(cx) {
+                    Move::None => break,
+                    Move::Some => moved = true,
+                    Move::End(end) => return Move::End(end),
+                },
+            }
+        }
+        if moved { Move::Some } else { Move::None }
+    }
+
+    fn is_inbox_full(&self) -> bool {
+        let config = self.parts.config.borrow();
+        let limits = &config.limits;
+        self.inbox.is_full(limits.session_inbox_stanzas as usize, limits.session_inbox_bytes as usize)
+    }
+
+    fn poll_wire(&mut self, cx: &mut Context<'_>) -> Move {
+        let Some(wire) = self.wire.as_mut() else { return Move::None };
+        match wire.poll_read(cx) {
+            Poll::Pending => Move::None,
+            Poll::Ready(Read::Some(bytes)) => {
+                wire.last_read = tokio::time::Instant::now();
+                self.probed_at = None;
+                self.parts.metrics.bytes_in.inc_by(bytes as u64);
+                Move::Some
+            }
+            Poll::Ready(Read::End) => self.lost("connection closed"),
+            Poll::Ready(Read::Broken(_)) => self.lost("connection broken"),
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame) -> Move {
+        match frame {
+            Frame::Stanza(bytes) => self.on_element(bytes),
+            Frame::Close => {
+                self.inbox.push_close();
+                Move::Some
+            }
+            Frame::Open(_) => self.violated(StreamError::new(StreamCondition::BadFormat)),
+        }
+    }
+
+    fn on_element(&mut self, bytes: Bytes) -> Move {
+        if !looks_like_stanza(&bytes) {
+            return self.on_nonza(bytes);
+        }
+        let Some(wire) = self.wire.as_ref() else { return Move::None };
+        match Stanza::parse(bytes, &wire.context, &wire.limits) {
+            Ok(stanza) => self.on_stanza(stanza),
+            Err(error) => self.violated(error.into()),
+        }
+    }
+
+    fn on_stanza(&mut self, stanza: Stanza) -> Move {
+        // RFC 6120 §8.1.2.1: a client speaks for its own session only.
+        if let Some(from) = stanza.from()
+            && from.as_str() != self.handle.full.as_str()
+            && from.as_str() != self.handle.bare.as_str()
+        {
+            return self.violated(StreamError::new(StreamCondition::InvalidFrom));
+        }
+        self.counts.stanzas_in += 1;
+        let counters = &self.parts.metrics.stanzas_in;
+        match stanza.kind() {
+            Kind::Message => counters.message.inc(),
+            Kind::Presence => counters.presence.inc(),
+            Kind::Iq => counters.iq.inc(),
+        };
+        self.inbox.push(stanza, self.sm.is_some());
+        Move::Some
+    }
+
+    fn on_nonza(&mut self, bytes: Bytes) -> Move {
+        let Some(wire) = self.wire.as_ref() else { return Move::None };
+        let element = match Element::parse(&bytes) {
+            Ok(element) => element,
+            // Prefixes of the stream header are unknown here; the stanza parser knows them.
+            Err(_) => {
+                return match Stanza::parse(bytes, &wire.context, &wire.limits) {
+                    Ok(stanza) => self.on_stanza(stanza),
+                    Err(error) => self.violated(error.into()),
+                };
+            }
+        };
+        match (element.ns(), element.name()) {
+            (ns::SM, "r") => self.on_request(),
+            (ns::SM, "a") => self.on_acknowledgement(&element),
+            (ns::SM, "enable") => self.on_enable(&element),
+            (ns::SM, "resume") => {
+                self.sm_failed(StanzaCondition::UnexpectedRequest);
+                Move::Some
+            }
+            (ns::CSI, "inactive") => {
+                self.client_state.deactivate();
+                Move::Some
+            }
+            (ns::CSI, "active") => {
+                for delivery in self.client_state.activate() {
+                    self.put(delivery);
+                }
+                Move::Some
+            }
+            // Not one of ours: a stanza in disguise, or a stream error of the parser's choosing.
+            _ => match Stanza::parse(bytes, &wire.context, &wire.limits) {
+                Ok(stanza) => self.on_stanza(stanza),
+                Err(error) => self.violated(error.into()),
+            },
+        }
+    }
+
+    /// XEP-0198 §4: answered at once with what is handled; an unasked answer follows for the rest.
+    fn on_request(&mut self) -> Move {
+        let Some(sm) = &self.sm else { return self.unsupported() };
+        let pending = self.inbox.counted();
+        self.acknowledge_at = (pending > 0).then(|| sm.handled.wrapping_add(pending));
+        self.send_acknowledgement();
+        Move::Some
+    }
+
+    fn unsupported(&self) -> Move {
+        self.violated(StreamError::new(StreamCondition::UnsupportedStanzaType))
+    }
+
+    pub(super) fn send_acknowledgement(&mut self) {
+        if let (Some(sm), Some(wire)) = (&self.sm, self.wire.as_mut()) {
+            wire.send(format!("<a xmlns='{}' h='{}'/>", ns::SM, sm.handled).as_bytes());
+        }
+    }
+
+    fn on_acknowledgement(&mut self, element: &Element) -> Move {
+        let Some(sm) = self.sm.as_mut() else { return self.unsupported() };
+        let Some(h) = element.attr("h").and_then(|h| h.parse().ok()) else {
+            return self.violated(StreamError::new(StreamCondition::BadFormat));
+        };
+        sm.requested = false;
+        match sm.acknowledge(h) {
+            Ok(paid) => {
+                self.pay(paid.iter().filter_map(|delivery| delivery.debt));
+                self.request_acknowledgement();
+                Move::Some
+            }
+            Err(HandledTooHigh { h, send_count }) => self.violated(handled_too_high(h, send_count)),
+        }
+    }
+
+    /// XEP-0198 §3.
+    fn on_enable(&mut self, element: &Element) -> Move {
+        let config = self.parts.config.borrow().clone();
+        let host = config.host(self.handle.bare.domain());
+        if !host.is_some_and(|host| host.has(Feature::StreamManagement)) {
+            self.sm_failed(StanzaCondition::ServiceUnavailable);
+            return Move::Some;
+        }
+        if self.sm.is_some() {
+            self.sm_failed(StanzaCondition::UnexpectedRequest);
+            return Move::Some;
+        }
+        let wished = matches!(element.attr("resume"), Some("true" | "1"));
+        let max = element.attr("max").and_then(|max| max.parse().ok());
+        let resume = config.stream_management.resume(max);
+        let id = wished.then(|| self.parts.resumables.register(&self.handle));
+        self.send_enabled(id.as_deref(), resume);
+        self.sm = Some(Box::new(StreamManagement::new(id, resume)));
+        Move::Some
+    }
+
+    fn send_enabled(&mut self, id: Option<&str>, resume: Duration) {
+        let mut enabled = Element::new("enabled", ns::SM);
+        if let Some(id) = id {
+            enabled = enabled.with_attr("id", id).with_attr("resume", "true");
+            enabled = enabled.with_attr("max", resume.as_secs().to_string());
+        }
+        if let Some(wire) = self.wire.as_mut() {
+            wire.send(enabled.to_xml().as_bytes());
+        }
+    }
+
+    fn sm_failed(&mut self, condition: StanzaCondition) {
+        let failed = Element::new("failed", ns::SM)
+            .with_child(Element::new(condition.as_str(), ns::STANZA_ERRORS));
+        if let Some(wire) = self.wire.as_mut() {
+            wire.send(failed.to_xml().as_bytes());
+        }
+    }
+
+    /// The connection is gone. What was read before is still handled.
+    pub(super) fn lost(&mut self, why: &'static str) -> Move {
+        let resumable = self.sm.as_ref().is_some_and(|sm| sm.id.is_some());
+        if resumable {
+            tracing::debug!(jid = %self.handle.full, why, "waiting for the client to return");
+            self.detach();
+            return Move::Some;
+        }
+        self.wire = None;
+        if self.inbox.is_empty() {
+            return Move::End(End::Lost(why));
+        }
+        self.inbox.push_close();
+        Move::Some
+    }
+}
+
+/// A cheap look at the first bytes; the parser decides.
+fn looks_like_stanza(bytes: &[u8]) -> bool {
+    [&b"<message"[..], b"<presence", b"<iq"].iter().any(|name| bytes.starts_with(name))
+}
+
+/// XEP-0198 §4, example of `handled-count-too-high`.
+pub(super) fn handled_too_high(h: u32, send_count: u32) -> StreamError {
+    let detail = Element::new("handled-count-too-high", ns::SM)
+        .with_attr("h", h.to_string())
+        .with_attr("send-count", send_count.to_string());
+    StreamError { application: Some(detail), ..StreamError::new(StreamCondition::UndefinedCondition) }
+}

@@ -1,0 +1,76 @@
+//! XEP-0198 §5: a session waits for its client, and a new stream takes it over.
+
+use eider_xmpp::element::Element;
+use eider_xmpp::error::StreamError;
+use eider_xmpp::ns;
+use eider_xmpp::stream::{CLOSE, stream_error};
+use tokio::time::Instant;
+
+use super::{Session, frames};
+use crate::c2s::bind;
+use crate::c2s::wire::Wire;
+
+impl Session {
+    /// The stream is gone; the session stays.
+    pub(super) fn detach(&mut self) {
+        if self.wire.take().is_some() {
+            self.parts.metrics.sessions_waiting.inc();
+        }
+        let now = Instant::now();
+        self.detached_at = Some(now);
+        self.probed_at = None;
+        self.request_at = None;
+        // What client state held back will be resent with the rest.
+        for delivery in self.client_state.activate() {
+            self.put(delivery);
+        }
+        if let Some(sm) = &self.sm {
+            self.wake_at(now + sm.resume);
+        }
+    }
+
+    /// The new stream becomes this session's. Called once everything read before is handled, so
+    /// that `h` is exact.
+    pub(super) fn take_over(&mut self) {
+        let Some(resume) = self.pending_resume.take() else { return };
+        let (mut wire, resume) = *resume;
+        if self.wire.is_some() {
+            self.detach();
+        }
+        let Some(sm) = self.sm.as_mut() else { return refuse(wire, None) };
+        let paid = match sm.acknowledge(resume.h) {
+            Ok(paid) => paid,
+            Err(error) => {
+                self.parts.metrics.resumption_failures.inc();
+                return refuse(wire, Some(frames::handled_too_high(error.h, error.send_count)));
+            }
+        };
+        sm.new_stream();
+        let resumed = Element::new("resumed", ns::SM)
+            .with_attr("previd", resume.previd)
+            .with_attr("h", sm.handled.to_string());
+        wire.send(resumed.to_xml().as_bytes());
+        for delivery in sm.unacknowledged() {
+            wire.send(delivery.stanza.as_bytes());
+        }
+        self.handle.set_peer(Some(wire.peer.ip()));
+        self.wire = Some(Box::new(wire));
+        self.detached_at = None;
+        self.acknowledge_at = None;
+        self.parts.metrics.sessions_waiting.dec();
+        self.parts.metrics.resumptions.inc();
+        self.pay(paid.iter().filter_map(|delivery| delivery.debt));
+        self.request_now();
+        self.wake_at(Instant::now());
+        tracing::info!(jid = %self.handle.full, "session resumed");
+    }
+}
+
+/// Ends a stream that could not take the session over; the session goes on waiting.
+fn refuse(mut wire: Wire, error: Option<StreamError>) {
+    if let Some(error) = error {
+        wire.send(stream_error(&error).as_bytes());
+        wire.send(CLOSE.as_bytes());
+    }
+    tokio::spawn(bind::flush_and_close(wire));
+}

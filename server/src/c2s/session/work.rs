@@ -1,0 +1,113 @@
+//! The inbox at work: items begin in order, end in order, and are counted as handled when they end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use eider_xmpp::stanza::Kind;
+
+use super::{End, Move, Session};
+use crate::c2s::inbox::{Entry, Item, State};
+use crate::router::{After, Step};
+
+impl Session {
+    /// Begins what may begin, ends what has come to its end.
+    pub(super) fn poll_inbox(&mut self, cx: &mut Context<'_>) -> Move {
+        let mut moved = false;
+        loop {
+            moved |= self.begin();
+            match self.poll_head(cx) {
+                Move::None => break,
+                Move::Some => moved = true,
+                Move::End(end) => return Move::End(end),
+            }
+        }
+        if self.inbox.is_empty() && self.pending_resume.is_some() {
+            self.take_over();
+            moved = true;
+        }
+        if self.inbox.is_empty() && self.draining {
+            return Move::End(End::Drained);
+        }
+        if moved { Move::Some } else { Move::None }
+    }
+
+    /// Routes every item whose turn to begin has come.
+    fn begin(&mut self) -> bool {
+        let mut begun = false;
+        while let Some(entry) = self.inbox.startable() {
+            begun = true;
+            entry.state = match self.parts.router.route(&self.handle, &entry.stanza) {
+                Step::Done => State::Finished,
+                Step::Ready(message) => State::Ready(message),
+                Step::Committing(answer) => State::Committing(answer),
+                Step::Run(future) => State::Running(future),
+            };
+        }
+        begun
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Move {
+        match self.inbox.head() {
+            None => Move::None,
+            Some(Item::Close) => Move::End(End::Closed),
+            Some(Item::Stanza(entry)) => match poll_entry(entry, cx) {
+                Poll::Pending => Move::None,
+                Poll::Ready(Ended::Again) => {
+                    entry.state = State::Unread;
+                    Move::Some
+                }
+                Poll::Ready(ended) => {
+                    self.end_head(&ended);
+                    Move::Some
+                }
+            },
+        }
+    }
+
+    /// The head is handled: what it became, then its count.
+    fn end_head(&mut self, ended: &Ended) {
+        let Some(Item::Stanza(entry)) = self.inbox.pop() else { return };
+        match (ended, entry.state) {
+            (Ended::NotStored, _) => self.parts.router.not_stored(&self.handle, &entry.stanza),
+            (_, State::Ready(message)) => self.parts.router.deliver(&message),
+            _ => {}
+        }
+        if entry.stanza.kind() == Kind::Presence {
+            self.after_presence();
+        }
+        if entry.counted {
+            self.count_handled();
+        }
+    }
+
+    fn count_handled(&mut self) {
+        let Some(sm) = self.sm.as_mut() else { return };
+        sm.handled = sm.handled.wrapping_add(1);
+        if self.acknowledge_at == Some(sm.handled) {
+            self.acknowledge_at = None;
+            self.send_acknowledgement();
+        }
+    }
+}
+
+enum Ended {
+    Handled,
+    NotStored,
+    Again,
+}
+
+fn poll_entry(entry: &mut Entry, cx: &mut Context<'_>) -> Poll<Ended> {
+    match &mut entry.state {
+        State::Unread => Poll::Pending,
+        State::Ready(_) | State::Finished => Poll::Ready(Ended::Handled),
+        // A writer that is gone has not stored what it never answered.
+        State::Committing(answer) => Pin::new(answer).poll(cx).map(|answer| match answer {
+            Ok(Ok(())) => Ended::Handled,
+            Ok(Err(_)) | Err(_) => Ended::NotStored,
+        }),
+        State::Running(future) => future.as_mut().poll(cx).map(|after| match after {
+            After::Done => Ended::Handled,
+            After::Again => Ended::Again,
+        }),
+    }
+}

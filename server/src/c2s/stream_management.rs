@@ -1,0 +1,176 @@
+//! XEP-0198: Stream Management: counters and the queue of unacknowledged stanzas. No I/O.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::c2s::mailbox::Delivery;
+
+/// A client's wish to take up its session again (XEP-0198 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The id given when stream management was enabled.
+    pub previd: String,
+    /// How many of our stanzas the client has handled.
+    pub h: u32,
+}
+
+/// The client's `h` is beyond what was sent (XEP-0198 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandledTooHigh {
+    /// What the client says.
+    pub h: u32,
+    /// What was sent.
+    pub send_count: u32,
+}
+
+/// State of one enabled session.
+#[derive(Debug)]
+pub struct StreamManagement {
+    /// The id for resumption; `None` where the client did not ask for it.
+    pub id: Option<String>,
+    /// How long the session waits for its client.
+    pub resume: Duration,
+    /// Stanzas handled from the client, modulo 2³².
+    pub handled: u32,
+    /// Stanzas sent to the client, modulo 2³².
+    pub sent: u32,
+    /// Stanzas the client has acknowledged, modulo 2³².
+    pub acknowledged: u32,
+    queue: VecDeque<Delivery>,
+    queue_bytes: usize,
+    /// Sent since the last request for an acknowledgement.
+    unrequested: u32,
+    /// A request is under way.
+    pub requested: bool,
+}
+
+impl StreamManagement {
+    /// Counters at zero.
+    pub fn new(id: Option<String>, resume: Duration) -> StreamManagement {
+        StreamManagement {
+            id,
+            resume,
+            handled: 0,
+            sent: 0,
+            acknowledged: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            unrequested: 0,
+            requested: false,
+        }
+    }
+
+    /// Counters and queue of a session saved by an earlier run.
+    pub fn restored(
+        id: String,
+        resume: Duration,
+        handled: u32,
+        acknowledged: u32,
+        queue: VecDeque<Delivery>,
+    ) -> StreamManagement {
+        let sent = acknowledged.wrapping_add(u32::try_from(queue.len()).unwrap_or(u32::MAX));
+        let queue_bytes = queue.iter().map(Delivery::cost_bytes).sum();
+        StreamManagement {
+            handled,
+            sent,
+            acknowledged,
+            queue,
+            queue_bytes,
+            ..StreamManagement::new(Some(id), resume)
+        }
+    }
+
+    /// Notes a stanza that is written now.
+    pub fn push(&mut self, delivery: Delivery) {
+        self.sent = self.sent.wrapping_add(1);
+        self.unrequested += 1;
+        self.queue_bytes += delivery.cost_bytes();
+        self.queue.push_back(delivery);
+    }
+
+    /// The client has handled `h` stanzas: those it newly acknowledges leave the queue.
+    ///
+    /// # Errors
+    /// [`HandledTooHigh`]; a smaller `h` than before counts as one, modulo 2³².
+    pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, HandledTooHigh> {
+        let newly = h.wrapping_sub(self.acknowledged);
+        if newly as usize > self.queue.len() {
+            return Err(HandledTooHigh { h, send_count: self.sent });
+        }
+        self.acknowledged = h;
+        let paid: Vec<Delivery> = self.queue.drain(..newly as usize).collect();
+        self.queue_bytes -= paid.iter().map(Delivery::cost_bytes).sum::<usize>();
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        Ok(paid)
+    }
+
+    /// Stanzas sent and not acknowledged, oldest first.
+    pub fn unacknowledged(&self) -> &VecDeque<Delivery> {
+        &self.queue
+    }
+
+    /// What they cost.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Takes the queue, when the session ends.
+    pub fn take_queue(&mut self) -> VecDeque<Delivery> {
+        self.queue_bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Whether a request for an acknowledgement is due after `stanzas` unrequested ones.
+    pub fn request_due(&self, stanzas: u32) -> bool {
+        !self.requested && self.unrequested >= stanzas
+    }
+
+    /// Whether anything is sent that no request asked about.
+    pub fn unrequested(&self) -> bool {
+        !self.requested && self.unrequested > 0
+    }
+
+    /// A request was written.
+    pub fn note_request(&mut self) {
+        self.requested = true;
+        self.unrequested = 0;
+    }
+
+    /// The stream is another one: a request that was under way is lost.
+    pub fn new_stream(&mut self) {
+        self.requested = false;
+        self.unrequested = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use eider_xmpp::stanza::Stanza;
+
+    use super::*;
+
+    fn delivery() -> Delivery {
+        let bytes = Bytes::from_static(b"<message to='a@b/c'><body>x</body></message>");
+        Delivery::direct(Stanza::parse_stored(bytes).expect("well-formed"))
+    }
+
+    #[test]
+    fn counters_wrap_and_acknowledgements_are_checked() {
+        let mut sm = StreamManagement::new(None, Duration::from_secs(1));
+        sm.acknowledged = u32::MAX;
+        sm.sent = u32::MAX;
+        sm.push(delivery());
+        sm.push(delivery());
+        assert_eq!(sm.sent, 1);
+        assert_eq!(sm.acknowledge(0).map(|paid| paid.len()), Ok(1));
+        assert_eq!(sm.acknowledge(2).err(), Some(HandledTooHigh { h: 2, send_count: 1 }));
+        assert_eq!(sm.acknowledge(1).map(|paid| paid.len()), Ok(1));
+        assert_eq!(sm.queue_bytes(), 0);
+        assert!(sm.acknowledge(0).is_err());
+    }
+}

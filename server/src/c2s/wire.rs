@@ -1,0 +1,170 @@
+//! The byte side of one client stream: reading without a buffer while idle, writing what has gathered.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use eider_xmpp::error::StreamError;
+use eider_xmpp::framing::{Frame, Framer};
+use eider_xmpp::limits::Limits;
+use eider_xmpp::stream::StreamContext;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::stream::Transport;
+
+/// One read takes at most this, a TLS record's worth.
+const READ_BYTES: usize = 16 * 1024;
+/// More than this waiting to be written stops the gathering: it waits in the mailbox instead.
+pub const WRITE_HIGH_BYTES: usize = 32 * 1024;
+
+thread_local! {
+    /// Reads land here, so that an idle connection owns no read buffer.
+    static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
+
+/// What reading came to.
+pub enum Read {
+    /// Bytes were added; look for frames.
+    Some(usize),
+    /// The peer closed its side.
+    End,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+/// See the module's documentation.
+pub struct Wire {
+    transport: Transport,
+    framer: Framer,
+    buffered: BytesMut,
+    out: Vec<u8>,
+    written: usize,
+    flushing: bool,
+    /// What the stream header said.
+    pub context: StreamContext,
+    /// Limits of stanzas.
+    pub limits: Limits,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// When anything was last read.
+    pub last_read: Instant,
+    /// When bytes began to wait for a client that does not take them.
+    pub blocked_since: Option<Instant>,
+}
+
+impl Wire {
+    /// A stream that has passed negotiation.
+    pub fn new(
+        transport: Transport,
+        framer: Framer,
+        buffered: BytesMut,
+        context: StreamContext,
+        limits: Limits,
+        peer: SocketAddr,
+    ) -> Wire {
+        Wire {
+            transport,
+            framer,
+            buffered,
+            out: Vec::new(),
+            written: 0,
+            flushing: false,
+            context,
+            limits,
+            peer,
+            last_read: Instant::now(),
+            blocked_since: None,
+        }
+    }
+
+    /// Reads once.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(&mut scratch[..]);
+            match Pin::new(&mut self.transport).poll_read(cx, &mut buf) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Read::Broken(error)),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Read::End),
+                Poll::Ready(Ok(())) => {
+                    self.buffered.extend_from_slice(buf.filled());
+                    Poll::Ready(Read::Some(buf.filled().len()))
+                }
+            }
+        })
+    }
+
+    /// The next whole frame of what was read.
+    ///
+    /// # Errors
+    /// What the framer finds wrong.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, StreamError> {
+        if self.buffered.is_empty() {
+            return Ok(None);
+        }
+        let frame = self.framer.next(&mut self.buffered)?;
+        if self.buffered.is_empty() {
+            // Frames share the buffer's memory; a new one costs nothing until it is used.
+            self.buffered = BytesMut::new();
+        }
+        Ok(frame)
+    }
+
+    /// Appends bytes to what is to be written.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Bytes not yet taken by the connection.
+    pub fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Writes what has gathered; ready once all is written and flushed.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            match Pin::new(&mut self.transport).poll_write(cx, &self.out[self.written..]) {
+                Poll::Pending => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.written += written;
+                    self.blocked_since = None;
+                    self.flushing = true;
+                }
+            }
+        }
+        if self.flushing {
+            match Pin::new(&mut self.transport).poll_flush(cx) {
+                Poll::Pending => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+                Poll::Ready(result) => {
+                    self.flushing = false;
+                    self.blocked_since = None;
+                    result?;
+                }
+            }
+        }
+        self.written = 0;
+        self.out = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether nothing waits to be written or flushed.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty() && !self.flushing
+    }
+
+    /// TLS close_notify and FIN.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}

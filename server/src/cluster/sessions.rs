@@ -1,0 +1,274 @@
+//! Which sessions an account has here (DESIGN §4): bare JID to handles and debts.
+//!
+//! Plain sharded locks, never held across an await. Delivery pushes into mailboxes
+//! while it holds the shard, so that two senders' stanzas reach every resource in one order.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use eider_storage::AccountId;
+use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::stanza::Stanza;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::ledger::{Acknowledged, Ledger};
+use crate::c2s::mailbox::Mailbox;
+
+const SHARDS: usize = 64;
+/// Stored in place of a priority while a resource is not available.
+const UNAVAILABLE: i16 = i16::MIN;
+
+/// What others may know and do about one bound resource.
+pub struct SessionHandle {
+    /// The bound full JID.
+    pub full: FullJid,
+    /// Its account, as JIDs are compared.
+    pub bare: BareJid,
+    /// The account's number in storage; `None` for anonymous users.
+    pub account: Option<AccountId>,
+    /// Tells two sessions of one full JID apart.
+    pub key: u64,
+    /// The way in.
+    pub mailbox: Mailbox,
+    /// When the resource was bound.
+    pub since: SystemTime,
+    /// Cancelled once the session has ended and told its contacts.
+    pub ended: CancellationToken,
+    peer: Mutex<Option<IpAddr>>,
+    priority: AtomicI16,
+    carbons: AtomicBool,
+    interested: AtomicBool,
+    blocking_interest: AtomicBool,
+    presence: Mutex<Option<Stanza>>,
+    directed: Mutex<BTreeSet<Jid>>,
+}
+
+impl SessionHandle {
+    /// A handle of a resource that is not available yet.
+    pub fn new(
+        full: FullJid,
+        account: Option<AccountId>,
+        peer: Option<IpAddr>,
+        since: SystemTime,
+        limit_bytes: usize,
+    ) -> SessionHandle {
+        static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+        SessionHandle {
+            bare: full.bare(),
+            full,
+            account,
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            mailbox: Mailbox::new(limit_bytes),
+            since,
+            ended: CancellationToken::new(),
+            peer: Mutex::new(peer),
+            priority: AtomicI16::new(UNAVAILABLE),
+            carbons: AtomicBool::new(false),
+            interested: AtomicBool::new(false),
+            blocking_interest: AtomicBool::new(false),
+            presence: Mutex::new(None),
+            directed: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    /// The priority of the last presence, or `None` while unavailable.
+    pub fn priority(&self) -> Option<i8> {
+        i8::try_from(self.priority.load(Ordering::Acquire)).ok()
+    }
+
+    /// Whether the resource takes messages for its account: available and not of negative priority.
+    pub fn takes_messages(&self) -> bool {
+        self.priority().is_some_and(|priority| priority >= 0)
+    }
+
+    /// The last broadcast presence.
+    pub fn presence(&self) -> Option<Stanza> {
+        self.presence.lock().clone()
+    }
+
+    /// Notes a broadcast presence; `None` for unavailable.
+    pub fn set_presence(&self, presence: Option<(Stanza, i8)>) {
+        let priority = presence.as_ref().map_or(UNAVAILABLE, |(_, priority)| i16::from(*priority));
+        *self.presence.lock() = presence.map(|(stanza, _)| stanza);
+        self.priority.store(priority, Ordering::Release);
+    }
+
+    /// XEP-0280: whether copies are wanted.
+    pub fn carbons(&self) -> bool {
+        self.carbons.load(Ordering::Acquire)
+    }
+
+    /// XEP-0280 §4, §5.
+    pub fn set_carbons(&self, wanted: bool) {
+        self.carbons.store(wanted, Ordering::Release);
+    }
+
+    /// RFC 6121 §2.2: whether the resource asked for the roster and so gets pushes.
+    pub fn interested(&self) -> bool {
+        self.interested.load(Ordering::Acquire)
+    }
+
+    /// See [`SessionHandle::interested`].
+    pub fn set_interested(&self) {
+        self.interested.store(true, Ordering::Release);
+    }
+
+    /// XEP-0191 §3.2: whether the resource asked for the block list and so gets pushes.
+    pub fn blocking_interest(&self) -> bool {
+        self.blocking_interest.load(Ordering::Acquire)
+    }
+
+    /// See [`SessionHandle::blocking_interest`].
+    pub fn set_blocking_interest(&self) {
+        self.blocking_interest.store(true, Ordering::Release);
+    }
+
+    /// RFC 6121 §4.6: whom this resource has sent its presence to, beside its contacts.
+    pub fn directed(&self) -> Vec<Jid> {
+        self.directed.lock().iter().cloned().collect()
+    }
+
+    /// Notes a directed presence; false where `max` others are noted already.
+    pub fn add_directed(&self, to: Jid, max: usize) -> bool {
+        let mut directed = self.directed.lock();
+        if directed.len() >= max && !directed.contains(&to) {
+            return false;
+        }
+        directed.insert(to);
+        true
+    }
+
+    /// A directed presence was taken back.
+    pub fn remove_directed(&self, to: &Jid) {
+        self.directed.lock().remove(to);
+    }
+
+    /// All of them are taken back.
+    pub fn take_directed(&self) -> BTreeSet<Jid> {
+        std::mem::take(&mut *self.directed.lock())
+    }
+
+    /// The address of the current stream's client, or of the last one.
+    pub fn peer(&self) -> Option<IpAddr> {
+        *self.peer.lock()
+    }
+
+    /// A resumed session has a new stream.
+    pub fn set_peer(&self, peer: Option<IpAddr>) {
+        *self.peer.lock() = peer;
+    }
+}
+
+/// One account with sessions here.
+pub struct Entry {
+    /// Its bound resources, oldest first.
+    pub sessions: Vec<Arc<SessionHandle>>,
+    /// Its delivery debts.
+    pub ledger: Ledger,
+}
+
+impl Entry {
+    /// The session bound to `resource`.
+    pub fn find(&self, resource: &str) -> Option<&Arc<SessionHandle>> {
+        self.sessions.iter().find(|handle| handle.full.resource() == resource)
+    }
+}
+
+type Shard = Mutex<HashMap<BareJid, Entry>>;
+
+/// See the module's documentation.
+pub struct Sessions {
+    hasher: RandomState,
+    shards: Box<[Shard]>,
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        Sessions { hasher: RandomState::new(), shards }
+    }
+}
+
+impl Sessions {
+    fn shard(&self, bare: &str) -> &Shard {
+        let hash = self.hasher.hash_one(bare);
+        &self.shards[usize::try_from(hash % SHARDS as u64).expect("less than SHARDS")]
+    }
+
+    /// Runs `look` with the account's entry, under its lock; `None` without sessions.
+    pub fn with<R>(&self, bare: &str, look: impl FnOnce(Option<&mut Entry>) -> R) -> R {
+        look(self.shard(bare).lock().get_mut(bare))
+    }
+
+    /// Adds a session; a fresh ledger starts from what storage knew at login.
+    ///
+    /// # Errors
+    /// The session that holds the full JID now.
+    pub fn insert(
+        &self,
+        handle: &Arc<SessionHandle>,
+        stored: Acknowledged,
+    ) -> Result<(), Arc<SessionHandle>> {
+        let mut shard = self.shard(handle.bare.as_str()).lock();
+        let entry = shard
+            .entry(handle.bare.clone())
+            .or_insert_with(|| Entry { sessions: Vec::new(), ledger: Ledger::new(stored) });
+        if let Some(holder) = entry.find(handle.full.resource()) {
+            return Err(holder.clone());
+        }
+        entry.sessions.push(handle.clone());
+        Ok(())
+    }
+
+    /// Removes this very session. The last one takes the ledger along; what it knew of
+    /// paid debts is handed to `save` under the lock.
+    pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) {
+        let mut shard = self.shard(handle.bare.as_str()).lock();
+        let Some(entry) = shard.get_mut(handle.bare.as_str()) else { return };
+        entry.sessions.retain(|other| other.key != handle.key);
+        if let Some(acknowledged) = entry.ledger.take_dirty() {
+            save(acknowledged);
+        }
+        if entry.sessions.is_empty() {
+            shard.remove(handle.bare.as_str());
+        }
+    }
+
+    /// The session of a full JID.
+    pub fn find(&self, full: &FullJid) -> Option<Arc<SessionHandle>> {
+        self.with(full.bare_str(), |entry| entry.and_then(|entry| entry.find(full.resource()).cloned()))
+    }
+
+    /// All sessions of an account.
+    pub fn of(&self, bare: &str) -> Vec<Arc<SessionHandle>> {
+        self.with(bare, |entry| entry.map(|entry| entry.sessions.clone()).unwrap_or_default())
+    }
+
+    /// All sessions, shard by shard.
+    pub fn all(&self) -> Vec<Arc<SessionHandle>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(shard.lock().values().flat_map(|entry| entry.sessions.iter().cloned()));
+        }
+        all
+    }
+
+    /// Paid debts of every account that changed since the last call.
+    pub fn take_dirty_ledgers(&self) -> Vec<(AccountId, Acknowledged)> {
+        let mut dirty = Vec::new();
+        for shard in &self.shards {
+            for entry in shard.lock().values_mut() {
+                let account = entry.sessions.first().and_then(|handle| handle.account);
+                if let (Some(account), Some(acknowledged)) = (account, entry.ledger.take_dirty()) {
+                    dirty.push((account, acknowledged));
+                }
+            }
+        }
+        dirty
+    }
+}

@@ -1,0 +1,232 @@
+//! The ordered stages every stanza passes (DESIGN §3). The order is the order of lines.
+
+use std::sync::Arc;
+
+use eider_storage::ArchiveDefault as Preference;
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
+use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::ns;
+use eider_xmpp::stanza::{Child, MessageType, Stanza, error_reply};
+use smallvec::SmallVec;
+
+use crate::account::delivery::{Verdict, message_verdict};
+use crate::account::facts::{AccountFacts, Facts, Known};
+use crate::account::message::{Message, Row};
+use crate::cluster::sessions::Sessions;
+use crate::config::{ArchiveDefault, ArchiveForce, Config, Feature, Host};
+use crate::xep::{blocking, carbons, hints, offline};
+
+/// What becomes of a message after its stages.
+pub enum Next {
+    /// Facts of these accounts are not in memory: load them and ask again.
+    Load(SmallVec<[BareJid; 2]>),
+    /// Goes on now; nothing is to be written.
+    Deliver(Message),
+    /// Goes on once its rows are committed.
+    Commit(Message),
+    /// Ends here, with or without an answer for the sender.
+    End(Option<Stanza>),
+}
+
+/// The stages of messages. Holds what they read.
+pub struct Pipeline {
+    sessions: Arc<Sessions>,
+    facts: Arc<AccountFacts>,
+}
+
+impl Pipeline {
+    /// Stages that look at `sessions` and `facts`.
+    pub fn new(sessions: Arc<Sessions>, facts: Arc<AccountFacts>) -> Pipeline {
+        Pipeline { sessions, facts }
+    }
+
+    /// Stops 2 to 5 for a message from a session of ours.
+    pub fn message(&self, config: &Config, from: &FullJid, stanza: &Stanza) -> Next {
+        let to = match stanza.to() {
+            Some(to) => to.clone(),
+            None => Jid::from(from.bare()),
+        };
+        let (sender, recipient) = match self.facts_of(config, from, &to) {
+            Ok(known) => known,
+            Err(missing) => return Next::Load(missing),
+        };
+        let outgoing = Outgoing { config, from, to: &to, sender: sender.as_deref() };
+        let stanza = match outgoing.stages(stanza) {
+            Ok(stanza) => stanza,
+            Err(error) => return Next::End(error_reply(&addressed(stanza, from, &to), &error)),
+        };
+        let Some(host) = config.host(to.domain()) else {
+            let error = StanzaError::new(StanzaCondition::RemoteServerNotFound);
+            return Next::End(error_reply(&stanza, &error));
+        };
+        self.incoming(host, &outgoing, recipient, stanza)
+    }
+
+    /// Facts of both ends, or who has to be loaded first.
+    fn facts_of(
+        &self,
+        config: &Config,
+        from: &FullJid,
+        to: &Jid,
+    ) -> Result<(Known, Known), SmallVec<[BareJid; 2]>> {
+        let mut missing = SmallVec::new();
+        let mut look = |bare: &str, load: &dyn Fn() -> BareJid| match self.facts.cached(bare) {
+            Some(known) => known,
+            None => {
+                missing.push(load());
+                None
+            }
+        };
+        let sender = look(from.bare_str(), &|| from.bare());
+        let local = to.localpart().is_some() && config.host(to.domain()).is_some();
+        let recipient = if local { look(to.bare_str(), &|| to.bare()) } else { None };
+        if missing.is_empty() { Ok((sender, recipient)) } else { Err(missing) }
+    }
+
+    /// Stops 3 to 5 where the recipient is a local account.
+    fn incoming(&self, host: &Host, out: &Outgoing<'_>, recipient: Known, stanza: Stanza) -> Next {
+        let kind = stanza.message_type();
+        let anonymous_here = recipient.is_none() && self.sessions.with(out.to.bare_str(), |e| e.is_some());
+        if recipient.is_none() && !anonymous_here {
+            return refuse(&stanza, StanzaCondition::ServiceUnavailable);
+        }
+        let recipient = recipient.as_deref();
+        if recipient.is_some_and(|facts| host.has(Feature::Blocking) && blocking::refuses(facts, out.from)) {
+            return refuse(&stanza, StanzaCondition::ServiceUnavailable);
+        }
+        let kept = recipient.is_some() && host.offline_messages && offline::storable(&stanza, kind);
+        let verdict = match self.verdict(out.to, kind, kept) {
+            Verdict::Deliver(destination) => destination,
+            Verdict::Refuse => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
+            Verdict::Drop => return Next::End(None),
+        };
+        let rows = rows(host, out, recipient, &stanza, kept);
+        let text = (out.config.archive.full_text && rows.iter().any(|row| row.archived))
+            .then(|| hints::body_text(&stanza))
+            .flatten();
+        let message = Message {
+            carbons: host.has(Feature::Carbons) && carbons::eligible(&stanza),
+            from: out.from.clone(),
+            to: out.to.clone(),
+            destination: Some(verdict),
+            rows,
+            text,
+            resend_key: None,
+            stanza,
+        };
+        if message.rows.is_empty() { Next::Deliver(message) } else { Next::Commit(message) }
+    }
+
+    fn verdict(&self, to: &Jid, kind: MessageType, kept: bool) -> Verdict {
+        self.sessions.with(to.bare_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice()).unwrap_or_default();
+            let reachable = sessions.iter().any(|handle| handle.takes_messages());
+            let bound = to.resource().map(|named| sessions.iter().any(|s| s.full.resource() == named));
+            message_verdict(kind, bound, reachable, kept)
+        })
+    }
+}
+
+/// The sender's side of a message.
+struct Outgoing<'a> {
+    config: &'a Config,
+    from: &'a FullJid,
+    to: &'a Jid,
+    sender: Option<&'a Facts>,
+}
+
+impl Outgoing<'_> {
+    /// The sender's stages: blocking, then what only the server may assert is stripped.
+    fn stages(&self, stanza: &Stanza) -> Result<Stanza, StanzaError> {
+        if (stanza.bad_to() || stanza.bad_from()) {
+            return Err(StanzaError::new(StanzaCondition::JidMalformed).kind(ErrorType::Modify));
+        }
+        if self.sender.is_some_and(|facts| facts.blocks(self.to)) {
+            return Err(blocking::blocked_error());
+        }
+        Ok(self.stamped(stanza))
+    }
+
+    /// `from` is stamped always, `to` made explicit; elements that the sender may not assert go (DESIGN §8).
+    fn stamped(&self, stanza: &Stanza) -> Stanza {
+        let strip = |child: &Child<'_>| self.forged(child);
+        stanza.rewrite().from(self.from.clone()).to(self.to.clone()).strip(&strip).build()
+    }
+
+    /// What only its owner may assert: stanza-ids by either account here, carbons, delays by a host of ours.
+    fn forged(&self, child: &Child<'_>) -> bool {
+        match (child.ns.as_ref(), child.name) {
+            (ns::STANZA_ID, "stanza-id") => child.element().attr("by").is_none_or(|by| {
+                Jid::parse(by).is_ok_and(|by| {
+                    by.as_str() == self.from.bare_str() || by.as_str() == self.to.bare_str()
+                })
+            }),
+            (ns::CARBONS, "sent" | "received") => true,
+            (ns::DELAY, "delay") => child
+                .element()
+                .attr("from")
+                .and_then(|from| Jid::parse(from).ok())
+                .is_some_and(|from| self.config.host(from.domain()).is_some()),
+            _ => false,
+        }
+    }
+}
+
+/// The stanza with both addresses as they are meant.
+pub fn addressed(stanza: &Stanza, from: &FullJid, to: &Jid) -> Stanza {
+    stanza.rewrite().from(from.clone()).to(to.clone()).build()
+}
+
+fn refuse(stanza: &Stanza, condition: StanzaCondition) -> Next {
+    Next::End(error_reply(stanza, &StanzaError::new(condition)))
+}
+
+/// The rows to be committed: the sender's before the recipient's; one row for a note to oneself.
+fn rows(
+    host: &Host,
+    out: &Outgoing<'_>,
+    recipient: Option<&Facts>,
+    stanza: &Stanza,
+    kept: bool,
+) -> SmallVec<[Row; 2]> {
+    let mut rows = SmallVec::new();
+    let worthy = hints::archivable(stanza);
+    let to_self = recipient.is_some() && out.from.bare_str() == out.to.bare_str();
+    if let (Some(sender), Some(sender_host)) = (out.sender, out.config.host(out.from.domain()))
+        && !to_self
+        && worthy
+        && archives(sender_host, sender, out.to)
+    {
+        rows.push(Row { owner: sender.id, outgoing: true, archived: true, debt: false });
+    }
+    if let Some(facts) = recipient {
+        let archived = worthy && archives(host, facts, &Jid::from(out.from.clone()));
+        if archived || kept {
+            rows.push(Row { owner: facts.id, outgoing: false, archived, debt: kept });
+        }
+    }
+    rows
+}
+
+/// Whether an account archives what it exchanges with `peer` (XEP-0441; the host may decide for all).
+fn archives(host: &Host, facts: &Facts, peer: &Jid) -> bool {
+    if !host.has(Feature::Archive) {
+        return false;
+    }
+    match host.archive_force {
+        ArchiveForce::On => return true,
+        ArchiveForce::Off => return false,
+        ArchiveForce::None => {}
+    }
+    match facts.archive_choice(peer) {
+        Some(Preference::Always) => true,
+        Some(Preference::Never) => false,
+        Some(Preference::Roster) => facts.has_contact(peer),
+        None => match host.archive {
+            ArchiveDefault::Always => true,
+            ArchiveDefault::Never => false,
+            ArchiveDefault::Roster => facts.has_contact(peer),
+        },
+    }
+}
+

@@ -1,0 +1,331 @@
+//! Destination of a stanza: the server itself, a local account, or elsewhere (DESIGN §3, stop 3).
+//! Nothing else decides this.
+
+use std::sync::Arc;
+
+use eider_storage::AccountId;
+use eider_xmpp::error::{StanzaCondition, StanzaError};
+use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::stanza::{IqType, Kind, Stanza, error_reply, iq_result};
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::account::delivery::{Incoming, LocalDelivery, Stored};
+use crate::account::facts::{AccountFacts, Facts};
+use crate::account::ledger::Acknowledged;
+use crate::account::message::Message;
+use crate::account::presence::Presence;
+use crate::account::writer::{Deliver, NotStored, Writer};
+use crate::c2s::mailbox::Delivery;
+use crate::cluster::sessions::{SessionHandle, Sessions};
+use crate::config::{Config, ConfigWatch, Feature};
+use crate::pipeline::{Next, Pipeline, addressed};
+use crate::xep::{Request, Routes, Target, blocking, request_kind, storage_error};
+
+/// How far a stanza has come when the router hands back control.
+pub enum Step {
+    /// Handled.
+    Done,
+    /// A message that needs no commit: to be given to [`Router::deliver`] when its turn has come.
+    Ready(Box<Message>),
+    /// Handled once the writer answers.
+    Committing(oneshot::Receiver<Result<(), NotStored>>),
+    /// Handled once this has run.
+    Run(BoxFuture<'static, After>),
+}
+
+/// What follows a [`Step::Run`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Handled.
+    Done,
+    /// What was missing is in memory now: route the stanza again.
+    Again,
+}
+
+/// See the module's documentation.
+pub struct Router {
+    config: ConfigWatch,
+    sessions: Arc<Sessions>,
+    facts: Arc<AccountFacts>,
+    pipeline: Pipeline,
+    delivery: Arc<LocalDelivery>,
+    presence: Arc<Presence>,
+    writer: Writer,
+    routes: Arc<Routes>,
+}
+
+/// The parts a router sends to.
+pub struct RouterParts {
+    /// The configuration valid now.
+    pub config: ConfigWatch,
+    /// Bound sessions.
+    pub sessions: Arc<Sessions>,
+    /// Account facts.
+    pub facts: Arc<AccountFacts>,
+    /// Delivery to local accounts.
+    pub delivery: Arc<LocalDelivery>,
+    /// Presence and subscriptions.
+    pub presence: Arc<Presence>,
+    /// The archive writer.
+    pub writer: Writer,
+    /// Routes of iq requests.
+    pub routes: Arc<Routes>,
+}
+
+impl Router {
+    /// A router over its parts.
+    pub fn new(parts: RouterParts) -> Router {
+        let pipeline = Pipeline::new(parts.sessions.clone(), parts.facts.clone());
+        Router {
+            config: parts.config,
+            sessions: parts.sessions,
+            facts: parts.facts,
+            pipeline,
+            delivery: parts.delivery,
+            presence: parts.presence,
+            writer: parts.writer,
+            routes: parts.routes,
+        }
+    }
+
+    /// Routes a stanza that a session of ours sent.
+    pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+        let config = self.config.borrow().clone();
+        match stanza.kind() {
+            Kind::Message => self.message(&config, from, stanza),
+            Kind::Iq => self.iq(&config, from, stanza),
+            Kind::Presence => self.presence.routed(&config, from, stanza),
+        }
+    }
+
+    fn message(&self, config: &Config, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+        match self.pipeline.message(config, &from.full, stanza) {
+            Next::Load(accounts) => self.load(from, stanza, accounts.into_vec()),
+            Next::Deliver(message) => Step::Ready(Box::new(message)),
+            Next::Commit(message) => Step::Committing(self.writer.submit(message)),
+            Next::End(reply) => {
+                answer(from, reply);
+                Step::Done
+            }
+        }
+    }
+
+    /// Reads facts into memory and has the stanza routed again; refuses it where storage fails.
+    fn load(&self, from: &Arc<SessionHandle>, stanza: &Stanza, accounts: Vec<BareJid>) -> Step {
+        let (facts, from, stanza) = (self.facts.clone(), from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            for account in accounts {
+                if let Err(error) = facts.load(&account).await {
+                    refuse(&from, &stanza, &storage_error(&error));
+                    return After::Done;
+                }
+            }
+            After::Again
+        }))
+    }
+
+    /// Delivers a message that needed no commit.
+    pub fn deliver(&self, message: &Message) {
+        deliver(&self.delivery, message, &[]);
+    }
+
+    fn iq(&self, config: &Arc<Config>, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+        if let Err(error) = well_formed_iq(stanza) {
+            refuse(from, stanza, &error);
+            return Step::Done;
+        }
+        let to = stanza.to().cloned().unwrap_or_else(|| Jid::from(from.bare.clone()));
+        let Some(host) = config.host(to.domain()) else {
+            refuse(from, stanza, &StanzaError::new(StanzaCondition::RemoteServerNotFound));
+            return Step::Done;
+        };
+        match (to.localpart(), to.to_full()) {
+            (Some(_), Some(full)) => {
+                let blocking = host.has(Feature::Blocking);
+                self.iq_to_resource(config, from, &full, stanza, blocking)
+            }
+            (Some(_), None) => self.request(Target::Account, config, from, to.bare(), stanza),
+            (None, _) => self.request(Target::Server, config, from, to.bare(), stanza),
+        }
+    }
+
+    /// RFC 6121 §8.5.3: delivered as it is, or `service-unavailable`.
+    fn iq_to_resource(
+        &self,
+        config: &Config,
+        from: &Arc<SessionHandle>,
+        to: &FullJid,
+        stanza: &Stanza,
+        blocking: bool,
+    ) -> Step {
+        let (Some(sender), Some(recipient)) =
+            (self.facts.cached(from.bare.as_str()), self.facts.cached(to.bare_str()))
+        else {
+            return self.load(from, stanza, vec![from.bare.clone(), to.bare()]);
+        };
+        let jid = Jid::from(to.clone());
+        if blocking && blocks(sender.as_deref(), &jid) {
+            refuse(from, stanza, &blocking::blocked_error());
+            return Step::Done;
+        }
+        let stamped = addressed(stanza, &from.full, &jid);
+        let refused = blocking && blocks(recipient.as_deref(), &Jid::from(from.full.clone()));
+        let private = config.compatibility.strict_iq_privacy
+            && request_kind(stanza).is_some()
+            && !self.presence.may_see(&to.bare(), &from.bare);
+        if refused || private || self.delivery.iq(to, stamped).is_err() {
+            refuse(from, stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable));
+        }
+        Step::Done
+    }
+
+    /// A request to the server or an account; results and errors end here.
+    fn request(
+        &self,
+        target: Target,
+        config: &Arc<Config>,
+        from: &Arc<SessionHandle>,
+        to: BareJid,
+        stanza: &Stanza,
+    ) -> Step {
+        let Some(set) = request_kind(stanza) else { return Step::Done };
+        let Some(payload) = stanza.children().next().map(|child| child.element()) else { return Step::Done };
+        let stamped = addressed(stanza, &from.full, &Jid::from(to.clone()));
+        let request = Request {
+            stanza: stamped,
+            payload,
+            set,
+            from: Jid::from(from.full.clone()),
+            to,
+            session: Some(from.clone()),
+            config: config.clone(),
+        };
+        let answered = self.routes.answer(target, request);
+        let (from, stanza) = (from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            let reply = match answered.await {
+                Ok(payload) => Some(iq_result(&stanza, payload)),
+                Err(error) => error_reply(&stanza, &error),
+            };
+            answer(&from, reply);
+            After::Done
+        }))
+    }
+
+    /// Answers a stanza that could not be stored: `resource-constraint`, try again (DESIGN §6).
+    pub fn not_stored(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
+        let error = StanzaError::new(StanzaCondition::ResourceConstraint)
+            .kind(eider_xmpp::error::ErrorType::Wait);
+        refuse(from, stanza, &error);
+    }
+
+    /// What happens to a stanza that its session could not take any more (DESIGN §3).
+    pub fn undelivered(&self, delivery: &Delivery) {
+        if delivery.debt.is_some() || delivery.origin == crate::c2s::mailbox::Origin::Copy {
+            return;
+        }
+        let stanza = &delivery.stanza;
+        let bounces = match stanza.kind() {
+            Kind::Message => !matches!(
+                stanza.message_type(),
+                eider_xmpp::stanza::MessageType::Headline | eider_xmpp::stanza::MessageType::Error
+            ),
+            Kind::Iq => request_kind(stanza).is_some(),
+            Kind::Presence => false,
+        };
+        if !bounces {
+            return;
+        }
+        let error = StanzaError::new(StanzaCondition::ServiceUnavailable);
+        if let Some(reply) = error_reply(stanza, &error) {
+            self.to_local(reply);
+        }
+    }
+
+    /// Delivers a stanza the server made to the session or account it is addressed to.
+    pub fn to_local(&self, stanza: Stanza) {
+        let Some(full) = stanza.to().and_then(Jid::to_full) else { return };
+        if let Some(handle) = self.sessions.find(&full) {
+            let _ = handle.mailbox.push(Delivery::copy(stanza));
+        }
+    }
+}
+
+/// The writer's way to deliver, without a circle between it and the router.
+pub struct CommittedDelivery {
+    /// Bound sessions.
+    pub sessions: Arc<Sessions>,
+    /// Delivery to local accounts.
+    pub delivery: Arc<LocalDelivery>,
+}
+
+impl Deliver for CommittedDelivery {
+    fn committed(&self, message: &Message, positions: &[i64]) {
+        deliver(&self.delivery, message, positions);
+    }
+
+    fn paid(&self) -> Vec<(AccountId, Acknowledged)> {
+        self.sessions.take_dirty_ledgers()
+    }
+}
+
+/// Delivers to the recipient's resources, then copies for the sender's others.
+fn deliver(delivery: &LocalDelivery, message: &Message, positions: &[i64]) {
+    let stored = |outgoing: bool| {
+        let rows = message.rows.iter().zip(positions);
+        rows.into_iter().find(|(row, _)| row.outgoing == outgoing).map(|(row, position)| Stored {
+            owner: row.owner,
+            position: *position,
+            archived: row.archived,
+            debt: row.debt,
+        })
+    };
+    if let Some(destination) = message.destination {
+        delivery.message(&Incoming {
+            stanza: &message.stanza,
+            to: &message.to,
+            destination,
+            carbons: message.carbons,
+            stored: stored(false),
+        });
+    }
+    // To oneself: every resource has it already, as recipient or by a received copy.
+    if message.carbons && message.from.bare_str() != message.to.bare_str() {
+        delivery.sent_carbons(&message.from, &message.stanza, stored(true));
+    }
+}
+
+fn blocks(facts: Option<&Facts>, jid: &Jid) -> bool {
+    facts.is_some_and(|facts| facts.blocks(jid))
+}
+
+/// RFC 6120 §8.2.3: an id, a known type, one payload in a request, none or one in a result.
+fn well_formed_iq(stanza: &Stanza) -> Result<(), StanzaError> {
+    let bad = || StanzaError::new(StanzaCondition::BadRequest);
+    if stanza.bad_to() || stanza.bad_from() {
+        return Err(StanzaError::new(StanzaCondition::JidMalformed));
+    }
+    if stanza.id().is_none() {
+        return Err(bad());
+    }
+    let payloads = stanza.children().len();
+    match stanza.iq_type() {
+        Ok(IqType::Get | IqType::Set) if payloads == 1 => Ok(()),
+        Ok(IqType::Result) if payloads <= 1 => Ok(()),
+        Ok(IqType::Error) => Ok(()),
+        _ => Err(bad()),
+    }
+}
+
+/// Sends an answer to the session that asked.
+fn answer(to: &SessionHandle, reply: Option<Stanza>) {
+    if let Some(reply) = reply {
+        let _ = to.mailbox.push(Delivery::copy(reply));
+    }
+}
+
+/// Sends an error to the session that asked, where one may be sent.
+fn refuse(to: &SessionHandle, stanza: &Stanza, error: &StanzaError) {
+    answer(to, error_reply(stanza, error));
+}

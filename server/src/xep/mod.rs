@@ -1,0 +1,214 @@
+//! Extensions: the one list of what is supported, and the routes of iq requests.
+//!
+//! An extension is one file here. It says in `SPEC` what it supports; service discovery,
+//! the README's table and the DOAP file are made from these.
+
+pub mod blocking;
+pub mod carbons;
+pub mod hints;
+pub mod offline;
+pub mod ping;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use eider_xmpp::element::Element;
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
+use eider_xmpp::jid::{BareJid, Jid};
+use eider_xmpp::stanza::{IqType, Stanza};
+use futures_util::future::BoxFuture;
+
+use crate::cluster::sessions::SessionHandle;
+use crate::config::{Config, Feature, Host};
+
+/// How much of a specification is supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// All of it that concerns a server.
+    Complete,
+    /// Some of it; the note says what.
+    Partial,
+}
+
+/// Whom a request or a disco feature concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A host itself.
+    Server,
+    /// An account, by its bare JID.
+    Account,
+}
+
+/// One supported specification.
+#[derive(Debug)]
+pub struct Spec {
+    /// XEP number.
+    pub number: u16,
+    /// Title as published.
+    pub name: &'static str,
+    /// Version implemented.
+    pub version: &'static str,
+    /// See [`Status`].
+    pub status: Status,
+    /// What is left out, or why it is here.
+    pub note: &'static str,
+    /// Disco features, by whom they are announced for.
+    pub features: &'static [(Target, &'static str)],
+    /// The switch that takes it away from a host.
+    pub switch: Option<Feature>,
+}
+
+/// Everything supported, by number.
+pub const SPECS: &[&Spec] = &[
+    &blocking::SPEC,
+    &carbons::SPEC,
+    &hints::SPEC,
+    &offline::SPEC,
+    &ping::SPEC,
+];
+
+/// Features that `host` announces for `target`, in order and once each.
+pub fn features(host: &Host, target: Target) -> Vec<&'static str> {
+    let switched_on = |spec: &&&Spec| spec.switch.is_none_or(|feature| host.has(feature));
+    let mut features: Vec<&str> = SPECS
+        .iter()
+        .filter(switched_on)
+        .flat_map(|spec| spec.features.iter())
+        .filter(|(of, _)| *of == target)
+        .map(|(_, feature)| *feature)
+        .collect();
+    features.sort_unstable();
+    features.dedup();
+    features
+}
+
+/// An iq of type get or set for the server or one of its accounts.
+pub struct Request {
+    /// The whole stanza, `from` stamped.
+    pub stanza: Stanza,
+    /// Its one payload.
+    pub payload: Element,
+    /// Whether it is of type set.
+    pub set: bool,
+    /// Who asks.
+    pub from: Jid,
+    /// Whom: a host's domain or an account's bare JID.
+    pub to: BareJid,
+    /// The asking session, where it is one of ours.
+    pub session: Option<Arc<SessionHandle>>,
+    /// The configuration valid when it was read.
+    pub config: Arc<Config>,
+}
+
+impl Request {
+    /// The settings of the host asked, or of the account asked.
+    pub fn host(&self) -> &Host {
+        self.config.host(self.to.domain()).expect("routed only for hosts that are served")
+    }
+
+    /// Whether an account asks for what is its own.
+    pub fn is_own(&self) -> bool {
+        self.session.is_some() && self.from.bare_str() == self.to.as_str()
+    }
+
+    /// The asking session of an account of ours.
+    ///
+    /// # Errors
+    /// `not-allowed` where someone else asks.
+    pub fn own_session(&self) -> Result<&Arc<SessionHandle>, StanzaError> {
+        self.session.as_ref().ok_or_else(|| StanzaError::new(StanzaCondition::NotAllowed))
+    }
+}
+
+/// The result's payload, or the error.
+pub type Answer = Result<Option<Element>, StanzaError>;
+
+/// What answers a request.
+pub type Handler = Box<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// Who may ask an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The account itself.
+    Own,
+    /// Anyone; the handler looks closer.
+    Anyone,
+}
+
+/// One route.
+pub struct Route {
+    /// Whom it concerns.
+    pub target: Target,
+    /// The payload's namespace.
+    pub ns: &'static str,
+    /// The payload's name.
+    pub name: &'static str,
+    /// Who may ask; for the server itself always anyone who reached it.
+    pub access: Access,
+    /// The switch that takes it away from a host.
+    pub switch: Option<Feature>,
+    /// What answers.
+    pub handler: Handler,
+}
+
+/// All routes, by target and payload.
+pub struct Routes {
+    routes: HashMap<(Target, &'static str, &'static str), Route>,
+}
+
+impl Routes {
+    /// Takes the routes of every extension. Two of one key are a programming error.
+    pub fn new(routes: impl IntoIterator<Item = Route>) -> Routes {
+        let mut map = HashMap::new();
+        for route in routes {
+            let key = (route.target, route.ns, route.name);
+            assert!(map.insert(key, route).is_none(), "two routes for {key:?}");
+        }
+        Routes { routes: map }
+    }
+
+    /// Every route, for tests and tables.
+    pub fn all(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values()
+    }
+
+    /// Answers a request: `service-unavailable` where nothing does (RFC 6121 §8.5.1, RFC 6120 §8.4),
+    /// `forbidden` where somebody else's account is asked for what is its own.
+    pub fn answer(&self, target: Target, request: Request) -> BoxFuture<'static, Answer> {
+        let unavailable = || StanzaError::new(StanzaCondition::ServiceUnavailable);
+        let ns = request.payload.ns().to_owned();
+        let name = request.payload.name().to_owned();
+        let found = self.routes.get(&(target, ns.as_str(), name.as_str()));
+        let Some(route) = found.filter(|r| r.switch.is_none_or(|feature| request.host().has(feature)))
+        else {
+            return Box::pin(std::future::ready(Err(unavailable())));
+        };
+        if target == Target::Account && route.access == Access::Own && !request.is_own() {
+            return Box::pin(std::future::ready(Err(unavailable())));
+        }
+        (route.handler)(request)
+    }
+}
+
+/// The error for a request that storage could not serve (DESIGN §6): `resource-constraint`, try again.
+pub fn storage_error(error: &eider_storage::Error) -> StanzaError {
+    match error {
+        eider_storage::Error::Conflict(_) => StanzaError::new(StanzaCondition::Conflict),
+        eider_storage::Error::Unavailable(_) | eider_storage::Error::Unknown(_) => {
+            StanzaError::new(StanzaCondition::ResourceConstraint).kind(ErrorType::Wait)
+        }
+        error => {
+            tracing::error!(%error, "storage failed a request");
+            StanzaError::new(StanzaCondition::InternalServerError)
+        }
+    }
+}
+
+/// A request's kind, where the stanza is a request.
+pub fn request_kind(stanza: &Stanza) -> Option<bool> {
+    match stanza.iq_type() {
+        Ok(IqType::Get) => Some(false),
+        Ok(IqType::Set) => Some(true),
+        _ => None,
+    }
+}
