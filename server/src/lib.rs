@@ -11,6 +11,7 @@ pub mod pubsub;
 pub mod server;
 pub mod pipeline;
 pub mod router;
+pub mod server;
 pub mod stream;
 pub mod tls;
 pub mod xep;

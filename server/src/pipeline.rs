@@ -50,7 +50,12 @@ impl Pipeline {
             Ok(known) => known,
             Err(missing) => return Next::Load(missing),
         };
-        let outgoing = Outgoing { config, from, to: &to, sender: sender.as_deref() };
+        let outgoing = Outgoing {
+            config,
+            from,
+            to: &to,
+            sender: sender.as_deref(),
+        };
         let stanza = match outgoing.stages(stanza) {
             Ok(stanza) => stanza,
             Err(error) => return Next::End(error_reply(&addressed(stanza, from, &to), &error)),
@@ -79,19 +84,30 @@ impl Pipeline {
         };
         let sender = look(from.bare_str(), &|| from.bare());
         let local = to.localpart().is_some() && config.host(to.domain()).is_some();
-        let recipient = if local { look(to.bare_str(), &|| to.bare()) } else { None };
-        if missing.is_empty() { Ok((sender, recipient)) } else { Err(missing) }
+        let recipient = if local {
+            look(to.bare_str(), &|| to.bare())
+        } else {
+            None
+        };
+        if missing.is_empty() {
+            Ok((sender, recipient))
+        } else {
+            Err(missing)
+        }
     }
 
     /// Stops 3 to 5 where the recipient is a local account.
     fn incoming(&self, host: &Host, out: &Outgoing<'_>, recipient: Known, stanza: Stanza) -> Next {
         let kind = stanza.message_type();
-        let anonymous_here = recipient.is_none() && self.sessions.with(out.to.bare_str(), |e| e.is_some());
+        let anonymous_here =
+            recipient.is_none() && self.sessions.with(out.to.bare_str(), |e| e.is_some());
         if recipient.is_none() && !anonymous_here {
             return refuse(&stanza, StanzaCondition::ServiceUnavailable);
         }
         let recipient = recipient.as_deref();
-        if recipient.is_some_and(|facts| host.has(Feature::Blocking) && blocking::refuses(facts, out.from)) {
+        if recipient
+            .is_some_and(|facts| host.has(Feature::Blocking) && blocking::refuses(facts, out.from))
+        {
             return refuse(&stanza, StanzaCondition::ServiceUnavailable);
         }
         let kept = recipient.is_some() && host.offline_messages && offline::storable(&stanza, kind);
@@ -114,14 +130,22 @@ impl Pipeline {
             resend_key: None,
             stanza,
         };
-        if message.rows.is_empty() { Next::Deliver(message) } else { Next::Commit(message) }
+        if message.rows.is_empty() {
+            Next::Deliver(message)
+        } else {
+            Next::Commit(message)
+        }
     }
 
     fn verdict(&self, to: &Jid, kind: MessageType, kept: bool) -> Verdict {
         self.sessions.with(to.bare_str(), |entry| {
-            let sessions = entry.map(|entry| entry.sessions.as_slice()).unwrap_or_default();
+            let sessions = entry
+                .map(|entry| entry.sessions.as_slice())
+                .unwrap_or_default();
             let reachable = sessions.iter().any(|handle| handle.takes_messages());
-            let bound = to.resource().map(|named| sessions.iter().any(|s| s.full.resource() == named));
+            let bound = to
+                .resource()
+                .map(|named| sessions.iter().any(|s| s.full.resource() == named));
             message_verdict(kind, bound, reachable, kept)
         })
     }
@@ -138,7 +162,7 @@ struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// The sender's stages: blocking, then what only the server may assert is stripped.
     fn stages(&self, stanza: &Stanza) -> Result<Stanza, StanzaError> {
-        if (stanza.bad_to() || stanza.bad_from()) {
+        if stanza.bad_to() || stanza.bad_from() {
             return Err(StanzaError::new(StanzaCondition::JidMalformed).kind(ErrorType::Modify));
         }
         if self.sender.is_some_and(|facts| facts.blocks(self.to)) {
@@ -150,7 +174,12 @@ impl Outgoing<'_> {
     /// `from` is stamped always, `to` made explicit; elements that the sender may not assert go (DESIGN §8).
     fn stamped(&self, stanza: &Stanza) -> Stanza {
         let strip = |child: &Child<'_>| self.forged(child);
-        stanza.rewrite().from(self.from.clone()).to(self.to.clone()).strip(&strip).build()
+        stanza
+            .rewrite()
+            .from(self.from.clone())
+            .to(self.to.clone())
+            .strip(&strip)
+            .build()
     }
 
     /// What only its owner may assert: stanza-ids by either account here, carbons, delays by a host of ours.
@@ -197,12 +226,22 @@ fn rows(
         && worthy
         && archives(sender_host, sender, out.to)
     {
-        rows.push(Row { owner: sender.id, outgoing: true, archived: true, debt: false });
+        rows.push(Row {
+            owner: sender.id,
+            outgoing: true,
+            archived: true,
+            debt: false,
+        });
     }
     if let Some(facts) = recipient {
         let archived = worthy && archives(host, facts, &Jid::from(out.from.clone()));
         if archived || kept {
-            rows.push(Row { owner: facts.id, outgoing: false, archived, debt: kept });
+            rows.push(Row {
+                owner: facts.id,
+                outgoing: false,
+                archived,
+                debt: kept,
+            });
         }
     }
     rows
@@ -229,4 +268,3 @@ fn archives(host: &Host, facts: &Facts, peer: &Jid) -> bool {
         },
     }
 }
-

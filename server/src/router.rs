@@ -135,9 +135,16 @@ impl Router {
             refuse(from, stanza, &error);
             return Step::Done;
         }
-        let to = stanza.to().cloned().unwrap_or_else(|| Jid::from(from.bare.clone()));
+        let to = stanza
+            .to()
+            .cloned()
+            .unwrap_or_else(|| Jid::from(from.bare.clone()));
         let Some(host) = config.host(to.domain()) else {
-            refuse(from, stanza, &StanzaError::new(StanzaCondition::RemoteServerNotFound));
+            refuse(
+                from,
+                stanza,
+                &StanzaError::new(StanzaCondition::RemoteServerNotFound),
+            );
             return Step::Done;
         };
         match (to.localpart(), to.to_full()) {
@@ -159,9 +166,10 @@ impl Router {
         stanza: &Stanza,
         blocking: bool,
     ) -> Step {
-        let (Some(sender), Some(recipient)) =
-            (self.facts.cached(from.bare.as_str()), self.facts.cached(to.bare_str()))
-        else {
+        let (Some(sender), Some(recipient)) = (
+            self.facts.cached(from.bare.as_str()),
+            self.facts.cached(to.bare_str()),
+        ) else {
             return self.load(from, stanza, vec![from.bare.clone(), to.bare()]);
         };
         let jid = Jid::from(to.clone());
@@ -175,7 +183,11 @@ impl Router {
             && request_kind(stanza).is_some()
             && !self.presence.may_see(&to.bare(), &from.bare);
         if refused || private || self.delivery.iq(to, stamped).is_err() {
-            refuse(from, stanza, &StanzaError::new(StanzaCondition::ServiceUnavailable));
+            refuse(
+                from,
+                stanza,
+                &StanzaError::new(StanzaCondition::ServiceUnavailable),
+            );
         }
         Step::Done
     }
@@ -189,8 +201,12 @@ impl Router {
         to: BareJid,
         stanza: &Stanza,
     ) -> Step {
-        let Some(set) = request_kind(stanza) else { return Step::Done };
-        let Some(payload) = stanza.children().next().map(|child| child.element()) else { return Step::Done };
+        let Some(set) = request_kind(stanza) else {
+            return Step::Done;
+        };
+        let Some(payload) = stanza.children().next().map(|child| child.element()) else {
+            return Step::Done;
+        };
         let stamped = addressed(stanza, &from.full, &Jid::from(to.clone()));
         let request = Request {
             stanza: stamped,
@@ -245,7 +261,9 @@ impl Router {
 
     /// Delivers a stanza the server made to the session or account it is addressed to.
     pub fn to_local(&self, stanza: Stanza) {
-        let Some(full) = stanza.to().and_then(Jid::to_full) else { return };
+        let Some(full) = stanza.to().and_then(Jid::to_full) else {
+            return;
+        };
         if let Some(handle) = self.sessions.find(&full) {
             let _ = handle.mailbox.push(Delivery::copy(stanza));
         }
@@ -274,12 +292,14 @@ impl Deliver for CommittedDelivery {
 fn deliver(delivery: &LocalDelivery, message: &Message, positions: &[i64]) {
     let stored = |outgoing: bool| {
         let rows = message.rows.iter().zip(positions);
-        rows.into_iter().find(|(row, _)| row.outgoing == outgoing).map(|(row, position)| Stored {
-            owner: row.owner,
-            position: *position,
-            archived: row.archived,
-            debt: row.debt,
-        })
+        rows.into_iter()
+            .find(|(row, _)| row.outgoing == outgoing)
+            .map(|(row, position)| Stored {
+                owner: row.owner,
+                position: *position,
+                archived: row.archived,
+                debt: row.debt,
+            })
     };
     if let Some(destination) = message.destination {
         delivery.message(&Incoming {

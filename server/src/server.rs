@@ -1,5 +1,7 @@
 //! The composition root, in reading order: configuration, build, run, drain.
 
+pub mod core;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 

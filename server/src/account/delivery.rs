@@ -101,10 +101,11 @@ impl LocalDelivery {
     /// Delivers a message; true where at least one resource took it.
     pub fn message(&self, incoming: &Incoming<'_>) -> bool {
         let stanza = self.identified(incoming.stanza, incoming.to.bare_str(), incoming.stored);
-        self.sessions.with(incoming.to.bare_str(), |entry| match entry {
-            Some(entry) => deliver_to_entry(entry, incoming, &stanza),
-            None => false,
-        })
+        self.sessions
+            .with(incoming.to.bare_str(), |entry| match entry {
+                Some(entry) => deliver_to_entry(entry, incoming, &stanza),
+                None => false,
+            })
     }
 
     /// XEP-0280 §8: copies of what one resource sent for the account's others.
@@ -116,11 +117,10 @@ impl LocalDelivery {
                 if handle.full == *sender {
                     continue;
                 }
-                let inner = wrapped.get_or_insert_with(|| {
-                    self.identified(stanza, sender.bare_str(), stored)
-                });
+                let inner = wrapped
+                    .get_or_insert_with(|| self.identified(stanza, sender.bare_str(), stored));
                 let copy = carbons::sent(inner, &handle.bare, &handle.full);
-                let _ = handle.mailbox.push(Delivery::copy(Arc::new(copy)));
+                let _ = handle.mailbox.push(Delivery::copy(copy));
             }
         });
     }
@@ -141,7 +141,10 @@ impl LocalDelivery {
     /// The resource is not bound or takes no more.
     pub fn iq(&self, to: &FullJid, stanza: Stanza) -> Result<(), ()> {
         let handle = self.sessions.find(to).ok_or(())?;
-        handle.mailbox.push(Delivery::direct(stanza)).map_err(|_| ())
+        handle
+            .mailbox
+            .push(Delivery::direct(stanza))
+            .map_err(|_| ())
     }
 
     /// Delivers to every resource for which `wanted` holds; how many took it.
@@ -152,19 +155,30 @@ impl LocalDelivery {
         wanted: impl Fn(&SessionHandle) -> bool,
     ) -> usize {
         self.sessions.with(account.as_str(), |entry| {
-            let sessions = entry.map(|entry| entry.sessions.as_slice()).unwrap_or_default();
+            let sessions = entry
+                .map(|entry| entry.sessions.as_slice())
+                .unwrap_or_default();
             let wanted = sessions.iter().filter(|handle| wanted(handle));
-            wanted.filter(|handle| handle.mailbox.push(Delivery::copy(stanza.clone())).is_ok()).count()
+            wanted
+                .filter(|handle| handle.mailbox.push(Delivery::copy(stanza.clone())).is_ok())
+                .count()
         })
     }
 }
 
 fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza) -> bool {
-    let debt = incoming.stored.filter(|stored| stored.debt).map(|stored| stored.position);
+    let debt = incoming
+        .stored
+        .filter(|stored| stored.debt)
+        .map(|stored| stored.position);
     let targets = targets(&entry.sessions, incoming);
     let mut holders = 0;
     for handle in &targets {
-        let delivery = Delivery { stanza: stanza.clone(), debt, origin: Origin::Direct };
+        let delivery = Delivery {
+            stanza: stanza.clone(),
+            debt,
+            origin: Origin::Direct,
+        };
         holders += u16::from(handle.mailbox.push(delivery).is_ok());
     }
     if let Some(position) = debt {
@@ -180,7 +194,9 @@ fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza)
 fn targets(sessions: &[Arc<SessionHandle>], incoming: &Incoming<'_>) -> Vec<Arc<SessionHandle>> {
     let named = incoming.to.resource();
     if incoming.destination == Destination::Resource
-        && let Some(handle) = sessions.iter().find(|handle| Some(handle.full.resource()) == named)
+        && let Some(handle) = sessions
+            .iter()
+            .find(|handle| Some(handle.full.resource()) == named)
     {
         return vec![handle.clone()];
     }
@@ -190,7 +206,10 @@ fn targets(sessions: &[Arc<SessionHandle>], incoming: &Incoming<'_>) -> Vec<Arc<
         // A resource that went away between the verdict and now: its messages go to the account.
         Destination::Resource | Destination::Account => {
             let highest = takers().filter_map(|handle| handle.priority()).max();
-            takers().filter(|handle| handle.priority() == highest).cloned().collect()
+            takers()
+                .filter(|handle| handle.priority() == highest)
+                .cloned()
+                .collect()
         }
     }
 }
@@ -206,6 +225,6 @@ fn received_carbons(
             continue;
         }
         let copy = carbons::received(stanza, &handle.bare, &handle.full);
-        let _ = handle.mailbox.push(Delivery::copy(Arc::new(copy)));
+        let _ = handle.mailbox.push(Delivery::copy(copy));
     }
 }

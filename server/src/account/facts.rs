@@ -41,7 +41,10 @@ impl Facts {
     /// What the user chose for messages with `peer` (XEP-0441 §2); `None` leaves it to the host.
     pub fn archive_choice(&self, peer: &Jid) -> Option<ArchiveDefault> {
         let preferences = self.archive_preferences.as_ref()?;
-        let names = |list: &[String]| list.iter().any(|jid| jid == peer.as_str() || jid == peer.bare_str());
+        let names = |list: &[String]| {
+            list.iter()
+                .any(|jid| jid == peer.as_str() || jid == peer.bare_str())
+        };
         if names(&preferences.always) {
             return Some(ArchiveDefault::Always);
         }
@@ -64,9 +67,10 @@ impl Facts {
         self.blocked.contains(jid.as_str())
             || self.blocked.contains(jid.bare_str())
             || self.blocked.contains(jid.domain())
-            || jid
-                .resource()
-                .is_some_and(|resource| self.blocked.contains(&format!("{}/{resource}", jid.domain())))
+            || jid.resource().is_some_and(|resource| {
+                self.blocked
+                    .contains(&format!("{}/{resource}", jid.domain()))
+            })
     }
 }
 
@@ -84,7 +88,11 @@ impl AccountFacts {
     /// An empty cache of at most `limits.facts_cache_entries`.
     pub fn new(storage: Arc<dyn Storage>, config: ConfigWatch) -> AccountFacts {
         let entries = config.borrow().limits.facts_cache_entries as usize;
-        AccountFacts { storage, config, cache: Cache::new(entries) }
+        AccountFacts {
+            storage,
+            config,
+            cache: Cache::new(entries),
+        }
     }
 
     /// What is in memory, without waiting.
@@ -102,7 +110,11 @@ impl AccountFacts {
             Err(guard) => guard,
         };
         let known = match account.localpart() {
-            Some(localpart) => self.storage.account_login(account.domain(), localpart).await?,
+            Some(localpart) => {
+                self.storage
+                    .account_login(account.domain(), localpart)
+                    .await?
+            }
             None => None,
         };
         let known: Known = match known {
@@ -127,7 +139,9 @@ impl AccountFacts {
             Some(preferences) => preferences.default == ArchiveDefault::Roster,
             None => {
                 let config = self.config.borrow().clone();
-                config.host(account.domain()).is_some_and(|host| host.archive == HostDefault::Roster)
+                config
+                    .host(account.domain())
+                    .is_some_and(|host| host.archive == HostDefault::Roster)
             }
         };
         if !by_roster {
@@ -145,6 +159,8 @@ impl AccountFacts {
 
 impl std::fmt::Debug for AccountFacts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccountFacts").field("entries", &self.cache.len()).finish()
+        f.debug_struct("AccountFacts")
+            .field("entries", &self.cache.len())
+            .finish()
     }
 }

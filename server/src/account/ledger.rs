@@ -36,8 +36,18 @@ pub struct Ledger {
 impl Ledger {
     /// Starts from what storage knows; incomplete until a catch-up has read the archive.
     pub fn new(stored: Acknowledged) -> Ledger {
-        let known_to = stored.above.last().map_or(stored.up_to, |range| range.1.max(stored.up_to));
-        Ledger { base: stored, outstanding: BTreeMap::new(), paid_early: BTreeSet::new(), known_to, complete: false, dirty: false }
+        let known_to = stored
+            .above
+            .last()
+            .map_or(stored.up_to, |range| range.1.max(stored.up_to));
+        Ledger {
+            base: stored,
+            outstanding: BTreeMap::new(),
+            paid_early: BTreeSet::new(),
+            known_to,
+            complete: false,
+            dirty: false,
+        }
     }
 
     /// Notes a committed debt, held by `holders` sessions (0: owed).
@@ -52,7 +62,12 @@ impl Ledger {
 
     /// Takes a debt for one more session; false where it is paid or held already.
     pub fn claim(&mut self, position: i64) -> bool {
-        if self.is_paid(position) || self.outstanding.get(&position).is_some_and(|held| *held > 0) {
+        if self.is_paid(position)
+            || self
+                .outstanding
+                .get(&position)
+                .is_some_and(|held| *held > 0)
+        {
             return false;
         }
         self.add(position, 1);
@@ -96,8 +111,14 @@ impl Ledger {
     fn is_paid(&self, position: i64) -> bool {
         position <= self.base.up_to
             || self.paid_early.contains(&position)
-            || self.base.above.iter().any(|(from, to)| (*from..=*to).contains(&position))
-            || (self.complete && position <= self.known_to && !self.outstanding.contains_key(&position))
+            || self
+                .base
+                .above
+                .iter()
+                .any(|(from, to)| (*from..=*to).contains(&position))
+            || (self.complete
+                && position <= self.known_to
+                && !self.outstanding.contains_key(&position))
     }
 
     /// What to write to storage if anything changed since the last call.
@@ -112,17 +133,28 @@ impl Ledger {
 
     fn acknowledged(&self) -> Acknowledged {
         let Some((&first, _)) = self.outstanding.first_key_value() else {
-            return Acknowledged { up_to: self.known_to, above: Vec::new() };
+            return Acknowledged {
+                up_to: self.known_to,
+                above: Vec::new(),
+            };
         };
         let mut above = Vec::new();
         let mut from = first + 1;
-        for &unpaid in self.outstanding.keys().skip(1).chain([&(self.known_to + 1)]) {
+        for &unpaid in self
+            .outstanding
+            .keys()
+            .skip(1)
+            .chain([&(self.known_to + 1)])
+        {
             if unpaid > from {
                 above.push((from, unpaid - 1));
             }
             from = unpaid + 1;
         }
-        Acknowledged { up_to: first - 1, above }
+        Acknowledged {
+            up_to: first - 1,
+            above,
+        }
     }
 }
 
@@ -132,7 +164,10 @@ mod tests {
 
     #[test]
     fn the_watermark_stops_below_the_first_unpaid_debt() {
-        let mut ledger = Ledger::new(Acknowledged { up_to: 4, above: vec![] });
+        let mut ledger = Ledger::new(Acknowledged {
+            up_to: 4,
+            above: vec![],
+        });
         for position in 5..=9 {
             ledger.add(position, 1);
         }
@@ -141,10 +176,22 @@ mod tests {
         ledger.pay(7);
         ledger.pay(9);
         let acknowledged = ledger.take_dirty();
-        assert_eq!(acknowledged, Some(Acknowledged { up_to: 5, above: vec![(7, 7), (9, 9)] }));
+        assert_eq!(
+            acknowledged,
+            Some(Acknowledged {
+                up_to: 5,
+                above: vec![(7, 7), (9, 9)]
+            })
+        );
         ledger.pay(6);
         ledger.pay(8);
-        assert_eq!(ledger.take_dirty(), Some(Acknowledged { up_to: 9, above: vec![] }));
+        assert_eq!(
+            ledger.take_dirty(),
+            Some(Acknowledged {
+                up_to: 9,
+                above: vec![]
+            })
+        );
         assert_eq!(ledger.take_dirty(), None);
     }
 
@@ -162,7 +209,10 @@ mod tests {
 
     #[test]
     fn nothing_moves_before_the_archive_was_read() {
-        let mut ledger = Ledger::new(Acknowledged { up_to: 1, above: vec![] });
+        let mut ledger = Ledger::new(Acknowledged {
+            up_to: 1,
+            above: vec![],
+        });
         ledger.add(8, 1);
         ledger.pay(8);
         assert_eq!(ledger.take_dirty(), None);

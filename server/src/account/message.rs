@@ -1,6 +1,5 @@
 //! One message between its collection (stops 2 to 5 of DESIGN §3) and its delivery.
 
-
 use eider_storage::{AccountId, MessageKind, OwnerRow, ResendKey, RowFlags, Timestamp};
 use eider_xmpp::jid::{FullJid, Jid};
 use eider_xmpp::stanza::{MessageType, Stanza};
@@ -54,7 +53,11 @@ impl Row {
             own_bytes: None,
             peer: peer.bare_str().to_owned(),
             peer_resource: peer.resource().map(str::to_owned),
-            flags: RowFlags { archived: self.archived, debt: self.debt, outgoing: self.outgoing },
+            flags: RowFlags {
+                archived: self.archived,
+                debt: self.debt,
+                outgoing: self.outgoing,
+            },
             kind: kind(&of.stanza),
         }
     }

@@ -27,7 +27,12 @@ impl Presence {
     }
 
     /// A presence stanza that a session of ours sent.
-    pub fn routed(self: &Arc<Self>, config: &Config, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+    pub fn routed(
+        self: &Arc<Self>,
+        config: &Config,
+        from: &Arc<SessionHandle>,
+        stanza: &Stanza,
+    ) -> Step {
         let Ok(kind) = stanza.presence_type() else {
             return refuse(from, stanza, StanzaCondition::BadRequest);
         };
@@ -100,9 +105,11 @@ impl Presence {
 fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
     match stanza.child("priority", ns::CLIENT) {
         None => Ok(0),
-        Some(element) => {
-            element.text().trim().parse().map_err(|_| StanzaError::new(StanzaCondition::BadRequest))
-        }
+        Some(element) => element
+            .text()
+            .trim()
+            .parse()
+            .map_err(|_| StanzaError::new(StanzaCondition::BadRequest)),
     }
 }
 
@@ -116,4 +123,3 @@ fn answer(to: &SessionHandle, reply: Option<Stanza>) {
         let _ = to.mailbox.push(Delivery::copy(reply));
     }
 }
-

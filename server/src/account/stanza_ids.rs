@@ -5,7 +5,7 @@
 //! its index: equal ids mean equal rows, and nobody without the key can guess one.
 
 use aws_lc_rs::cipher::{
-    AES_256, DecryptingKey, EncryptingKey, DecryptionContext, UnboundCipherKey,
+    AES_256, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,7 +23,8 @@ pub struct StanzaIds {
 impl StanzaIds {
     /// Uses `key`, which storage keeps for the life of the archive.
     pub fn new(key: &[u8; KEY_LEN_BYTES]) -> StanzaIds {
-        let unbound = || UnboundCipherKey::new(&AES_256, key).expect("the key has AES-256's length");
+        let unbound =
+            || UnboundCipherKey::new(&AES_256, key).expect("the key has AES-256's length");
         StanzaIds {
             encrypting: EncryptingKey::ecb(unbound()).expect("ECB takes any AES key"),
             decrypting: DecryptingKey::ecb(unbound()).expect("ECB takes any AES key"),
@@ -35,19 +36,25 @@ impl StanzaIds {
         let mut block = [0u8; 16];
         block[..8].copy_from_slice(&owner.0.to_be_bytes());
         block[8..].copy_from_slice(&position.to_be_bytes());
-        self.encrypting.encrypt(&mut block).expect("one whole block");
+        self.encrypting
+            .encrypt(&mut block)
+            .expect("one whole block");
         URL_SAFE_NO_PAD.encode(block)
     }
 
     /// The position an id stands for, or `None` for an id that is not of this owner's archive.
     pub fn decode(&self, owner: AccountId, id: &str) -> Option<i64> {
         let mut block: [u8; 16] = URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
-        self.decrypting.decrypt(&mut block, DecryptionContext::None).ok()?;
+        self.decrypting
+            .decrypt(&mut block, DecryptionContext::None)
+            .ok()?;
         let (id_owner, position) = block.split_at(8);
         if id_owner != owner.0.to_be_bytes() {
             return None;
         }
-        Some(i64::from_be_bytes(position.try_into().expect("eight bytes remain")))
+        Some(i64::from_be_bytes(
+            position.try_into().expect("eight bytes remain"),
+        ))
     }
 }
 

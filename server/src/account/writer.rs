@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use eider_storage::{
-    AccountId, Commit, CommitError, Fence, NewMessage, Position, PosRange, Storage, Timestamp,
+    AccountId, Commit, CommitError, Fence, NewMessage, PosRange, Position, Storage, Timestamp,
     Unknown, Watermark,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -93,8 +93,22 @@ impl Writer {
     ) -> (Writer, WriterTask) {
         let (sender, queue) = mpsc::unbounded_channel();
         let slots = Arc::new(tokio::sync::Semaphore::new(queue_max));
-        let task = WriterTask { storage, deliver, queue, waiting: Vec::new(), slots: slots.clone(), metrics, fence };
-        (Writer { queue: sender, slots }, task)
+        let task = WriterTask {
+            storage,
+            deliver,
+            queue,
+            waiting: Vec::new(),
+            slots: slots.clone(),
+            metrics,
+            fence,
+        };
+        (
+            Writer {
+                queue: sender,
+                slots,
+            },
+            task,
+        )
     }
 
     /// Submits a message. The answer comes after delivery; an error at once where the queue is full.
@@ -105,7 +119,11 @@ impl Writer {
             return answer;
         };
         slot.forget();
-        let submission = Submission { message, since: Instant::now(), done };
+        let submission = Submission {
+            message,
+            since: Instant::now(),
+            done,
+        };
         // The writer ends only after all sessions: a closed queue drops `done`, which its waiter sees.
         let _ = self.queue.send(Work::Message(Box::new(submission)));
         answer
@@ -157,7 +175,11 @@ impl WriterTask {
             self.write(batch).await;
         }
         let paid = self.deliver.paid();
-        self.write(Batch { messages: Vec::new(), paid }).await;
+        self.write(Batch {
+            messages: Vec::new(),
+            paid,
+        })
+        .await;
     }
 
     async fn write(&mut self, batch: Batch) {
@@ -171,8 +193,12 @@ impl WriterTask {
             Err(CommitError::Failed(error)) => Err(error),
             Err(CommitError::Unknown(unknown)) => self.resolve(&unknown).await,
         };
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        self.metrics.commit_messages.observe(batch.messages.len() as f64);
+        self.metrics
+            .commit_seconds
+            .observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .commit_messages
+            .observe(batch.messages.len() as f64);
         match outcome {
             Ok(positions) => self.deliver_batch(batch.messages, &positions),
             Err(error) => {
@@ -190,11 +216,23 @@ impl WriterTask {
         for submission in &batch.messages {
             let message = commit.messages.len();
             let stored = &submission.message;
-            commit.messages.push(NewMessage { bytes: stored.stanza.as_bytes().clone(), text: stored.text.clone() });
-            commit.rows.extend(stored.rows.iter().map(|row| row.owner_row(stored, message, now)));
+            commit.messages.push(NewMessage {
+                bytes: stored.stanza.as_bytes().clone(),
+                text: stored.text.clone(),
+            });
+            commit.rows.extend(
+                stored
+                    .rows
+                    .iter()
+                    .map(|row| row.owner_row(stored, message, now)),
+            );
             commit.resend_keys.extend(stored.resend_key.clone());
         }
-        commit.watermarks = batch.paid.iter().map(|(account, paid)| (*account, watermark(paid))).collect();
+        commit.watermarks = batch
+            .paid
+            .iter()
+            .map(|(account, paid)| (*account, watermark(paid)))
+            .collect();
         commit
     }
 
@@ -219,7 +257,9 @@ impl WriterTask {
             match self.storage.archive_resolve(unknown).await {
                 Ok(Some(positions)) => return Ok(positions),
                 Ok(None) => {
-                    return Err(eider_storage::Error::Unavailable("the commit did not happen".into()));
+                    return Err(eider_storage::Error::Unavailable(
+                        "the commit did not happen".into(),
+                    ));
                 }
                 Err(error) => error!(%error, "the fate of a commit cannot be learnt yet"),
             }
@@ -261,7 +301,10 @@ fn watermark(paid: &Acknowledged) -> Watermark {
         acked_above: paid
             .above
             .iter()
-            .map(|(first, last)| PosRange { first: Position(*first), last: Position(*last) })
+            .map(|(first, last)| PosRange {
+                first: Position(*first),
+                last: Position(*last),
+            })
             .collect(),
     }
 }

@@ -41,11 +41,22 @@ pub async fn serve(parts: Arc<SessionParts>, authenticated: Authenticated) {
         Ok(Outcome::Bound(handle)) => {
             let Binding { wire, identity, .. } = *binding;
             let Some(wire) = wire else { return };
-            run(parts.clone(), Session::new(parts, handle.clone(), identity, wire), handle).await;
+            run(
+                parts.clone(),
+                Session::new(parts, handle.clone(), identity, wire),
+                handle,
+            )
+            .await;
         }
         Ok(Outcome::HandedOver) => {}
         Ok(Outcome::Ended(error)) => end(*binding, error).await,
-        Err(_) => end(*binding, Some(StreamError::new(StreamCondition::ConnectionTimeout))).await,
+        Err(_) => {
+            end(
+                *binding,
+                Some(StreamError::new(StreamCondition::ConnectionTimeout)),
+            )
+            .await
+        }
     }
 }
 
@@ -78,7 +89,14 @@ pub async fn flush_and_close(mut wire: Wire) {
 /// The byte side of an authenticated stream.
 fn wire(authenticated: Authenticated, config: &Config) -> Wire {
     let limits = limits(config);
-    let Authenticated { transport, mut framer, buffered, context, peer, .. } = authenticated;
+    let Authenticated {
+        transport,
+        mut framer,
+        buffered,
+        context,
+        peer,
+        ..
+    } = authenticated;
     framer.set_limits(limits);
     Wire::new(transport, framer, buffered, context, limits, peer)
 }
@@ -125,9 +143,19 @@ impl Binding {
         let config = parts.config.borrow().clone();
         let identity = authenticated.identity.clone();
         let account = authenticated.login.as_ref().map(|login| login.id);
-        let stored = authenticated.login.as_ref().map(acknowledged).unwrap_or_default();
+        let stored = authenticated
+            .login
+            .as_ref()
+            .map(|login| acknowledged(&login.watermark))
+            .unwrap_or_default();
         let wire = Some(wire(authenticated, &config));
-        Binding { parts, identity, stored, account, wire }
+        Binding {
+            parts,
+            identity,
+            stored,
+            account,
+            wire,
+        }
     }
 
     async fn negotiate(&mut self) -> Outcome {
@@ -139,7 +167,9 @@ impl Binding {
             };
             let outcome = match frame {
                 Frame::Close => return Outcome::Ended(None),
-                Frame::Open(_) => return Outcome::Ended(Some(StreamError::new(StreamCondition::BadFormat))),
+                Frame::Open(_) => {
+                    return Outcome::Ended(Some(StreamError::new(StreamCondition::BadFormat)));
+                }
                 Frame::Stanza(bytes) => self.on_element(bytes).await,
             };
             match outcome {
@@ -152,12 +182,17 @@ impl Binding {
 
     /// The next frame; `None` where the client is gone.
     async fn next_frame(&mut self) -> Result<Option<Frame>, StreamError> {
-        let Some(wire) = self.wire.as_mut() else { return Ok(None) };
+        let Some(wire) = self.wire.as_mut() else {
+            return Ok(None);
+        };
         loop {
             if let Some(frame) = wire.next_frame()? {
                 return Ok(Some(frame));
             }
-            if std::future::poll_fn(|cx| wire.poll_write(cx)).await.is_err() {
+            if std::future::poll_fn(|cx| wire.poll_write(cx))
+                .await
+                .is_err()
+            {
                 return Ok(None);
             }
             match std::future::poll_fn(|cx| wire.poll_read(cx)).await {
@@ -174,12 +209,20 @@ impl Binding {
     }
 
     async fn on_element(&mut self, bytes: bytes::Bytes) -> Result<Option<Outcome>, StreamError> {
-        let Some(wire) = self.wire.as_ref() else { return Ok(Some(Outcome::Ended(None))) };
+        let Some(wire) = self.wire.as_ref() else {
+            return Ok(Some(Outcome::Ended(None)));
+        };
         match Received::parse(bytes, &wire.context, &wire.limits)? {
             Received::Stanza(stanza) => self.on_stanza(&stanza).await,
-            Received::Other(element) if element.is("resume", ns::SM) => Ok(self.on_resume(&element)),
+            Received::Other(element) if element.is("resume", ns::SM) => {
+                Ok(self.on_resume(&element))
+            }
             Received::Other(element) if element.is("enable", ns::SM) => {
-                self.send(failed(StanzaCondition::UnexpectedRequest).to_xml().as_bytes());
+                self.send(
+                    failed(StanzaCondition::UnexpectedRequest)
+                        .to_xml()
+                        .as_bytes(),
+                );
                 Ok(None)
             }
             Received::Other(_) => Err(StreamError::new(StreamCondition::UnsupportedStanzaType)),
@@ -217,12 +260,14 @@ impl Binding {
     }
 
     async fn bind(&mut self, bind: &Element) -> Result<Arc<SessionHandle>, StanzaError> {
-        let wished = bind.child_text("resource", ns::BIND).filter(|resource| !resource.is_empty());
+        let wished = bind
+            .child_text("resource", ns::BIND)
+            .filter(|resource| !resource.is_empty());
         let account = self.identity.account.clone();
         let mut full = match &wished {
-            Some(resource) => account
-                .with_resource(resource)
-                .map_err(|_| StanzaError::new(StanzaCondition::BadRequest).kind(ErrorType::Modify))?,
+            Some(resource) => account.with_resource(resource).map_err(|_| {
+                StanzaError::new(StanzaCondition::BadRequest).kind(ErrorType::Modify)
+            })?,
             None => made_resource(&account),
         };
         let config = self.parts.config.borrow().clone();
@@ -236,21 +281,36 @@ impl Binding {
             match config.login.resource_conflict {
                 ResourceConflict::ReplaceOld => {}
                 ResourceConflict::NewResource => full = made_resource(&account),
-                ResourceConflict::Refuse => return Err(StanzaError::new(StanzaCondition::Conflict)),
+                ResourceConflict::Refuse => {
+                    return Err(StanzaError::new(StanzaCondition::Conflict));
+                }
             }
         }
         self.enter(full, &config).await
     }
 
     /// Puts the session in its place, after whoever holds it has left.
-    async fn enter(&mut self, full: FullJid, config: &Config) -> Result<Arc<SessionHandle>, StanzaError> {
+    async fn enter(
+        &mut self,
+        full: FullJid,
+        config: &Config,
+    ) -> Result<Arc<SessionHandle>, StanzaError> {
         let peer = self.wire.as_ref().map(|wire| wire.peer.ip());
         let limit = config.limits.session_queue_bytes as usize;
-        let handle = Arc::new(SessionHandle::new(full, self.account, peer, SystemTime::now(), limit));
+        let handle = Arc::new(SessionHandle::new(
+            full,
+            self.account,
+            peer,
+            SystemTime::now(),
+            limit,
+        ));
         let deadline = Instant::now() + REPLACE_TIME;
         while let Err(holder) = self.parts.sessions.insert(&handle, self.stored.clone()) {
             let _ = holder.mailbox.control(Control::Replaced);
-            if tokio::time::timeout_at(deadline, holder.ended.cancelled()).await.is_err() {
+            if tokio::time::timeout_at(deadline, holder.ended.cancelled())
+                .await
+                .is_err()
+            {
                 return Err(StanzaError::new(StanzaCondition::Conflict));
             }
         }
@@ -258,7 +318,7 @@ impl Binding {
         self.parts.metrics.sessions_started.inc();
         tracing::info!(
             jid = %handle.full,
-            mechanism = %self.identity.mechanism,
+            mechanism = self.identity.mechanism.as_str(),
             peer = ?peer,
             "session started"
         );
@@ -274,11 +334,17 @@ impl Binding {
         };
         let account = self.identity.account.as_str();
         let found = self.parts.resumables.find(previd, account);
-        let resume = Resume { previd: previd.to_owned(), h };
+        let resume = Resume {
+            previd: previd.to_owned(),
+            h,
+        };
         if let Some(handle) = found
             && let Some(wire) = self.wire.take()
         {
-            match handle.mailbox.control(Control::Resume(Box::new((wire, resume)))) {
+            match handle
+                .mailbox
+                .control(Control::Resume(Box::new((wire, resume))))
+            {
                 Ok(()) => return Some(Outcome::HandedOver),
                 Err(Control::Resume(refused)) => self.wire = Some(refused.0),
                 Err(_) => return Some(Outcome::Ended(None)),
@@ -290,10 +356,11 @@ impl Binding {
     }
 }
 
-fn acknowledged(login: &eider_storage::LoginRecord) -> Acknowledged {
-    let ranges = login.watermark.acked_above.iter();
+/// What storage knows to be acknowledged.
+pub fn acknowledged(watermark: &eider_storage::Watermark) -> Acknowledged {
+    let ranges = watermark.acked_above.iter();
     Acknowledged {
-        up_to: login.watermark.acked_up_to.0,
+        up_to: watermark.acked_up_to.0,
         above: ranges.map(|range| (range.first.0, range.last.0)).collect(),
     }
 }
@@ -301,7 +368,11 @@ fn acknowledged(login: &eider_storage::LoginRecord) -> Acknowledged {
 /// A resource that nobody else has: 72 random bits.
 fn made_resource(account: &BareJid) -> FullJid {
     let mut bytes = [0u8; 9];
-    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the system has randomness");
     let resource = URL_SAFE_NO_PAD.encode(bytes);
-    account.with_resource(&resource).expect("the base64 alphabet is a resource's")
+    account
+        .with_resource(&resource)
+        .expect("the base64 alphabet is a resource's")
 }

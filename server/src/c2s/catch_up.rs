@@ -46,14 +46,22 @@ impl OwedMessages {
     }
 
     /// The page after `cursor`.
-    pub fn page(self: &Arc<Self>, owner: AccountId, bare: String, cursor: i64) -> BoxFuture<'static, Page> {
+    pub fn page(
+        self: &Arc<Self>,
+        owner: AccountId,
+        bare: String,
+        cursor: i64,
+    ) -> BoxFuture<'static, Page> {
         let this = self.clone();
         Box::pin(async move {
             let rows = this
                 .storage
                 .archive_debts(owner, Position(cursor), PAGE_MESSAGES, PAGE_BYTES)
                 .await?;
-            Ok(rows.iter().filter_map(|row| this.owed(owner, &bare, row)).collect())
+            Ok(rows
+                .iter()
+                .filter_map(|row| this.owed(owner, &bare, row))
+                .collect())
         })
     }
 
@@ -76,6 +84,9 @@ impl OwedMessages {
             debt: true,
         };
         let stanza = self.delivery.identified(&stanza, bare, Some(stored));
-        Some(Owed { position: row.pos.0, stanza })
+        Some(Owed {
+            position: row.pos.0,
+            stanza,
+        })
     }
 }

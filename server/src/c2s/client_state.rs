@@ -71,7 +71,9 @@ impl ClientState {
     }
 
     fn hold(&mut self, delivery: Delivery) -> Vec<Delivery> {
-        let Some(from) = delivery.stanza.from().cloned() else { return vec![delivery] };
+        let Some(from) = delivery.stanza.from().cloned() else {
+            return vec![delivery];
+        };
         self.next += 1;
         self.held.insert(from, (self.next, delivery));
         Vec::new()
@@ -82,11 +84,16 @@ fn weight(stanza: &Stanza) -> Weight {
     match stanza.kind() {
         Kind::Iq => Weight::Important,
         // Subscription requests, probes' errors and room traffic matter; plain availability does not.
-        Kind::Presence if matches!(
-            stanza.presence_type(),
-            Ok(PresenceType::Available | PresenceType::Unavailable)
-        ) => {
-            if stanza.children().any(|child| child.ns.as_ref() == ns::MUC_USER) {
+        Kind::Presence
+            if matches!(
+                stanza.presence_type(),
+                Ok(PresenceType::Available | PresenceType::Unavailable)
+            ) =>
+        {
+            if stanza
+                .children()
+                .any(|child| child.ns.as_ref() == ns::MUC_USER)
+            {
                 Weight::Important
             } else {
                 Weight::Presence

@@ -58,7 +58,11 @@ impl Inbox {
     pub fn push(&mut self, stanza: Stanza, counted: bool) {
         self.bytes += stanza.as_bytes().len();
         self.counted += u32::from(counted);
-        self.items.push_back(Item::Stanza(Entry { stanza, state: State::Unread, counted }));
+        self.items.push_back(Item::Stanza(Entry {
+            stanza,
+            state: State::Unread,
+            counted,
+        }));
     }
 
     /// Stanzas waiting that stream management will count.
@@ -108,7 +112,9 @@ impl Inbox {
     pub fn startable(&mut self) -> Option<&mut Entry> {
         let mut first = true;
         for item in &mut self.items {
-            let Item::Stanza(entry) = item else { return None };
+            let Item::Stanza(entry) = item else {
+                return None;
+            };
             match entry.state {
                 State::Unread => {
                     let may = first || entry.stanza.kind() == Kind::Message;

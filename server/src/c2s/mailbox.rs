@@ -39,12 +39,20 @@ pub struct Delivery {
 impl Delivery {
     /// A stanza someone sent, without a delivery debt.
     pub fn direct(stanza: Stanza) -> Delivery {
-        Delivery { stanza, debt: None, origin: Origin::Direct }
+        Delivery {
+            stanza,
+            debt: None,
+            origin: Origin::Direct,
+        }
     }
 
     /// A stanza the server made itself.
     pub fn copy(stanza: Stanza) -> Delivery {
-        Delivery { stanza, debt: None, origin: Origin::Copy }
+        Delivery {
+            stanza,
+            debt: None,
+            origin: Origin::Copy,
+        }
     }
 
     /// What this delivery counts against a queue's bound, in bytes.
@@ -98,7 +106,10 @@ impl Mailbox {
             closed: false,
             overflowed: false,
         };
-        Mailbox { inner: Mutex::new(inner), waker: AtomicWaker::new() }
+        Mailbox {
+            inner: Mutex::new(inner),
+            waker: AtomicWaker::new(),
+        }
     }
 
     /// Queues a stanza.
@@ -175,7 +186,9 @@ impl Mailbox {
     /// Bytes that may still be queued.
     pub fn room_bytes(&self) -> usize {
         let inner = self.inner.lock();
-        inner.limit_bytes.saturating_sub(inner.queued_bytes + inner.held_bytes)
+        inner
+            .limit_bytes
+            .saturating_sub(inner.queued_bytes + inner.held_bytes)
     }
 
     /// Stanzas queued and not yet taken.

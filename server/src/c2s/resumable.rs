@@ -22,7 +22,9 @@ impl Resumables {
     /// Gives a session its id.
     pub fn register(&self, handle: &Arc<SessionHandle>) -> String {
         let mut bytes = [0u8; 16];
-        self.random.fill(&mut bytes).expect("the system has randomness");
+        self.random
+            .fill(&mut bytes)
+            .expect("the system has randomness");
         let id = URL_SAFE_NO_PAD.encode(bytes);
         self.restore(id.clone(), handle);
         id
@@ -36,7 +38,10 @@ impl Resumables {
     /// The session of an id, for its own account.
     pub fn find(&self, id: &str, account: &str) -> Option<Arc<SessionHandle>> {
         let sessions = self.sessions.lock();
-        sessions.get(id).filter(|handle| handle.bare.as_str() == account).cloned()
+        sessions
+            .get(id)
+            .filter(|handle| handle.bare.as_str() == account)
+            .cloned()
     }
 
     /// The session has ended.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use eider_storage::{AccountId, Fence, SavedSession, Storage, Timestamp};
 use eider_xmpp::jid::FullJid;
+use eider_xmpp::sasl::Mechanism;
 use eider_xmpp::stanza::Stanza;
 use serde::{Deserialize, Serialize};
 
@@ -56,13 +57,17 @@ pub struct Restored {
     /// Counters and queue.
     pub sm: StreamManagement,
     /// The mechanism of its login.
-    pub mechanism: String,
+    pub mechanism: Mechanism,
     /// Debts in its queue.
     pub debts: Vec<i64>,
 }
 
 /// Writes a session down; `None` where it has no account or cannot be resumed.
-pub fn save(handle: &SessionHandle, sm: &StreamManagement, mechanism: &str) -> Option<SavedSession> {
+pub fn save(
+    handle: &SessionHandle,
+    sm: &StreamManagement,
+    mechanism: &str,
+) -> Option<SavedSession> {
     let id = sm.id.clone()?;
     let presence = handle.presence().zip(handle.priority());
     let saved = Saved {
@@ -73,11 +78,18 @@ pub fn save(handle: &SessionHandle, sm: &StreamManagement, mechanism: &str) -> O
         resume_seconds: sm.resume.as_secs(),
         handled: sm.handled,
         acknowledged: sm.acknowledged,
-        presence: presence.map(|(stanza, priority)| SavedPresence { stanza: text(&stanza), priority }),
+        presence: presence.map(|(stanza, priority)| SavedPresence {
+            stanza: text(&stanza),
+            priority,
+        }),
         carbons: handle.carbons(),
         interested: handle.interested(),
         blocking_interest: handle.blocking_interest(),
-        directed: handle.directed().iter().map(|jid| jid.as_str().to_owned()).collect(),
+        directed: handle
+            .directed()
+            .iter()
+            .map(|jid| jid.as_str().to_owned())
+            .collect(),
         queue: sm.unacknowledged().iter().map(saved_delivery).collect(),
     };
     Some(SavedSession {
@@ -116,7 +128,13 @@ pub fn restore(saved: &SavedSession, limit_bytes: usize) -> Option<Restored> {
     let resume = Duration::from_secs(state.resume_seconds);
     let id = saved.id.clone();
     let sm = StreamManagement::restored(id, resume, state.handled, state.acknowledged, queue);
-    Some(Restored { handle, sm, mechanism: state.mechanism, debts })
+    let mechanism = Mechanism::from_name(&state.mechanism)?;
+    Some(Restored {
+        handle,
+        sm,
+        mechanism,
+        debts,
+    })
 }
 
 fn handle(
@@ -160,6 +178,14 @@ fn saved_delivery(delivery: &Delivery) -> SavedDelivery {
 }
 
 fn restored_delivery(saved: &SavedDelivery) -> Option<Delivery> {
-    let origin = if saved.copy { Origin::Copy } else { Origin::Direct };
-    Some(Delivery { stanza: stanza(&saved.stanza)?, debt: saved.debt, origin })
+    let origin = if saved.copy {
+        Origin::Copy
+    } else {
+        Origin::Direct
+    };
+    Some(Delivery {
+        stanza: stanza(&saved.stanza)?,
+        debt: saved.debt,
+        origin,
+    })
 }

@@ -31,6 +31,7 @@ use crate::c2s::control::Control;
 use crate::c2s::inbox::Inbox;
 use crate::c2s::mailbox::Delivery;
 use crate::c2s::resumable::Resumables;
+use crate::c2s::saved::Restored;
 use crate::c2s::stream_management::{Resume, StreamManagement};
 use crate::c2s::wire::Wire;
 use crate::cluster::sessions::{SessionHandle, Sessions};
@@ -110,6 +111,20 @@ impl Session {
         session
     }
 
+    /// A session that an earlier run saved; it waits for its client.
+    pub fn restored(parts: Arc<SessionParts>, restored: Restored) -> Session {
+        let account = restored.handle.bare.clone();
+        let identity = Identity {
+            account,
+            mechanism: restored.mechanism,
+            anonymous: false,
+        };
+        let mut session = Session::without_stream(parts, restored.handle, identity);
+        session.took_messages = session.handle.takes_messages();
+        session.sm = Some(Box::new(restored.sm));
+        session
+    }
+
     fn without_stream(
         parts: Arc<SessionParts>,
         handle: Arc<SessionHandle>,
@@ -182,7 +197,9 @@ impl Session {
             // Orders still come through; stanzas wait, bounded, where they are.
             return self.poll_controls(cx);
         }
-        let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx) else { return Move::None };
+        let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx) else {
+            return Move::None;
+        };
         for delivery in mail.stanzas {
             self.deliver(delivery);
         }

@@ -95,7 +95,10 @@ impl StreamManagement {
     pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, HandledTooHigh> {
         let newly = h.wrapping_sub(self.acknowledged);
         if newly as usize > self.queue.len() {
-            return Err(HandledTooHigh { h, send_count: self.sent });
+            return Err(HandledTooHigh {
+                h,
+                send_count: self.sent,
+            });
         }
         self.acknowledged = h;
         let paid: Vec<Delivery> = self.queue.drain(..newly as usize).collect();
@@ -168,7 +171,13 @@ mod tests {
         sm.push(delivery());
         assert_eq!(sm.sent, 1);
         assert_eq!(sm.acknowledge(0).map(|paid| paid.len()), Ok(1));
-        assert_eq!(sm.acknowledge(2).err(), Some(HandledTooHigh { h: 2, send_count: 1 }));
+        assert_eq!(
+            sm.acknowledge(2).err(),
+            Some(HandledTooHigh {
+                h: 2,
+                send_count: 1
+            })
+        );
         assert_eq!(sm.acknowledge(1).map(|paid| paid.len()), Ok(1));
         assert_eq!(sm.queue_bytes(), 0);
         assert!(sm.acknowledge(0).is_err());

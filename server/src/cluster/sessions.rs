@@ -93,7 +93,9 @@ impl SessionHandle {
 
     /// Notes a broadcast presence; `None` for unavailable.
     pub fn set_presence(&self, presence: Option<(Stanza, i8)>) {
-        let priority = presence.as_ref().map_or(UNAVAILABLE, |(_, priority)| i16::from(*priority));
+        let priority = presence
+            .as_ref()
+            .map_or(UNAVAILABLE, |(_, priority)| i16::from(*priority));
         *self.presence.lock() = presence.map(|(stanza, _)| stanza);
         self.priority.store(priority, Ordering::Release);
     }
@@ -175,7 +177,9 @@ pub struct Entry {
 impl Entry {
     /// The session bound to `resource`.
     pub fn find(&self, resource: &str) -> Option<&Arc<SessionHandle>> {
-        self.sessions.iter().find(|handle| handle.full.resource() == resource)
+        self.sessions
+            .iter()
+            .find(|handle| handle.full.resource() == resource)
     }
 }
 
@@ -190,7 +194,10 @@ pub struct Sessions {
 impl Default for Sessions {
     fn default() -> Sessions {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
-        Sessions { hasher: RandomState::new(), shards }
+        Sessions {
+            hasher: RandomState::new(),
+            shards,
+        }
     }
 }
 
@@ -215,9 +222,10 @@ impl Sessions {
         stored: Acknowledged,
     ) -> Result<(), Arc<SessionHandle>> {
         let mut shard = self.shard(handle.bare.as_str()).lock();
-        let entry = shard
-            .entry(handle.bare.clone())
-            .or_insert_with(|| Entry { sessions: Vec::new(), ledger: Ledger::new(stored) });
+        let entry = shard.entry(handle.bare.clone()).or_insert_with(|| Entry {
+            sessions: Vec::new(),
+            ledger: Ledger::new(stored),
+        });
         if let Some(holder) = entry.find(handle.full.resource()) {
             return Err(holder.clone());
         }
@@ -229,7 +237,9 @@ impl Sessions {
     /// paid debts is handed to `save` under the lock.
     pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) {
         let mut shard = self.shard(handle.bare.as_str()).lock();
-        let Some(entry) = shard.get_mut(handle.bare.as_str()) else { return };
+        let Some(entry) = shard.get_mut(handle.bare.as_str()) else {
+            return;
+        };
         entry.sessions.retain(|other| other.key != handle.key);
         if let Some(acknowledged) = entry.ledger.take_dirty() {
             save(acknowledged);
@@ -241,19 +251,30 @@ impl Sessions {
 
     /// The session of a full JID.
     pub fn find(&self, full: &FullJid) -> Option<Arc<SessionHandle>> {
-        self.with(full.bare_str(), |entry| entry.and_then(|entry| entry.find(full.resource()).cloned()))
+        self.with(full.bare_str(), |entry| {
+            entry.and_then(|entry| entry.find(full.resource()).cloned())
+        })
     }
 
     /// All sessions of an account.
     pub fn of(&self, bare: &str) -> Vec<Arc<SessionHandle>> {
-        self.with(bare, |entry| entry.map(|entry| entry.sessions.clone()).unwrap_or_default())
+        self.with(bare, |entry| {
+            entry
+                .map(|entry| entry.sessions.clone())
+                .unwrap_or_default()
+        })
     }
 
     /// All sessions, shard by shard.
     pub fn all(&self) -> Vec<Arc<SessionHandle>> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(shard.lock().values().flat_map(|entry| entry.sessions.iter().cloned()));
+            all.extend(
+                shard
+                    .lock()
+                    .values()
+                    .flat_map(|entry| entry.sessions.iter().cloned()),
+            );
         }
         all
     }

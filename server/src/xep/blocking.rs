@@ -27,5 +27,6 @@ pub fn refuses(facts: &Facts, from: &FullJid) -> bool {
 
 /// The answer to one's own stanza for a blocked JID (XEP-0191 §3.5).
 pub fn blocked_error() -> StanzaError {
-    StanzaError::new(StanzaCondition::NotAcceptable).application(Element::new("blocked", ns::BLOCKING_ERRORS))
+    StanzaError::new(StanzaCondition::NotAcceptable)
+        .application(Element::new("blocked", ns::BLOCKING_ERRORS))
 }

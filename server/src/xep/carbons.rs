@@ -13,7 +13,10 @@ pub const SPEC: Spec = Spec {
     version: "1.0.1",
     status: Status::Complete,
     note: "with the rules of urn:xmpp:carbons:rules:0",
-    features: &[(Target::Server, ns::CARBONS), (Target::Server, ns::CARBONS_RULES)],
+    features: &[
+        (Target::Server, ns::CARBONS),
+        (Target::Server, ns::CARBONS_RULES),
+    ],
     switch: Some(Feature::Carbons),
 };
 
@@ -24,7 +27,9 @@ pub fn eligible(stanza: &Stanza) -> bool {
     }
     match stanza.message_type() {
         MessageType::Chat => true,
-        MessageType::Normal => stanza.has("body", ns::CLIENT) || hints::archivable(stanza) || conversational(stanza),
+        MessageType::Normal => {
+            stanza.has("body", ns::CLIENT) || hints::archivable(stanza) || conversational(stanza)
+        }
         MessageType::Error => false,
         MessageType::Groupchat | MessageType::Headline => false,
     }
@@ -33,7 +38,10 @@ pub fn eligible(stanza: &Stanza) -> bool {
 /// Payloads of instant messaging that a message of type normal carries without a body.
 fn conversational(stanza: &Stanza) -> bool {
     stanza.children().any(|child| {
-        matches!(child.ns.as_ref(), ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS)
+        matches!(
+            child.ns.as_ref(),
+            ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS
+        )
     })
 }
 
@@ -46,7 +54,9 @@ pub fn routes() -> Vec<Route> {
         access: Access::Own,
         switch: Some(Feature::Carbons),
         handler: Box::new(move |request| {
-            let done = request.own_session().map(|session| session.set_carbons(wanted));
+            let done = request
+                .own_session()
+                .map(|session| session.set_carbons(wanted));
             Box::pin(std::future::ready(done.map(|()| None)))
         }),
     };

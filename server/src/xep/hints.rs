@@ -24,13 +24,19 @@ pub fn no_store(stanza: &Stanza) -> bool {
 /// Whether a message belongs into an archive (XEP-0313 §5.1.1): chat and normal ones with a
 /// body, or asked to be stored, or of the payloads that conversations consist of.
 pub fn archivable(stanza: &Stanza) -> bool {
-    if !matches!(stanza.message_type(), MessageType::Chat | MessageType::Normal) {
+    if !matches!(
+        stanza.message_type(),
+        MessageType::Chat | MessageType::Normal
+    ) {
         return false;
     }
     if no_store(stanza) || stanza.has("no-permanent-store", ns::HINTS) {
         return false;
     }
-    stanza.has("store", ns::HINTS) || stanza.children().any(|child| conversational(child.ns.as_ref(), child.name))
+    stanza.has("store", ns::HINTS)
+        || stanza
+            .children()
+            .any(|child| conversational(child.ns.as_ref(), child.name))
 }
 
 fn conversational(namespace: &str, name: &str) -> bool {

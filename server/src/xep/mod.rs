@@ -8,6 +8,7 @@ pub mod carbons;
 pub mod hints;
 pub mod offline;
 pub mod ping;
+pub mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,7 +104,9 @@ pub struct Request {
 impl Request {
     /// The settings of the host asked, or of the account asked.
     pub fn host(&self) -> &Host {
-        self.config.host(self.to.domain()).expect("routed only for hosts that are served")
+        self.config
+            .host(self.to.domain())
+            .expect("routed only for hosts that are served")
     }
 
     /// Whether an account asks for what is its own.
@@ -116,7 +119,9 @@ impl Request {
     /// # Errors
     /// `not-allowed` where someone else asks.
     pub fn own_session(&self) -> Result<&Arc<SessionHandle>, StanzaError> {
-        self.session.as_ref().ok_or_else(|| StanzaError::new(StanzaCondition::NotAllowed))
+        self.session
+            .as_ref()
+            .ok_or_else(|| StanzaError::new(StanzaCondition::NotAllowed))
     }
 }
 
@@ -179,7 +184,8 @@ impl Routes {
         let ns = request.payload.ns().to_owned();
         let name = request.payload.name().to_owned();
         let found = self.routes.get(&(target, ns.as_str(), name.as_str()));
-        let Some(route) = found.filter(|r| r.switch.is_none_or(|feature| request.host().has(feature)))
+        let Some(route) =
+            found.filter(|r| r.switch.is_none_or(|feature| request.host().has(feature)))
         else {
             return Box::pin(std::future::ready(Err(unavailable())));
         };

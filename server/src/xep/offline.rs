@@ -22,7 +22,9 @@ pub fn storable(stanza: &Stanza, kind: MessageType) -> bool {
     matches!(kind, MessageType::Chat | MessageType::Normal)
         && !hints::no_store(stanza)
         && stanza.children().any(|child| {
-            !matches!(child.ns.as_ref(), ns::CHAT_STATES | ns::HINTS | ns::STANZA_ID)
-                && !(child.ns.as_ref() == ns::CLIENT && child.name == "thread")
+            !matches!(
+                child.ns.as_ref(),
+                ns::CHAT_STATES | ns::HINTS | ns::STANZA_ID
+            ) && !(child.ns.as_ref() == ns::CLIENT && child.name == "thread")
         })
 }

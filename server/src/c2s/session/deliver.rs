@@ -17,7 +17,9 @@ const REQUEST_AFTER: Duration = Duration::from_secs(2);
 impl Session {
     /// Whether enough waits to be written, so that stanzas stay where they are.
     pub(super) fn is_congested(&self) -> bool {
-        self.wire.as_ref().is_some_and(|wire| wire.unwritten() >= WRITE_HIGH_BYTES)
+        self.wire
+            .as_ref()
+            .is_some_and(|wire| wire.unwritten() >= WRITE_HIGH_BYTES)
     }
 
     /// One stanza from the mailbox, on its way to the client.
@@ -63,13 +65,17 @@ impl Session {
     /// Asks for an acknowledgement where one is due, or remembers to.
     pub(super) fn request_acknowledgement(&mut self) {
         let due = self.parts.config.borrow().stream_management.request_stanzas;
-        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else { return };
+        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else {
+            return;
+        };
         if sm.request_due(due) {
             wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
             sm.note_request();
             self.request_at = None;
         } else if sm.unrequested() {
-            let at = *self.request_at.get_or_insert_with(|| Instant::now() + REQUEST_AFTER);
+            let at = *self
+                .request_at
+                .get_or_insert_with(|| Instant::now() + REQUEST_AFTER);
             self.wake_at(at);
         }
     }
@@ -77,7 +83,9 @@ impl Session {
     /// Asks now for what no request asked about.
     pub(super) fn request_now(&mut self) {
         self.request_at = None;
-        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else { return };
+        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else {
+            return;
+        };
         if sm.unrequested() {
             wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
             sm.note_request();
@@ -90,15 +98,19 @@ impl Session {
         if debts.peek().is_none() {
             return;
         }
-        self.parts.sessions.with(self.handle.bare.as_str(), |entry| {
-            if let Some(entry) = entry {
-                debts.for_each(|position| entry.ledger.pay(position));
-            }
-        });
+        self.parts
+            .sessions
+            .with(self.handle.bare.as_str(), |entry| {
+                if let Some(entry) = entry {
+                    debts.for_each(|position| entry.ledger.pay(position));
+                }
+            });
     }
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Move {
-        let Some(wire) = self.wire.as_mut() else { return Move::None };
+        let Some(wire) = self.wire.as_mut() else {
+            return Move::None;
+        };
         if wire.is_flushed() {
             return Move::None;
         }
@@ -122,12 +134,16 @@ impl Session {
     /// Tells the mailbox what is held here, so that the bound covers both.
     pub(super) fn tell_held_bytes(&self) {
         let behind: usize = self.behind_owed.iter().map(Delivery::cost_bytes).sum();
-        self.handle.mailbox.set_held_bytes(self.held_bytes() + behind);
+        self.handle
+            .mailbox
+            .set_held_bytes(self.held_bytes() + behind);
     }
 
     /// Bytes that the client has not taken or not acknowledged.
     pub(super) fn held_bytes(&self) -> usize {
         let unwritten = self.wire.as_ref().map_or(0, |wire| wire.unwritten());
-        self.sm.as_ref().map_or(unwritten, |sm| sm.queue_bytes().max(unwritten))
+        self.sm
+            .as_ref()
+            .map_or(unwritten, |sm| sm.queue_bytes().max(unwritten))
     }
 }

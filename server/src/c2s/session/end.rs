@@ -121,11 +121,15 @@ impl Session {
             self.put(delivery);
         }
         let mail = self.handle.mailbox.close();
-        for delivery in mail.stanzas.into_iter().chain(std::mem::take(&mut self.behind_owed)) {
+        for delivery in mail
+            .stanzas
+            .into_iter()
+            .chain(std::mem::take(&mut self.behind_owed))
+        {
             self.put(delivery);
         }
         let Some(sm) = &self.sm else { return false };
-        let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_ref());
+        let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_str());
         match saved {
             Some(saved) => saved::store(self.parts.storage.as_ref(), saved).await,
             None => false,
@@ -166,12 +170,21 @@ pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
 }
 
 /// Unavailable to everyone who saw it, out of the account, then DESIGN §3's rules for each untaken stanza.
-async fn leave(parts: &SessionParts, handle: &Arc<SessionHandle>, untaken: Vec<Delivery>, unwritten: Vec<i64>) {
+async fn leave(
+    parts: &SessionParts,
+    handle: &Arc<SessionHandle>,
+    untaken: Vec<Delivery>,
+    unwritten: Vec<i64>,
+) {
     parts.presence.ended(handle).await;
     let Mail { stanzas, controls } = handle.mailbox.close();
     let mut untaken = untaken;
     untaken.extend(stanzas);
-    let debts: Vec<i64> = untaken.iter().filter_map(|delivery| delivery.debt).chain(unwritten).collect();
+    let debts: Vec<i64> = untaken
+        .iter()
+        .filter_map(|delivery| delivery.debt)
+        .chain(unwritten)
+        .collect();
     let heirs = release(parts, handle, &debts);
     parts.sessions.remove(handle, |acknowledged| {
         if let Some(account) = handle.account {
@@ -194,7 +207,9 @@ async fn leave(parts: &SessionParts, handle: &Arc<SessionHandle>, untaken: Vec<D
 /// Gives debts back. The resources that shall read them now: those that take messages, if any debt is free.
 fn release(parts: &SessionParts, handle: &SessionHandle, debts: &[i64]) -> Vec<Arc<SessionHandle>> {
     parts.sessions.with(handle.bare.as_str(), |entry| {
-        let Some(entry) = entry else { return Vec::new() };
+        let Some(entry) = entry else {
+            return Vec::new();
+        };
         let mut freed = 0;
         for position in debts {
             freed += usize::from(entry.ledger.release(*position));
@@ -202,7 +217,15 @@ fn release(parts: &SessionParts, handle: &SessionHandle, debts: &[i64]) -> Vec<A
         if freed == 0 {
             return Vec::new();
         }
-        let others = entry.sessions.iter().filter(|other| other.key != handle.key);
-        others.filter(|other| other.takes_messages()).max_by_key(|other| other.priority()).cloned().into_iter().collect()
+        let others = entry
+            .sessions
+            .iter()
+            .filter(|other| other.key != handle.key);
+        others
+            .filter(|other| other.takes_messages())
+            .max_by_key(|other| other.priority())
+            .cloned()
+            .into_iter()
+            .collect()
     })
 }

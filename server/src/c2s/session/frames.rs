@@ -23,7 +23,9 @@ impl Session {
             if self.draining || self.is_inbox_full() {
                 break;
             }
-            let Some(wire) = self.wire.as_mut() else { break };
+            let Some(wire) = self.wire.as_mut() else {
+                break;
+            };
             match wire.next_frame() {
                 Err(error) => return self.violated(error),
                 Ok(Some(frame)) => match self.on_frame(frame) {
@@ -43,11 +45,16 @@ impl Session {
     fn is_inbox_full(&self) -> bool {
         let config = self.parts.config.borrow();
         let limits = &config.limits;
-        self.inbox.is_full(limits.session_inbox_stanzas as usize, limits.session_inbox_bytes as usize)
+        self.inbox.is_full(
+            limits.session_inbox_stanzas as usize,
+            limits.session_inbox_bytes as usize,
+        )
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Move {
-        let Some(wire) = self.wire.as_mut() else { return Move::None };
+        let Some(wire) = self.wire.as_mut() else {
+            return Move::None;
+        };
         match wire.poll_read(cx) {
             Poll::Pending => Move::None,
             Poll::Ready(Read::Some(bytes)) => {
@@ -76,7 +83,9 @@ impl Session {
         if !looks_like_stanza(&bytes) {
             return self.on_nonza(bytes);
         }
-        let Some(wire) = self.wire.as_ref() else { return Move::None };
+        let Some(wire) = self.wire.as_ref() else {
+            return Move::None;
+        };
         match Stanza::parse(bytes, &wire.context, &wire.limits) {
             Ok(stanza) => self.on_stanza(stanza),
             Err(error) => self.violated(error.into()),
@@ -103,7 +112,9 @@ impl Session {
     }
 
     fn on_nonza(&mut self, bytes: Bytes) -> Move {
-        let Some(wire) = self.wire.as_ref() else { return Move::None };
+        let Some(wire) = self.wire.as_ref() else {
+            return Move::None;
+        };
         let element = match Element::parse(&bytes) {
             Ok(element) => element,
             // Prefixes of the stream header are unknown here; the stanza parser knows them.
@@ -142,7 +153,9 @@ impl Session {
 
     /// XEP-0198 §4: answered at once with what is handled; an unasked answer follows for the rest.
     fn on_request(&mut self) -> Move {
-        let Some(sm) = &self.sm else { return self.unsupported() };
+        let Some(sm) = &self.sm else {
+            return self.unsupported();
+        };
         let pending = self.inbox.counted();
         self.acknowledge_at = (pending > 0).then(|| sm.handled.wrapping_add(pending));
         self.send_acknowledgement();
@@ -160,7 +173,9 @@ impl Session {
     }
 
     fn on_acknowledgement(&mut self, element: &Element) -> Move {
-        let Some(sm) = self.sm.as_mut() else { return self.unsupported() };
+        let Some(sm) = self.sm.as_mut() else {
+            return self.unsupported();
+        };
         let Some(h) = element.attr("h").and_then(|h| h.parse().ok()) else {
             return self.violated(StreamError::new(StreamCondition::BadFormat));
         };
@@ -234,7 +249,9 @@ impl Session {
 
 /// A cheap look at the first bytes; the parser decides.
 fn looks_like_stanza(bytes: &[u8]) -> bool {
-    [&b"<message"[..], b"<presence", b"<iq"].iter().any(|name| bytes.starts_with(name))
+    [&b"<message"[..], b"<presence", b"<iq"]
+        .iter()
+        .any(|name| bytes.starts_with(name))
 }
 
 /// XEP-0198 §4, example of `handled-count-too-high`.
@@ -242,5 +259,8 @@ pub(super) fn handled_too_high(h: u32, send_count: u32) -> StreamError {
     let detail = Element::new("handled-count-too-high", ns::SM)
         .with_attr("h", h.to_string())
         .with_attr("send-count", send_count.to_string());
-    StreamError { application: Some(detail), ..StreamError::new(StreamCondition::UndefinedCondition) }
+    StreamError {
+        application: Some(detail),
+        ..StreamError::new(StreamCondition::UndefinedCondition)
+    }
 }

@@ -28,24 +28,35 @@ impl Session {
     /// Begins to read what is owed, from the start.
     pub(super) fn start_catch_up(&mut self) {
         if self.catch_up.is_none() && self.account().is_some() && self.handle.takes_messages() {
-            self.catch_up = Some(CatchUp { cursor: 0, reading: None });
+            self.catch_up = Some(CatchUp {
+                cursor: 0,
+                reading: None,
+            });
         }
     }
 
     pub(super) fn poll_owed(&mut self, cx: &mut Context<'_>) -> Move {
-        let Some(owner) = self.account() else { return Move::None };
+        let Some(owner) = self.account() else {
+            return Move::None;
+        };
         if self.owed_retry_at.is_some_and(|at| Instant::now() < at) || !self.has_room_for_owed() {
             return Move::None;
         }
-        let Some(catch_up) = self.catch_up.as_mut() else { return Move::None };
+        let Some(catch_up) = self.catch_up.as_mut() else {
+            return Move::None;
+        };
         let reading = match catch_up.reading.as_mut() {
             Some(reading) => reading,
             None => {
                 let bare = self.handle.bare.as_str().to_owned();
-                catch_up.reading.insert(self.parts.catch_up.page(owner, bare, catch_up.cursor))
+                catch_up
+                    .reading
+                    .insert(self.parts.catch_up.page(owner, bare, catch_up.cursor))
             }
         };
-        let Poll::Ready(page) = reading.as_mut().poll(cx) else { return Move::None };
+        let Poll::Ready(page) = reading.as_mut().poll(cx) else {
+            return Move::None;
+        };
         catch_up.reading = None;
         self.on_page(page)
     }
@@ -74,13 +85,24 @@ impl Session {
         if let (Some(catch_up), Some(last)) = (self.catch_up.as_mut(), owed.last()) {
             catch_up.cursor = last.position;
         }
-        let claimed: Vec<Owed> = self.parts.sessions.with(self.handle.bare.as_str(), |entry| {
-            let Some(entry) = entry else { return Vec::new() };
-            owed.into_iter().filter(|owed| entry.ledger.claim(owed.position)).collect()
-        });
+        let claimed: Vec<Owed> = self
+            .parts
+            .sessions
+            .with(self.handle.bare.as_str(), |entry| {
+                let Some(entry) = entry else {
+                    return Vec::new();
+                };
+                owed.into_iter()
+                    .filter(|owed| entry.ledger.claim(owed.position))
+                    .collect()
+            });
         for owed in claimed {
             let debt = Some(owed.position);
-            self.pass(Delivery { stanza: owed.stanza, debt, origin: Origin::Direct });
+            self.pass(Delivery {
+                stanza: owed.stanza,
+                debt,
+                origin: Origin::Direct,
+            });
         }
         self.request_acknowledgement();
     }
@@ -89,11 +111,13 @@ impl Session {
     fn caught_up(&mut self) {
         let cursor = self.catch_up.take().map_or(0, |catch_up| catch_up.cursor);
         self.owed_retry_at = None;
-        self.parts.sessions.with(self.handle.bare.as_str(), |entry| {
-            if let Some(entry) = entry {
-                entry.ledger.caught_up(cursor);
-            }
-        });
+        self.parts
+            .sessions
+            .with(self.handle.bare.as_str(), |entry| {
+                if let Some(entry) = entry {
+                    entry.ledger.caught_up(cursor);
+                }
+            });
         for delivery in std::mem::take(&mut self.behind_owed) {
             self.pass(delivery);
         }

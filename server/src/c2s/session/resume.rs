@@ -32,17 +32,24 @@ impl Session {
     /// The new stream becomes this session's. Called once everything read before is handled, so
     /// that `h` is exact.
     pub(super) fn take_over(&mut self) {
-        let Some(resume) = self.pending_resume.take() else { return };
+        let Some(resume) = self.pending_resume.take() else {
+            return;
+        };
         let (mut wire, resume) = *resume;
         if self.wire.is_some() {
             self.detach();
         }
-        let Some(sm) = self.sm.as_mut() else { return refuse(wire, None) };
+        let Some(sm) = self.sm.as_mut() else {
+            return refuse(wire, None);
+        };
         let paid = match sm.acknowledge(resume.h) {
             Ok(paid) => paid,
             Err(error) => {
                 self.parts.metrics.resumption_failures.inc();
-                return refuse(wire, Some(frames::handled_too_high(error.h, error.send_count)));
+                return refuse(
+                    wire,
+                    Some(frames::handled_too_high(error.h, error.send_count)),
+                );
             }
         };
         sm.new_stream();

@@ -52,9 +52,14 @@ impl Session {
             self.request_now();
         }
         let config = self.parts.config.borrow().clone();
-        let Some(wire) = &self.wire else { return Move::None };
+        let Some(wire) = &self.wire else {
+            return Move::None;
+        };
         let write_timeout = Duration::from_secs(config.limits.write_timeout_seconds.into());
-        if wire.blocked_since.is_some_and(|since| now >= since + write_timeout) {
+        if wire
+            .blocked_since
+            .is_some_and(|since| now >= since + write_timeout)
+        {
             return self.lost("client takes nothing");
         }
         let probe_timeout = Duration::from_secs(config.keepalive.timeout_seconds.into());
@@ -96,7 +101,9 @@ impl Session {
     /// Finds out whether a silent client is still there (XEP-0199 §4.1, RFC 6120 §4.6.1).
     fn probe(&mut self, kind: ProbeKind, now: Instant) {
         let with_sm = self.sm.is_some();
-        let Some(wire) = self.wire.as_mut() else { return };
+        let Some(wire) = self.wire.as_mut() else {
+            return;
+        };
         match kind {
             // A space asks for no answer: it is repeated each interval, and a broken connection shows itself.
             ProbeKind::Whitespace => {

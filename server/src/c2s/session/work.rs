@@ -66,7 +66,9 @@ impl Session {
 
     /// The head is handled: what it became, then its count.
     fn end_head(&mut self, ended: &Ended) {
-        let Some(Item::Stanza(entry)) = self.inbox.pop() else { return };
+        let Some(Item::Stanza(entry)) = self.inbox.pop() else {
+            return;
+        };
         match (ended, entry.state) {
             (Ended::NotStored, _) => self.parts.router.not_stored(&self.handle, &entry.stanza),
             (_, State::Ready(message)) => self.parts.router.deliver(&message),

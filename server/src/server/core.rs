@@ -1,0 +1,194 @@
+//! The core in the order its parts stand on each other: who is bound, what is written, where stanzas go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use eider_storage::{Fence, SavedSession, Storage, Timestamp};
+use tokio::task::JoinHandle;
+
+use crate::account::delivery::LocalDelivery;
+use crate::account::facts::AccountFacts;
+use crate::account::presence::Presence;
+use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
+use crate::account::writer::Writer;
+use crate::admin::metrics::Metrics;
+use crate::c2s::catch_up::OwedMessages;
+use crate::c2s::control::Control;
+use crate::c2s::resumable::Resumables;
+use crate::c2s::session::{Session, SessionParts};
+use crate::c2s::{bind, saved};
+use crate::cluster::sessions::Sessions;
+use crate::config::ConfigWatch;
+use crate::router::{CommittedDelivery, Router, RouterParts};
+use crate::xep::{self, Routes};
+
+/// Where the key of stanza-ids is kept: as long as the archive.
+const STANZA_ID_KEY: &str = "stanza_id_key";
+/// Saved sessions read at once at a start.
+const RESTORE_PAGE: u32 = 1_000;
+
+/// The running core.
+pub struct Core {
+    /// What sessions reach.
+    pub parts: Arc<SessionParts>,
+    writer: JoinHandle<()>,
+}
+
+impl Core {
+    /// Builds the core over `storage` and starts its archive writer.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn build(
+        config: ConfigWatch,
+        storage: Arc<dyn Storage>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Core, eider_storage::Error> {
+        let ids = Arc::new(StanzaIds::new(&stanza_id_key(storage.as_ref()).await?));
+        let sessions = Arc::new(Sessions::default());
+        let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
+        let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids));
+        let committed = Arc::new(CommittedDelivery {
+            sessions: sessions.clone(),
+            delivery: delivery.clone(),
+        });
+        let queue_max = config.borrow().limits.archive_queue_stanzas as usize;
+        let fence = Fence::single();
+        let (writer, task) = Writer::new(
+            storage.clone(),
+            committed,
+            metrics.clone(),
+            fence,
+            queue_max,
+        );
+        let presence = Arc::new(Presence::new(sessions.clone(), facts.clone()));
+        let router = Arc::new(Router::new(RouterParts {
+            config: config.clone(),
+            sessions: sessions.clone(),
+            facts,
+            delivery: delivery.clone(),
+            presence: presence.clone(),
+            writer: writer.clone(),
+            routes: Arc::new(routes()),
+        }));
+        let parts = Arc::new(SessionParts {
+            config,
+            router,
+            sessions,
+            resumables: Arc::new(Resumables::default()),
+            presence,
+            catch_up: Arc::new(OwedMessages::new(storage.clone(), delivery)),
+            storage,
+            writer,
+            metrics,
+        });
+        Ok(Core {
+            parts,
+            writer: tokio::spawn(task.run()),
+        })
+    }
+
+    /// Takes up the sessions that a drained run saved, so that their clients find them (XEP-0198 §5).
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn restore_sessions(&self, now: Timestamp) -> Result<usize, eider_storage::Error> {
+        let storage = &self.parts.storage;
+        let mut restored = 0;
+        for (id, _, _) in storage.sessions_list().await? {
+            if let Some(saved) = storage.session_take(Fence::single(), &id, now).await? {
+                restored += usize::from(self.restore(&saved).await);
+            }
+        }
+        // What expired while the server was away has nothing to announce: its presence ended with the run.
+        storage
+            .sessions_expired(Fence::single(), now, RESTORE_PAGE)
+            .await?;
+        Ok(restored)
+    }
+
+    async fn restore(&self, saved: &SavedSession) -> bool {
+        let limit = self.parts.config.borrow().limits.session_queue_bytes as usize;
+        let Some(restored) = saved::restore(saved, limit) else {
+            tracing::error!("a saved session cannot be read; its client will log in anew");
+            return false;
+        };
+        let acknowledged = match self.parts.storage.archive_watermark(saved.account).await {
+            Ok(watermark) => bind::acknowledged(&watermark),
+            Err(error) => {
+                tracing::warn!(%error, "a saved session cannot be restored");
+                return false;
+            }
+        };
+        let handle = restored.handle.clone();
+        if self.parts.sessions.insert(&handle, acknowledged).is_err() {
+            return false;
+        }
+        self.parts.sessions.with(handle.bare.as_str(), |entry| {
+            if let Some(entry) = entry {
+                restored
+                    .debts
+                    .iter()
+                    .for_each(|position| entry.ledger.add(*position, 1));
+            }
+        });
+        self.parts.resumables.restore(saved.id.clone(), &handle);
+        self.parts.metrics.sessions.inc();
+        self.parts.metrics.sessions_waiting.inc();
+        let session = Session::restored(self.parts.clone(), restored);
+        tokio::spawn(bind::run(self.parts.clone(), session, handle));
+        true
+    }
+
+    /// Ends every session, resumable ones so that they resume after the restart, within `grace`.
+    pub async fn drain(&self, grace: Duration) {
+        let sessions = self.parts.sessions.all();
+        for handle in &sessions {
+            let _ = handle.mailbox.control(Control::Drain);
+        }
+        let all = async {
+            for handle in &sessions {
+                handle.ended.cancelled().await;
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tracing::warn!("not every session ended in time");
+        }
+    }
+
+    /// Waits until the archive writer has written everything. To be called once nothing else
+    /// holds the core's parts.
+    pub async fn stop(self) {
+        let Core { parts, writer } = self;
+        drop(parts);
+        if tokio::time::timeout(Duration::from_secs(10), writer)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the archive writer did not end in time");
+        }
+    }
+}
+
+/// Every route of every extension.
+fn routes() -> Routes {
+    let mut routes = xep::ping::routes();
+    routes.extend(xep::carbons::routes());
+    routes.extend(xep::session::routes());
+    Routes::new(routes)
+}
+
+/// The key of stanza-ids; made with the first start.
+async fn stanza_id_key(storage: &dyn Storage) -> Result<[u8; KEY_LEN_BYTES], eider_storage::Error> {
+    let mut fresh = [0u8; KEY_LEN_BYTES];
+    SystemRandom::new()
+        .fill(&mut fresh)
+        .expect("the system has randomness");
+    let stored = storage
+        .meta_init(Fence::single(), STANZA_ID_KEY, &fresh)
+        .await?;
+    stored.as_slice().try_into().map_err(|_| {
+        eider_storage::Error::Corrupt("the key of stanza-ids has a wrong length".into())
+    })
+}
