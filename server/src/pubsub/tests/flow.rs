@@ -301,9 +301,7 @@ async fn a_resource_that_comes_online_gets_last_items_it_wants() {
     let last = async |to: &str| {
         let (owner, to) = (bare(OWNER), FullJid::parse(to).expect("test input"));
         let token = service.token();
-        let sent = service
-            .engine
-            .last_items(&owner, &to, &wanted, &token);
+        let sent = service.engine.last_items(&owner, &to, &wanted, &token);
         sent.await
             .expect("last items")
             .iter()
