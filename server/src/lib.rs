@@ -11,7 +11,6 @@ pub mod pipeline;
 pub mod pubsub;
 pub mod router;
 pub mod server;
-pub mod server;
 pub mod stream;
 pub mod tls;
 pub mod xep;
