@@ -1,4 +1,5 @@
 //! Real servers, real clients, protocol scripts, load and loss.
 
 pub mod harness;
+pub mod load;
 pub mod scripts;

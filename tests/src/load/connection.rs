@@ -82,7 +82,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub fn poll_write(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<()>> {
         while !self.output.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(context, &self.output))?;
-            ensure!(written > 0, "the server takes nothing any more");
+            if written == 0 {
+                return Poll::Ready(Err(anyhow::anyhow!("the server takes nothing any more")));
+            }
             self.output.advance(written);
             self.flushing = true;
         }
