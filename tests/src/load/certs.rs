@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -24,21 +25,36 @@ pub struct Certificate {
 impl Certificate {
     /// Makes one for `host` and writes it into the directory.
     pub fn make(directory: &Path, host: &str) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(vec![host.to_owned()])?;
+        let mut params = CertificateParams::new(vec![host.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, host);
+        // ejabberd refuses the far dates that are the default.
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2024, 1, 1), date_time_ymd(2049, 1, 1));
+        let signing_key = KeyPair::generate()?;
+        let made = params.self_signed(&signing_key)?;
         let paths = ["cert.pem", "key.pem", "both.pem"].map(|name| directory.join(name));
         let [certificate, key, both] = paths;
-        let (certificate_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (certificate_pem, key_pem) = (made.pem(), signing_key.serialize_pem());
         std::fs::write(&certificate, &certificate_pem)?;
         std::fs::write(&key, &key_pem)?;
         std::fs::write(&both, format!("{certificate_pem}{key_pem}"))?;
-        Ok(Self { certificate, key, both })
+        Ok(Self {
+            certificate,
+            key,
+            both,
+        })
     }
 }
 
 /// A server's TLS settings with this certificate and rustls' defaults.
-pub fn server_config(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>> {
+pub fn server_config(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>> {
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let builder = builder
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
     Ok(Arc::new(builder.with_single_cert(vec![certificate], key)?))
 }
 
@@ -46,8 +62,11 @@ pub fn server_config(certificate: CertificateDer<'static>, key: PrivateKeyDer<'s
 pub fn client_config() -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(AnyCertificate(provider.clone()));
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))

@@ -22,9 +22,15 @@ pub struct Wishes {
 
 impl Wishes {
     /// What clients do today.
-    pub const ALL: Self = Self { management: true, carbons: true };
+    pub const ALL: Self = Self {
+        management: true,
+        carbons: true,
+    };
     /// What the login row of DESIGN §7 counts: TLS, SASL, bind, roster, presence.
-    pub const LOGIN: Self = Self { management: false, carbons: false };
+    pub const LOGIN: Self = Self {
+        management: false,
+        carbons: false,
+    };
 }
 
 /// What all clients of a run share.
@@ -68,8 +74,11 @@ impl Clients {
         let mut connection = connect(&self.endpoint, index).await?;
         let features = connection.open(host).await?;
         let hash = [Hash::Sha256, Hash::Sha1].into_iter();
-        let hash = hash.into_iter().find(|h| contains(&features, &format!(">{}<", h.mechanism())));
-        let hash = hash.with_context(|| format!("no SCRAM in {}", String::from_utf8_lossy(&features)))?;
+        let hash = hash
+            .into_iter()
+            .find(|h| contains(&features, &format!(">{}<", h.mechanism())));
+        let hash =
+            hash.with_context(|| format!("no SCRAM in {}", String::from_utf8_lossy(&features)))?;
         let (exchange, first) = Exchange::begin(hash, &localpart(index))?;
         let mechanism = hash.mechanism();
         connection.push(&format!(
@@ -78,36 +87,60 @@ impl Clients {
         let challenge = connection.answer().await?;
         let challenge = text_after(&challenge, "<challenge").with_context(|| shown(&challenge))?;
         let response = exchange.answer(challenge, &self.keys)?;
-        connection.push(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"));
+        connection.push(&format!(
+            "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"
+        ));
         let outcome = connection.answer().await?;
-        ensure!(outcome.starts_with(b"<success"), "login: {}", shown(&outcome));
+        ensure!(
+            outcome.starts_with(b"<success"),
+            "login: {}",
+            shown(&outcome)
+        );
         let features = connection.open(host).await?;
         Ok((connection, features))
     }
 
-    async fn bind(&self, connection: &mut Connection, features: &[u8], wishes: Wishes) -> Result<()> {
+    async fn bind(
+        &self,
+        connection: &mut Connection,
+        features: &[u8],
+        wishes: Wishes,
+    ) -> Result<()> {
         connection.push(
             "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
              <resource>load</resource></bind></iq>",
         );
         let bound = connection.answer().await?;
-        ensure!(attribute(&bound, "type") == Some("result"), "bind: {}", shown(&bound));
+        ensure!(
+            attribute(&bound, "type") == Some("result"),
+            "bind: {}",
+            shown(&bound)
+        );
         if wishes.management && contains(features, "urn:xmpp:sm:3") {
             connection.push("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
             let enabled = connection.answer().await?;
-            ensure!(enabled.starts_with(b"<enabled"), "stream management: {}", shown(&enabled));
+            ensure!(
+                enabled.starts_with(b"<enabled"),
+                "stream management: {}",
+                shown(&enabled)
+            );
             let id = attribute(&enabled, "id").map(str::to_owned);
-            connection.management = Some(Management { id, ..Management::default() });
+            connection.management = Some(Management {
+                id,
+                ..Management::default()
+            });
         }
         connection.push_stanza("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
         if wishes.carbons {
-            connection.push_stanza("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+            connection
+                .push_stanza("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
         }
         connection.push_stanza("<presence/>");
         let own = format!("{}/", self.endpoint.host);
         connection
             .wait_for(|e| {
-                e.starts_with(b"<presence") && attribute(e, "from").is_some_and(|f| f.contains(&own) && is_to_self(f, e))
+                e.starts_with(b"<presence")
+                    && attribute(e, "from").is_some_and(|f| f.contains(&own) && is_to_self(f, e))
             })
             .await?;
         Ok(())
@@ -118,7 +151,9 @@ impl Clients {
         let (mut connection, features) = self.authenticate(index).await?;
         if let Some(id) = &old.id {
             let h = old.received;
-            connection.push(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+            connection.push(&format!(
+                "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"
+            ));
             if connection.answer().await?.starts_with(b"<resumed") {
                 connection.management = Some(old.clone());
                 return Ok((connection, true));
@@ -147,9 +182,13 @@ impl Clients {
                     && let Some(index) = next.next()
                 {
                     let clients = self.clone();
-                    pending.push(tokio::spawn(async move { (index, clients.login(index, wishes).await) }));
+                    pending.push(tokio::spawn(async move {
+                        (index, clients.login(index, wishes).await)
+                    }));
                 }
-                let Some(finished) = pending.next().await else { break };
+                let Some(finished) = pending.next().await else {
+                    break;
+                };
                 let (index, connection) = finished?;
                 let connection = connection.with_context(|| format!("account {index}"))?;
                 done[(index - first) as usize] = Some(connection);
@@ -162,7 +201,9 @@ impl Clients {
             bail!("after {limit:?} only {there} of {count} had logged in");
         };
         outcome?;
-        done.into_iter().map(|c| c.context("a login failed")).collect()
+        done.into_iter()
+            .map(|c| c.context("a login failed"))
+            .collect()
     }
 }
 

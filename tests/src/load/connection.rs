@@ -59,7 +59,14 @@ pub struct Connection<T = TlsStream<TcpStream>> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn new(io: T) -> Self {
         let (input, output, scanner) = Default::default();
-        Self { io, input, output, scanner, flushing: false, management: None }
+        Self {
+            io,
+            input,
+            output,
+            scanner,
+            flushing: false,
+            management: None,
+        }
     }
 
     /// Queues bytes that are no stanza.
@@ -103,7 +110,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let read = ready!(pin!(self.io.read_buf(&mut self.input)).poll(context))?;
         if read == 0 {
             let seen = String::from_utf8_lossy(&self.input).into_owned();
-            return Poll::Ready(Err(anyhow::anyhow!("the server closed the connection {seen}")));
+            return Poll::Ready(Err(anyhow::anyhow!(
+                "the server closed the connection {seen}"
+            )));
         }
         Poll::Ready(Ok(read))
     }
@@ -135,7 +144,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             } else if let Some(management) = &mut self.management {
                 match element.get(1..3) {
                     Some(b"r " | b"r/") => {
-                        let answer = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", management.received);
+                        let answer =
+                            format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", management.received);
                         self.output.extend_from_slice(answer.as_bytes());
                     }
                     Some(b"a ") => {
@@ -180,7 +190,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// The next element other than presence and messages, which are only counted.
     pub async fn answer(&mut self) -> Result<Vec<u8>> {
-        self.wait_for(|element| !element.starts_with(b"<presence") && !element.starts_with(b"<message")).await
+        self.wait_for(|element| {
+            !element.starts_with(b"<presence") && !element.starts_with(b"<message")
+        })
+        .await
     }
 
     /// The next element that fits; others are counted and dropped.
@@ -190,7 +203,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             ensure!(event != Event::Close, "the server closed the stream");
             if let (Some(management), true) = (&mut self.management, is_stanza(&element)) {
                 management.received = management.received.wrapping_add(1);
-            } else if let (Some(management), Some(b"r " | b"r/")) = (&self.management, element.get(1..3)) {
+            } else if let (Some(management), Some(b"r " | b"r/")) =
+                (&self.management, element.get(1..3))
+            {
                 let answer = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", management.received);
                 self.push(&answer);
                 continue;
@@ -224,7 +239,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 }
 
 fn is_stanza(element: &[u8]) -> bool {
-    [b"<message".as_slice(), b"<presence", b"<iq"].iter().any(|name| element.starts_with(name))
+    [b"<message".as_slice(), b"<presence", b"<iq"]
+        .iter()
+        .any(|name| element.starts_with(name))
 }
 
 /// The client addresses are spread over the loopback network, so that ports last for every client.
@@ -237,7 +254,10 @@ pub fn source(index: u32) -> SocketAddr {
 pub async fn connect(endpoint: &Endpoint, index: u32) -> Result<Connection> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(source(index))?;
-    let tcp = socket.connect(endpoint.address).await.context("connecting")?;
+    let tcp = socket
+        .connect(endpoint.address)
+        .await
+        .context("connecting")?;
     tcp.set_nodelay(true)?;
     let tcp = if endpoint.direct {
         tcp
@@ -246,10 +266,16 @@ pub async fn connect(endpoint: &Endpoint, index: u32) -> Result<Connection> {
         plain.open(&endpoint.host).await?;
         plain.push("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         let answer = plain.answer().await?;
-        ensure!(answer.starts_with(b"<proceed"), "STARTTLS: {}", String::from_utf8_lossy(&answer));
+        ensure!(
+            answer.starts_with(b"<proceed"),
+            "STARTTLS: {}",
+            String::from_utf8_lossy(&answer)
+        );
         plain.io
     };
     let connector = TlsConnector::from(endpoint.tls.clone());
     let name = ServerName::try_from(endpoint.host.clone())?;
-    Ok(Connection::new(connector.connect(name, tcp).await.context("TLS")?))
+    Ok(Connection::new(
+        connector.connect(name, tcp).await.context("TLS")?,
+    ))
 }

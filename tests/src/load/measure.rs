@@ -37,7 +37,10 @@ impl Meter {
     pub fn recorder(self: &Arc<Self>) -> Recorder {
         let latencies = Arc::<Mutex<Latencies>>::default();
         self.latencies.lock().push(latencies.clone());
-        Recorder { meter: self.clone(), latencies }
+        Recorder {
+            meter: self.clone(),
+            latencies,
+        }
     }
 
     fn done(&self) -> u64 {
@@ -62,7 +65,9 @@ impl Recorder {
 
     /// So many operations done.
     pub fn count(&self, operations: u64) {
-        self.meter.operations.fetch_add(operations, Ordering::Relaxed);
+        self.meter
+            .operations
+            .fetch_add(operations, Ordering::Relaxed);
     }
 
     /// A latency.
@@ -125,7 +130,9 @@ pub async fn window(
     workers.shutdown().await;
     let mut latencies = meter.merged();
     let database = cpu_after.1 - cpu.1;
-    let batch = batches.zip(batches_after).map(|(a, b)| (b.0 - a.0, b.1 - a.1));
+    let batch = batches
+        .zip(batches_after)
+        .map(|(a, b)| (b.0 - a.0, b.1 - a.1));
     Ok(Row {
         server_us: Some(per_op_us(cpu_after.0 - cpu.0, operations)),
         database_us: (!database.is_zero()).then(|| per_op_us(database, operations)),

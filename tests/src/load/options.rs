@@ -146,6 +146,9 @@ impl RunOptions {
 
     /// Load before the timed window, and the window.
     pub fn timing(&self) -> (Duration, Duration) {
-        (Duration::from_secs(self.warmup.into()), Duration::from_secs(self.seconds.into()))
+        (
+            Duration::from_secs(self.warmup.into()),
+            Duration::from_secs(self.seconds.into()),
+        )
     }
 }

@@ -35,20 +35,36 @@ pub struct Pacer {
     /// When it begins.
     pub start: Instant,
     rate: f64,
+    in_step: bool,
     /// One for each task.
     pub slots: Arc<Vec<Slot>>,
 }
 
 impl Pacer {
-    /// A schedule for this many tasks.
-    pub fn new(tasks: usize, rate: f64) -> Self {
+    /// A schedule for this many tasks: one after the other, or (`in_step`) all at the same moment,
+    /// as clients that were started together send.
+    pub fn new(tasks: usize, rate: f64, in_step: bool) -> Self {
         let slots = Arc::new((0..tasks).map(|_| Slot::default()).collect());
-        Self { start: Instant::now() + Duration::from_millis(50), rate, slots }
+        Self {
+            start: Instant::now() + Duration::from_millis(50),
+            rate,
+            in_step,
+            slots,
+        }
     }
 
     /// Nanoseconds from the start at which send number `nth` of task `slot` is due.
     pub fn due_at(&self, slot: usize, nth: u64) -> u64 {
-        let position = nth * self.slots.len() as u64 + slot as u64;
+        self.position_at(nth * self.slots.len() as u64 + slot as u64)
+    }
+
+    fn position_at(&self, position: u64) -> u64 {
+        let tasks = self.slots.len() as u64;
+        let position = if self.in_step {
+            position / tasks * tasks
+        } else {
+            position
+        };
         (position as f64 * 1e9 / self.rate) as u64
     }
 
@@ -64,18 +80,18 @@ impl Pacer {
             let mut sent: u64 = 0;
             let tasks = pacer.slots.len() as u64;
             while !stop.load(Ordering::Relaxed) {
-                let at = Duration::from_nanos((sent as f64 * 1e9 / pacer.rate) as u64);
-                let wait = (pacer.start + at).saturating_duration_since(Instant::now());
+                let due = pacer.start + Duration::from_nanos(pacer.position_at(sent));
+                let wait = due.saturating_duration_since(Instant::now());
                 if !wait.is_zero() {
                     std::thread::sleep(wait);
                 }
-                let due = (pacer.start.elapsed().as_secs_f64() * pacer.rate) as u64 + 1;
-                for position in sent..due.min(sent + tasks) {
-                    let slot = &pacer.slots[(position % tasks) as usize];
-                    slot.due.store(position / tasks + 1, Ordering::Release);
+                let now = pacer.now();
+                while pacer.position_at(sent) <= now && !stop.load(Ordering::Relaxed) {
+                    let slot = &pacer.slots[(sent % tasks) as usize];
+                    slot.due.store(sent / tasks + 1, Ordering::Release);
                     slot.waker.wake();
+                    sent += 1;
                 }
-                sent = due.min(sent + tasks);
             }
         })
     }

@@ -45,14 +45,23 @@ fn user() -> Result<Option<(u32, u32)>> {
     }
     let users = std::fs::read_to_string("/etc/passwd")?;
     let line = users.lines().find(|l| l.starts_with("postgres:"));
-    let fields: Vec<&str> = line.context("no user postgres to run PostgreSQL as")?.split(':').collect();
-    let id = |i: usize| fields.get(i).and_then(|f| f.parse().ok()).context("/etc/passwd");
+    let fields: Vec<&str> = line
+        .context("no user postgres to run PostgreSQL as")?
+        .split(':')
+        .collect();
+    let id = |i: usize| {
+        fields
+            .get(i)
+            .and_then(|f| f.parse().ok())
+            .context("/etc/passwd")
+    };
     Ok(Some((id(2)?, id(3)?)))
 }
 
 /// The directory with the newest installed version's programs.
 fn programs() -> Result<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;
     let versions = versions.flatten().map(|v| v.path().join("bin"));
     let newest = versions.filter(|bin| bin.join("initdb").exists()).max();
     newest.context("no initdb in /usr/lib/postgresql")
@@ -79,9 +88,24 @@ impl Postgres {
         }
         let data = home.join("data");
         let mut initdb = command(&programs.join("initdb"), user);
-        initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]).arg(&data);
+        initdb
+            .args([
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "-D",
+            ])
+            .arg(&data);
         let output = initdb.output().context("initdb")?;
-        ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let port = free_port()?;
         let mut server = command(&programs.join("postgres"), user);
         server.arg("-D").arg(&data).args(["-p", &port.to_string()]);
@@ -91,7 +115,11 @@ impl Postgres {
         let log = std::fs::File::create(directory.join("postgres.log"))?;
         server.stdout(log.try_clone()?).stderr(log);
         let guard = Guard::spawn("postgres", &mut server)?;
-        let mut postgres = Self { guard, port, directory: home };
+        let mut postgres = Self {
+            guard,
+            port,
+            directory: home,
+        };
         postgres.wait().await?;
         Ok(postgres)
     }
@@ -120,7 +148,10 @@ impl Postgres {
 
     /// The address of a database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://postgres:trusted@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://postgres:trusted@127.0.0.1:{}/{database}",
+            self.port
+        )
     }
 
     /// Makes an empty database in place of an older one of that name, and writes out what the
@@ -133,16 +164,21 @@ impl Postgres {
             "CHECKPOINT".to_owned(),
         ];
         for statement in statements {
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await?;
         }
         Ok(self.url(name))
     }
 
     /// Runs the statements of a file in a database.
     pub async fn run_file(&self, database: &str, file: &Path) -> Result<()> {
-        let statements = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let statements =
+            std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let mut connection = PgConnection::connect(&self.url(database)).await?;
-        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements))
+            .execute(&mut connection)
+            .await?;
         Ok(())
     }
 }

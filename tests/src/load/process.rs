@@ -18,8 +18,13 @@ impl Guard {
     /// Starts the command.
     pub fn spawn(what: &str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null());
-        let child = command.spawn().with_context(|| format!("starting {what}"))?;
-        Ok(Self { child, what: what.to_owned() })
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {what}"))?;
+        Ok(Self {
+            child,
+            what: what.to_owned(),
+        })
     }
 
     /// The process id.
@@ -56,7 +61,10 @@ impl Guard {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        for pid in family.into_iter().filter_map(|p| i32::try_from(p).ok().and_then(Pid::from_raw)) {
+        for pid in family
+            .into_iter()
+            .filter_map(|p| i32::try_from(p).ok().and_then(Pid::from_raw))
+        {
             let _ = kill_process(pid, Signal::KILL);
         }
         let _ = self.child.wait();
@@ -82,7 +90,10 @@ fn stat(pid: u32) -> Option<Stat> {
     let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
     // utime, stime, and those of children that were waited for.
     let ticks = (11..15).filter_map(number).sum();
-    Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks })
+    Some(Stat {
+        parent: u32::try_from(number(1)?).ok()?,
+        ticks,
+    })
 }
 
 fn pids() -> impl Iterator<Item = u32> {
@@ -107,7 +118,10 @@ fn tree(root: u32) -> Vec<u32> {
 
 /// CPU time, user and system, that the process tree has used so far.
 pub fn cpu(root: u32) -> Duration {
-    let ticks: u64 = tree(root).into_iter().filter_map(|p| Some(stat(p)?.ticks)).sum();
+    let ticks: u64 = tree(root)
+        .into_iter()
+        .filter_map(|p| Some(stat(p)?.ticks))
+        .sum();
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     Duration::from_nanos(ticks * (1_000_000_000 / per_second))
 }
@@ -117,7 +131,11 @@ pub fn resident_kib(root: u32) -> u64 {
     let of_process = |pid: u32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+        line.trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
     };
     tree(root).into_iter().filter_map(of_process).sum()
 }

@@ -34,7 +34,11 @@ pub struct Row {
 impl Row {
     /// A row without figures.
     pub fn new(scenario: impl Into<String>, server: impl Into<String>) -> Self {
-        Self { scenario: scenario.into(), server: server.into(), ..Self::default() }
+        Self {
+            scenario: scenario.into(),
+            server: server.into(),
+            ..Self::default()
+        }
     }
 
     /// With a figure of another kind.
@@ -94,8 +98,13 @@ impl Report {
     }
 
     fn ratio(&self, row: &Row) -> String {
-        let own = self.rows.iter().find(|r| r.scenario == row.scenario && r.server.starts_with("eider"));
-        let Some(own) = own.filter(|own| own.server != row.server) else { return String::new() };
+        let own = self
+            .rows
+            .iter()
+            .find(|r| r.scenario == row.scenario && r.server.starts_with("eider"));
+        let Some(own) = own.filter(|own| own.server != row.server) else {
+            return String::new();
+        };
         let pairs = [
             ("cpu", row.cpu_us(), own.cpu_us()),
             ("p50", row.p50_ms, own.p50_ms),
@@ -107,7 +116,11 @@ impl Report {
             Some(format!("{name} {ratio:.1}x"))
         });
         let shown: Vec<String> = shown.collect();
-        if shown.is_empty() { String::new() } else { format!("  [{} Eider's]", shown.join(", ")) }
+        if shown.is_empty() {
+            String::new()
+        } else {
+            format!("  [{} Eider's]", shown.join(", "))
+        }
     }
 
     /// The rows as JSON.
@@ -117,7 +130,15 @@ impl Report {
 }
 
 fn heading() -> String {
-    let names = ["server us", "db us", "ops/s", "p50 ms", "p99 ms", "batch", "value"];
+    let names = [
+        "server us",
+        "db us",
+        "ops/s",
+        "p50 ms",
+        "p99 ms",
+        "batch",
+        "value",
+    ];
     let mut text = format!("{:<44} {:<18}", "scenario", "server");
     for name in names {
         let _ = write!(text, " {name:>10}");
@@ -128,7 +149,15 @@ fn heading() -> String {
 
 fn line(row: &Row) -> String {
     let mut text = format!("{:<44} {:<18}", row.scenario, row.server);
-    let cells = [row.server_us, row.database_us, row.per_second, row.p50_ms, row.p99_ms, row.batch, row.value];
+    let cells = [
+        row.server_us,
+        row.database_us,
+        row.per_second,
+        row.p50_ms,
+        row.p99_ms,
+        row.batch,
+        row.value,
+    ];
     for value in cells {
         let _ = write!(text, " {:>10}", cell(value));
     }

@@ -38,22 +38,42 @@ impl Drop for Directory {
 pub async fn run(options: Options) -> Result<()> {
     match options.part {
         Some(Part::Echo { port, directory }) => match echo::serve(port, &directory).await? {},
-        Some(Part::Insert { url, batch, seconds, rate }) => insert::insert(&url, batch, seconds, rate).await,
+        Some(Part::Insert {
+            url,
+            batch,
+            seconds,
+            rate,
+        }) => insert::insert(&url, batch, seconds, rate).await,
         None => whole(&options.run).await,
     }
 }
 
 async fn whole(options: &RunOptions) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
     let directory = Directory::make()?;
     let chosen = options.chosen();
-    let on_postgres = options.engine.contains(&Engine::Postgres) && chosen.contains(&Scenario::Archive);
+    let on_postgres =
+        options.engine.contains(&Engine::Postgres) && chosen.contains(&Scenario::Archive);
     let eider = options.kinds().contains(&Kind::Eider);
     let site = Site {
         certificate: Certificate::make(&directory.0, HOST)?,
-        postgres: if on_postgres { Some(Postgres::start(&directory.0).await.context("PostgreSQL")?) } else { None },
-        eider: if eider { eider_binary(options.eider.clone())? } else { PathBuf::new() },
+        postgres: if on_postgres {
+            Some(Postgres::start(&directory.0).await.context("PostgreSQL")?)
+        } else {
+            None
+        },
+        eider: if eider {
+            eider_binary(options.eider.clone())?
+        } else {
+            PathBuf::new()
+        },
         tls: certs::client_config()?,
         keys: Arc::default(),
         directory: directory.0.clone(),
@@ -74,7 +94,11 @@ async fn whole(options: &RunOptions) -> Result<()> {
 
 async fn all(site: &Site, options: &RunOptions, report: &mut Report) -> Result<()> {
     for scenario in options.chosen() {
-        let mut run = Run { site, options, report };
+        let mut run = Run {
+            site,
+            options,
+            report,
+        };
         scenario::measure(&mut run, scenario).await?;
     }
     Ok(())

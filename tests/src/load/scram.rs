@@ -64,7 +64,9 @@ impl Hash {
     }
 
     fn mac(self, key: &[u8], data: &[u8]) -> Vec<u8> {
-        hmac::sign(&hmac::Key::new(self.hmac(), key), data).as_ref().to_vec()
+        hmac::sign(&hmac::Key::new(self.hmac(), key), data)
+            .as_ref()
+            .to_vec()
     }
 }
 
@@ -85,7 +87,13 @@ impl Keys {
     pub fn derive(hash: Hash, salt: &[u8], iterations: u32) -> Self {
         let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
         let mut salted = vec![0; hash.digest(b"").len()];
-        pbkdf2::derive(hash.pbkdf2(), rounds, salt, PASSWORD.as_bytes(), &mut salted);
+        pbkdf2::derive(
+            hash.pbkdf2(),
+            rounds,
+            salt,
+            PASSWORD.as_bytes(),
+            &mut salted,
+        );
         let client_key = hash.mac(&salted, b"Client Key");
         Self {
             hash,
@@ -112,7 +120,9 @@ impl KeyCache {
     fn get(&self, hash: Hash, salt: &[u8], iterations: u32) -> Arc<Keys> {
         let mut keys = self.0.lock();
         let derived = keys.entry((hash, salt.to_vec(), iterations));
-        derived.or_insert_with(|| Arc::new(Keys::derive(hash, salt, iterations))).clone()
+        derived
+            .or_insert_with(|| Arc::new(Keys::derive(hash, salt, iterations)))
+            .clone()
     }
 }
 
@@ -139,16 +149,26 @@ impl Exchange {
         let challenge = String::from_utf8(BASE64.decode(challenge.trim())?)?;
         let field = |name: &str| {
             let mut fields = challenge.split(',');
-            fields.find_map(|f| f.strip_prefix(name)).with_context(|| format!("no {name} in {challenge}"))
+            fields
+                .find_map(|f| f.strip_prefix(name))
+                .with_context(|| format!("no {name} in {challenge}"))
         };
         let nonce = field("r=")?;
-        ensure!(nonce.starts_with(&self.nonce), "the server answered another nonce");
+        ensure!(
+            nonce.starts_with(&self.nonce),
+            "the server answered another nonce"
+        );
         let salt = BASE64.decode(field("s=")?)?;
         let keys = cache.get(self.hash, &salt, field("i=")?.parse()?);
         let without_proof = format!("c=biws,r={nonce}");
         let auth_message = format!("{},{challenge},{without_proof}", self.bare);
         let signature = self.hash.mac(&keys.stored_key, auth_message.as_bytes());
-        let proof: Vec<u8> = keys.client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
+        let proof: Vec<u8> = keys
+            .client_key
+            .iter()
+            .zip(&signature)
+            .map(|(a, b)| a ^ b)
+            .collect();
         Ok(BASE64.encode(format!("{without_proof},p={}", BASE64.encode(proof))))
     }
 }

@@ -91,7 +91,10 @@ pub fn attribute<'a>(element: &'a [u8], name: &str) -> Option<&'a str> {
     loop {
         let at = from + memchr::memmem::find(&element[from..], name.as_bytes())?;
         from = at + name.len();
-        let quote = match (at.checked_sub(1).map(|i| element[i]), element.get(from..from + 2)) {
+        let quote = match (
+            at.checked_sub(1).map(|i| element[i]),
+            element.get(from..from + 2),
+        ) {
             (Some(b' '), Some([b'=', quote @ (b'\'' | b'"')])) => *quote,
             _ => continue,
         };
@@ -134,7 +137,10 @@ mod tests {
             buffer.drain(..done);
             scanner.consumed(done);
         }
-        assert_eq!(events, ["Open", "<a x=\"y>\"><a>t</a><b/></a>", "<c/>", "Close"]);
+        assert_eq!(
+            events,
+            ["Open", "<a x=\"y>\"><a>t</a><b/></a>", "<c/>", "Close"]
+        );
     }
 
     #[test]

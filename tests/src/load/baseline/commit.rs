@@ -19,11 +19,16 @@ const BYTES: usize = 200;
 pub async fn postgres(postgres: &Postgres) -> Result<Row> {
     let url = postgres.database("lone").await?;
     let mut connection = PgConnection::connect(&url).await?;
-    sqlx::query("CREATE TABLE lone (id bigserial PRIMARY KEY, bytes bytea NOT NULL)").execute(&mut connection).await?;
+    sqlx::query("CREATE TABLE lone (id bigserial PRIMARY KEY, bytes bytea NOT NULL)")
+        .execute(&mut connection)
+        .await?;
     let mut latencies = Latencies::default();
     for _ in 0..COMMITS {
         let begun = Instant::now();
-        sqlx::query("INSERT INTO lone (bytes) VALUES ($1)").bind(vec![7_u8; BYTES]).execute(&mut connection).await?;
+        sqlx::query("INSERT INTO lone (bytes) VALUES ($1)")
+            .bind(vec![7_u8; BYTES])
+            .execute(&mut connection)
+            .await?;
         latencies.add(u64::try_from(begun.elapsed().as_nanos())?);
     }
     Ok(row(latencies, "postgres"))

@@ -1,6 +1,5 @@
 //! A bare echo server on tokio-rustls in a process of its own: what a connection costs at least.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,11 +24,6 @@ use crate::load::server::{HOST, Site, free_port};
 
 /// As long as a chat message of this program with its tags.
 const MESSAGE_BYTES: usize = 150;
-
-thread_local! {
-    /// One buffer per thread: an idle connection holds none.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 * 1024].into());
-}
 
 /// The part: serves until it is ended.
 pub async fn serve(port: u16, directory: &Path) -> Result<Infallible> {
@@ -57,17 +51,23 @@ async fn echo(mut stream: Box<server::TlsStream<TcpStream>>) -> Result<()> {
     Ok(())
 }
 
-/// Reads once and writes that back; false at the end.
-fn poll_echo(stream: &mut server::TlsStream<TcpStream>, context: &mut TaskContext<'_>) -> Poll<Result<bool>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
-        if buffer.filled().is_empty() {
-            return Poll::Ready(Ok(false));
-        }
-        let written = ready!(Pin::new(stream).poll_write(context, buffer.filled()))?;
-        Poll::Ready(if written == buffer.filled().len() { Ok(true) } else { Err(anyhow::anyhow!("short write")) })
-    })
+/// Reads once and writes that back; false at the end. The buffer is on the stack: an idle connection
+/// holds none.
+fn poll_echo(
+    stream: &mut server::TlsStream<TcpStream>,
+    context: &mut TaskContext<'_>,
+) -> Poll<Result<bool>> {
+    let mut scratch = [0; 2048];
+    let mut buffer = ReadBuf::new(&mut scratch);
+    ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+    if buffer.filled().is_empty() {
+        return Poll::Ready(Ok(false));
+    }
+    let written = ready!(Pin::new(stream).poll_write(context, buffer.filled()))?;
+    if written < buffer.filled().len() {
+        return Poll::Ready(Err(anyhow::anyhow!("short write")));
+    }
+    Poll::Ready(Ok(true))
 }
 
 /// The echo server's process.
@@ -80,12 +80,21 @@ impl Echo {
     /// Starts it and waits until it listens.
     pub async fn start(site: &Site) -> Result<Self> {
         let port = free_port()?;
-        let directory = site.directory.to_str().context("the run's directory is not UTF-8")?;
-        let guard = Guard::spawn("echo", &mut super::part(&["echo", &port.to_string(), directory])?)?;
+        let directory = site
+            .directory
+            .to_str()
+            .context("the run's directory is not UTF-8")?;
+        let guard = Guard::spawn(
+            "echo",
+            &mut super::part(&["echo", &port.to_string(), directory])?,
+        )?;
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let begun = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            ensure!(begun.elapsed() < Duration::from_secs(10), "the echo server does not listen");
+            ensure!(
+                begun.elapsed() < Duration::from_secs(10),
+                "the echo server does not listen"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(Self { guard, address })
@@ -113,7 +122,9 @@ impl EchoClient {
         let tcp = socket.connect(echo.address).await?;
         tcp.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::clone(&site.tls));
-        Ok(Self(connector.connect(ServerName::try_from(HOST)?, tcp).await?))
+        Ok(Self(
+            connector.connect(ServerName::try_from(HOST)?, tcp).await?,
+        ))
     }
 
     /// Sends a message's worth of bytes and waits for them.

@@ -40,7 +40,11 @@ pub async fn insert(url: &str, batch: u32, seconds: u32, rate: u32) -> Result<()
         }
     }
     let own_us = per_op_us(process::cpu(std::process::id()) - cpu, messages);
-    let done = Done { messages, seconds: begun.elapsed().as_secs_f64(), own_us };
+    let done = Done {
+        messages,
+        seconds: begun.elapsed().as_secs_f64(),
+        own_us,
+    };
     println!("{}", serde_json::to_string(&done)?);
     Ok(())
 }
@@ -48,7 +52,8 @@ pub async fn insert(url: &str, batch: u32, seconds: u32, rate: u32) -> Result<()
 /// One statement with the rows of `batch` messages: bytes once, an owner's row for each side.
 fn bound<'q>(first: u64, batch: u32) -> Query<'q, Database, PgArguments> {
     let (mut ids, mut stanzas) = (Vec::new(), Vec::new());
-    let (mut owners, mut positions, mut of, mut peers, mut public) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut owners, mut positions, mut of, mut peers, mut public) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for n in (first..).take(batch as usize) {
         let from = n % ACCOUNTS;
         let to = (from + 1) % ACCOUNTS;
@@ -59,10 +64,21 @@ fn bound<'q>(first: u64, batch: u32) -> Query<'q, Database, PgArguments> {
             positions.push((n * 2 + u64::from(owner == to)) as i64);
             of.push(n as i64);
             peers.push(format!("u{peer}@localhost"));
-            public.push((u128::from(n) << 64 | u128::from(owner).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes().to_vec());
+            public.push(
+                (u128::from(n) << 64 | u128::from(owner).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                    .to_be_bytes()
+                    .to_vec(),
+            );
         }
     }
-    sqlx::query(STATEMENT).bind(ids).bind(stanzas).bind(owners).bind(positions).bind(of).bind(peers).bind(public)
+    sqlx::query(STATEMENT)
+        .bind(ids)
+        .bind(stanzas)
+        .bind(owners)
+        .bind(positions)
+        .bind(of)
+        .bind(peers)
+        .bind(public)
 }
 
 fn stanza(n: u64, from: u64, to: u64) -> String {
@@ -91,24 +107,43 @@ const STATEMENT: &str = "
             AS t (owner, position, message, peer, public_id)";
 
 /// Runs the part with this batch size beside the row of the same scenario.
-pub async fn measure(site: &Site, scenario: &str, batch: f64, seconds: u32, rate: u32) -> Result<Row> {
+pub async fn measure(
+    site: &Site,
+    scenario: &str,
+    batch: f64,
+    seconds: u32,
+    rate: u32,
+) -> Result<Row> {
     let postgres = site.postgres()?;
     let url = postgres.database("bare").await?;
     let mut connection = PgConnection::connect(&url).await?;
     sqlx::raw_sql(TABLES).execute(&mut connection).await?;
     let whole = batch.round().max(1.0);
-    let arguments = ["insert", &url, &whole.to_string(), &seconds.to_string(), &rate.to_string()].map(str::to_owned);
+    let arguments = [
+        "insert",
+        &url,
+        &whole.to_string(),
+        &seconds.to_string(),
+        &rate.to_string(),
+    ]
+    .map(str::to_owned);
     let before = process::cpu(postgres.pid());
     let output = tokio::task::spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        super::part(&arguments)?.stderr(std::process::Stdio::inherit()).output().context("inserting bare")
+        super::part(&arguments)?
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .context("inserting bare")
     })
     .await??;
     ensure!(output.status.success(), "inserting bare: {}", output.status);
     let done: Done = serde_json::from_str(&super::first_line(output.stdout.as_slice())?)?;
     Ok(Row {
         server_us: Some(done.own_us),
-        database_us: Some(per_op_us(process::cpu(postgres.pid()) - before, done.messages)),
+        database_us: Some(per_op_us(
+            process::cpu(postgres.pid()) - before,
+            done.messages,
+        )),
         per_second: Some(done.messages as f64 / done.seconds),
         batch: Some(whole),
         ..Row::new(scenario, "bare insert").note("the same rows, binary UNNEST, same batch size")

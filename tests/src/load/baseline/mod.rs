@@ -19,6 +19,8 @@ fn part(arguments: &[&str]) -> Result<Command> {
 /// The first line that a part prints.
 fn first_line(output: impl std::io::Read) -> Result<String> {
     let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).context("reading from a part of the run")?;
+    BufReader::new(output)
+        .read_line(&mut line)
+        .context("reading from a part of the run")?;
     Ok(line.trim().to_owned())
 }

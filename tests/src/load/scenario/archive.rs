@@ -34,7 +34,11 @@ async fn both_engines(run: &mut Run<'_>, pace: Pace, rivals: bool) -> Result<()>
             if kind != Kind::Eider && (!rivals || engine != Engine::Postgres) {
                 continue;
             }
-            let plan = Plan { archive: Archive::On, engine, ..Plan::accounts(2 * run.options.pairs) };
+            let plan = Plan {
+                archive: Archive::On,
+                engine,
+                ..Plan::accounts(2 * run.options.pairs)
+            };
             let scenario = format!("archived chat, {}, {}", engine.name(), pace.name());
             match one(run, kind, &plan, pace, Row::new(&scenario, kind.name())).await {
                 Ok(row) => {
@@ -52,10 +56,7 @@ async fn both_engines(run: &mut Run<'_>, pace: Pace, rivals: bool) -> Result<()>
 }
 
 async fn bare(run: &mut Run<'_>, scenario: &str, batch: f64, pace: Pace) -> Result<()> {
-    let rate = match pace {
-        Pace::Closed(_) => 0,
-        Pace::Rate(rate) => rate,
-    };
+    let rate = pace.rate().unwrap_or(0);
     let row = insert::measure(run.site, scenario, batch, run.options.seconds, rate).await?;
     run.report.add(row);
     Ok(())

@@ -27,8 +27,10 @@ const TEXT: &str = "Shall we meet at the harbour at seven, or is that too late f
 pub enum Pace {
     /// So many in flight per pair.
     Closed(u32),
-    /// So many per second in all.
+    /// So many per second in all, pair after pair.
     Rate(u32),
+    /// So many per second in all, every pair at the same moment.
+    InStep(u32),
 }
 
 impl Pace {
@@ -38,21 +40,39 @@ impl Pace {
             Self::Closed(1) => "closed loop".to_owned(),
             Self::Closed(n) => format!("closed loop of {n}"),
             Self::Rate(rate) => format!("{rate} msg/s"),
+            Self::InStep(rate) => format!("{rate} msg/s, all at once"),
+        }
+    }
+
+    /// Messages per second, where that is fixed.
+    pub fn rate(self) -> Option<u32> {
+        match self {
+            Self::Closed(_) => None,
+            Self::Rate(rate) | Self::InStep(rate) => Some(rate),
         }
     }
 }
 
 /// Every chosen server without an archive; Eider also with debts kept.
 pub async fn measure(run: &mut Run<'_>) -> Result<()> {
-    let rates = run.options.rate.iter().map(|r| Pace::Rate(*r));
-    let paces: Vec<Pace> = std::iter::once(Pace::Closed(run.options.window)).chain(rates).collect();
+    let rates = run
+        .options
+        .rate
+        .iter()
+        .flat_map(|r| [Pace::Rate(*r), Pace::InStep(*r)]);
+    let paces: Vec<Pace> = std::iter::once(Pace::Closed(run.options.window))
+        .chain(rates)
+        .collect();
     for pace in paces {
         for kind in run.options.kinds() {
             for archive in [Archive::Off, Archive::Owed] {
                 if archive == Archive::Owed && kind != Kind::Eider {
                     continue;
                 }
-                let plan = Plan { archive, ..Plan::accounts(2 * run.options.pairs) };
+                let plan = Plan {
+                    archive,
+                    ..Plan::accounts(2 * run.options.pairs)
+                };
                 let (server, note) = match (kind, archive) {
                     (Kind::Eider, Archive::Owed) => ("eider, debts", "archive off, debts kept"),
                     (Kind::Eider, _) => ("eider", "archive and offline storage off: no debts"),
@@ -74,25 +94,43 @@ pub async fn one(run: &Run<'_>, kind: Kind, plan: &Plan, pace: Pace, row: Row) -
     let mut server = Server::start(kind, run.site, plan).await?;
     let clients = server.clients();
     let patience = Duration::from_secs(120);
-    let mut connections = clients.login_all(0..plan.accounts, 8, Wishes::ALL, patience).await?.into_iter();
+    let mut connections = clients
+        .login_all(0..plan.accounts, 8, Wishes::ALL, patience)
+        .await?
+        .into_iter();
     let meter = Arc::new(Meter::default());
     let stop = Arc::new(AtomicBool::new(false));
     let pairs = plan.accounts / 2;
-    let rate = match pace {
-        Pace::Rate(rate) => f64::from(rate),
-        Pace::Closed(_) => 1.0,
-    };
-    let pacer = Pacer::new(pairs as usize, rate);
+    let rate = f64::from(pace.rate().unwrap_or(1));
+    let pacer = Pacer::new(pairs as usize, rate, matches!(pace, Pace::InStep(_)));
     let mut workers = Workers::new();
     for pair in 0..pairs {
-        let (Some(from), Some(to)) = (connections.next(), connections.next()) else { bail!("no pair") };
+        let (Some(from), Some(to)) = (connections.next(), connections.next()) else {
+            bail!("no pair")
+        };
         let recorder = meter.recorder();
         let jid = clients.jid(2 * pair + 1);
-        let pair = Pair { from, to, jid, pace, pacer: pacer.clone(), slot: pair as usize, sent: 0, arrived: 0 };
+        let pair = Pair {
+            from,
+            to,
+            jid,
+            pace,
+            pacer: pacer.clone(),
+            slot: pair as usize,
+            sent: 0,
+            arrived: 0,
+        };
         workers.spawn(pair.run(recorder));
     }
-    let schedule = matches!(pace, Pace::Rate(_)).then(|| pacer.run(stop.clone()));
-    let outcome = window(&mut Subject::Server(&mut server), run.options.timing(), &meter, workers, row).await;
+    let schedule = pace.rate().map(|_| pacer.run(stop.clone()));
+    let outcome = window(
+        &mut Subject::Server(&mut server),
+        run.options.timing(),
+        &meter,
+        workers,
+        row,
+    )
+    .await;
     stop.store(true, Ordering::Relaxed);
     if let Some(schedule) = schedule {
         let _ = schedule.join();
@@ -119,7 +157,8 @@ impl Pair {
             let (pacer, mut bounced) = (&self.pacer, None);
             let arrived = &mut self.arrived;
             self.to.drain(|stanza| {
-                let due = text_after(stanza, "<body").and_then(|b| b.split(' ').next()?.parse().ok());
+                let due =
+                    text_after(stanza, "<body").and_then(|b| b.split(' ').next()?.parse().ok());
                 if let Some(due) = due {
                     *arrived += 1;
                     recorder.done(pacer.now().saturating_sub(due));
@@ -140,12 +179,12 @@ impl Pair {
     fn send(&mut self) {
         let wanted = match self.pace {
             Pace::Closed(window) => self.arrived + u64::from(window),
-            Pace::Rate(_) => self.pacer.slots[self.slot].due(),
+            _ => self.pacer.slots[self.slot].due(),
         };
         while self.sent < wanted {
             let due = match self.pace {
                 Pace::Closed(_) => self.pacer.now(),
-                Pace::Rate(_) => self.pacer.due_at(self.slot, self.sent),
+                _ => self.pacer.due_at(self.slot, self.sent),
             };
             let stanza = format!(
                 "<message to='{}' type='chat' id='m{}'><body>{due} {TEXT}</body></message>",
@@ -167,8 +206,12 @@ impl Pair {
                 }
             }
             let due = self.pacer.slots[self.slot].poll_due(context);
-            moved |= matches!(self.pace, Pace::Rate(_)) && due > self.sent;
-            if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+            moved |= self.pace.rate().is_some() && due > self.sent;
+            if moved {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }

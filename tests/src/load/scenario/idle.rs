@@ -39,17 +39,23 @@ pub async fn measure(run: &mut Run<'_>) -> Result<()> {
         clients.push(client);
     }
     tokio::time::sleep(Duration::from_secs(run.options.idle_seconds.into())).await;
-    let per_connection = |before: u64, after: u64| after.saturating_sub(before) as f64 / f64::from(count);
+    let per_connection =
+        |before: u64, after: u64| after.saturating_sub(before) as f64 / f64::from(count);
     let bare = per_connection(echo_before, echo.resident_kib());
     for one in &mut idle {
         one.server.check()?;
         let kib = per_connection(one.before_kib, one.server.resident_kib());
         let over = kib - bare;
         let note = format!("{count} connections, {over:.1} KiB over the bare server's");
-        run.report.add(Row::new("memory per idle connection", one.name).value(kib, "KiB").note(note));
+        run.report.add(
+            Row::new("memory per idle connection", one.name)
+                .value(kib, "KiB")
+                .note(note),
+        );
     }
     let row = Row::new("memory per idle connection", "bare echo").value(bare, "KiB");
-    run.report.add(row.note(format!("tokio-rustls, {count} connections")));
+    run.report
+        .add(row.note(format!("tokio-rustls, {count} connections")));
     Ok(())
 }
 
@@ -61,17 +67,27 @@ async fn fill(run: &Run<'_>, kind: Kind, count: u32, pumps: &mut JoinSet<()>) ->
     first.close().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before_kib = server.resident_kib();
-    let connections = server.clients().login_all(0..count, 16, Wishes::ALL, patience).await?;
+    let connections = server
+        .clients()
+        .login_all(0..count, 16, Wishes::ALL, patience)
+        .await?;
     for connection in connections {
         pumps.spawn(pump(connection));
     }
-    Ok(Idle { name: kind.name(), server, before_kib })
+    Ok(Idle {
+        name: kind.name(),
+        server,
+        before_kib,
+    })
 }
 
 /// Answers what the server asks, as an idle client does.
 async fn pump(mut connection: Connection) {
     while connection.drain(|_| ()).is_ok() {
-        if poll_fn(|context| connection.poll_progress(context)).await.is_err() {
+        if poll_fn(|context| connection.poll_progress(context))
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -35,21 +35,38 @@ async fn bare(run: &Run<'_>) -> Result<Row> {
         workers.spawn(client.round_trips(meter.recorder()));
     }
     let row = Row::new("iq ping", "bare echo").note("150 bytes there and back over tokio-rustls");
-    window(&mut Subject::Echo(&echo), run.options.timing(), &meter, workers, row).await
+    window(
+        &mut Subject::Echo(&echo),
+        run.options.timing(),
+        &meter,
+        workers,
+        row,
+    )
+    .await
 }
 
 async fn one(run: &Run<'_>, kind: Kind) -> Result<Row> {
     let count = run.options.pairs;
     let mut server = Server::start(kind, run.site, &Plan::accounts(count)).await?;
     let patience = Duration::from_secs(60);
-    let connections = server.clients().login_all(0..count, 8, Wishes::ALL, patience).await?;
+    let connections = server
+        .clients()
+        .login_all(0..count, 8, Wishes::ALL, patience)
+        .await?;
     let meter = Arc::new(Meter::default());
     let mut workers = Workers::new();
     for connection in connections {
         workers.spawn(pings(connection, meter.recorder()));
     }
     let row = Row::new("iq ping", kind.name()).note(format!("{count} clients"));
-    window(&mut Subject::Server(&mut server), run.options.timing(), &meter, workers, row).await
+    window(
+        &mut Subject::Server(&mut server),
+        run.options.timing(),
+        &meter,
+        workers,
+        row,
+    )
+    .await
 }
 
 async fn pings(mut connection: Connection, recorder: Recorder) -> Result<std::convert::Infallible> {

@@ -29,16 +29,32 @@ pub async fn measure(run: &mut Run<'_>) -> Result<()> {
 async fn one(run: &Run<'_>, kind: Kind, direct: bool) -> Result<Row> {
     let mut server = Server::start(kind, run.site, &Plan::accounts(ACCOUNTS)).await?;
     let clients = server.clients();
-    let clients = if direct { clients.direct(server.ports.direct) } else { clients };
+    let clients = if direct {
+        clients.direct(server.ports.direct)
+    } else {
+        clients
+    };
     let meter = Arc::new(Meter::default());
     let mut workers = Workers::new();
     let at_once = run.options.at_once.max(1);
     for worker in 0..at_once {
-        workers.spawn(log_in_and_out(clients.clone(), worker, at_once, meter.recorder()));
+        workers.spawn(log_in_and_out(
+            clients.clone(),
+            worker,
+            at_once,
+            meter.recorder(),
+        ));
     }
     let over = if direct { "direct TLS" } else { "STARTTLS" };
     let row = Row::new(format!("login, {over}"), kind.name()).note(format!("{at_once} at once"));
-    window(&mut Subject::Server(&mut server), run.options.timing(), &meter, workers, row).await
+    window(
+        &mut Subject::Server(&mut server),
+        run.options.timing(),
+        &meter,
+        workers,
+        row,
+    )
+    .await
 }
 
 async fn log_in_and_out(

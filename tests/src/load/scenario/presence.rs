@@ -48,25 +48,45 @@ async fn one(run: &Run<'_>, kind: Kind, size: Size) -> Result<Row> {
         Size::Small => (CONTACTS, GROUPS, Rosters::Groups(CONTACTS)),
         Size::Large => (run.options.contacts, 1, Rosters::Star),
     };
-    let plan = Plan { rosters, ..Plan::accounts((contacts + 1) * groups) };
+    let plan = Plan {
+        rosters,
+        ..Plan::accounts((contacts + 1) * groups)
+    };
     let mut server = Server::start(kind, run.site, &plan).await?;
     let clients = server.clients();
     let patience = Duration::from_secs(300);
-    let connections = clients.login_all(0..plan.accounts, 16, Wishes::ALL, patience).await?;
+    let connections = clients
+        .login_all(0..plan.accounts, 16, Wishes::ALL, patience)
+        .await?;
     let meter = Arc::new(Meter::default());
     let mut workers = Workers::new();
     let mut connections = connections.into_iter();
     for _ in 0..groups {
         let group = Arc::new(Group::default());
         let sender = connections.next().context("no sender")?;
-        workers.spawn(send(sender, group.clone(), contacts.into(), meter.recorder()));
+        workers.spawn(send(
+            sender,
+            group.clone(),
+            contacts.into(),
+            meter.recorder(),
+        ));
         for receiver in connections.by_ref().take(contacts as usize) {
             workers.spawn(receive(receiver, group.clone(), meter.recorder()));
         }
     }
-    let row = Row::new(format!("presence delivery, roster of {contacts}"), kind.name());
+    let row = Row::new(
+        format!("presence delivery, roster of {contacts}"),
+        kind.name(),
+    );
     let row = row.note("latency: until the last contact has it");
-    window(&mut Subject::Server(&mut server), run.options.timing(), &meter, workers, row).await
+    window(
+        &mut Subject::Server(&mut server),
+        run.options.timing(),
+        &meter,
+        workers,
+        row,
+    )
+    .await
 }
 
 #[derive(Default)]
@@ -75,12 +95,19 @@ struct Group {
     waker: AtomicWaker,
 }
 
-async fn send(mut sender: Connection, group: Arc<Group>, contacts: u64, recorder: Recorder) -> Result<Infallible> {
+async fn send(
+    mut sender: Connection,
+    group: Arc<Group>,
+    contacts: u64,
+    recorder: Recorder,
+) -> Result<Infallible> {
     let mut round = 0;
     loop {
         round += 1;
         let show = if round % 2 == 0 { "away" } else { "dnd" };
-        sender.push_stanza(&format!("<presence><show>{show}</show><status>round {round}</status></presence>"));
+        sender.push_stanza(&format!(
+            "<presence><show>{show}</show><status>round {round}</status></presence>"
+        ));
         let begun = Instant::now();
         poll_fn(|context| {
             group.waker.register(context.waker());
@@ -98,7 +125,11 @@ async fn send(mut sender: Connection, group: Arc<Group>, contacts: u64, recorder
     }
 }
 
-async fn receive(mut receiver: Connection, group: Arc<Group>, recorder: Recorder) -> Result<Infallible> {
+async fn receive(
+    mut receiver: Connection,
+    group: Arc<Group>,
+    recorder: Recorder,
+) -> Result<Infallible> {
     loop {
         let mut delivered = 0;
         receiver.drain(|stanza| delivered += u64::from(contains(stanza, "<status>round")))?;

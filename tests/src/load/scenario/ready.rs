@@ -31,26 +31,35 @@ async fn one(run: &mut Run<'_>, kind: Kind) -> Result<()> {
     }
     times.sort_by(f64::total_cmp);
     let row = Row::new("ready after start", kind.name()).value(times[times.len() / 2], "ms");
-    run.report.add(row.note(format!("median of {STARTS}; the first start, which makes its files: {first:.0} ms")));
+    run.report.add(row.note(format!(
+        "median of {STARTS}; the first start, which makes its files: {first:.0} ms"
+    )));
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let resident = server.resident_kib() as f64 / 1024.0;
-    run.report.add(Row::new("resident without clients", kind.name()).value(resident, "MiB"));
+    run.report
+        .add(Row::new("resident without clients", kind.name()).value(resident, "MiB"));
     if kind == Kind::Eider {
-        run.report.add(binary(&run.site.eider, &run.site.directory)?);
+        run.report
+            .add(binary(&run.site.eider, &run.site.directory)?);
     }
     Ok(())
 }
 
 fn binary(path: &Path, directory: &Path) -> Result<Row> {
-    let mebibytes = |path: &Path| anyhow::Ok(std::fs::metadata(path)?.len() as f64 / 1024.0 / 1024.0);
+    let mebibytes =
+        |path: &Path| anyhow::Ok(std::fs::metadata(path)?.len() as f64 / 1024.0 / 1024.0);
     let whole = mebibytes(path)?;
     let stripped = directory.join("stripped");
-    let done = Command::new("strip").arg("-o").arg(&stripped).arg(path).status();
+    let done = Command::new("strip")
+        .arg("-o")
+        .arg(&stripped)
+        .arg(path)
+        .status();
     let row = Row::new("binary", "eider");
     Ok(match done {
-        Ok(status) if status.success() => {
-            row.value(mebibytes(&stripped)?, "MiB").note(format!("stripped; with line tables {whole:.1} MiB"))
-        }
+        Ok(status) if status.success() => row
+            .value(mebibytes(&stripped)?, "MiB")
+            .note(format!("stripped; with line tables {whole:.1} MiB")),
         _ => row.value(whole, "MiB").note("with line tables"),
     })
 }

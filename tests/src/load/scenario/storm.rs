@@ -31,11 +31,17 @@ pub async fn measure(run: &mut Run<'_>, restart: bool) -> Result<()> {
 
 async fn one(run: &Run<'_>, kind: Kind, restart: bool) -> Result<Row> {
     let options = run.options;
-    let count = if kind == Kind::Eider { options.storm_clients } else { options.storm_clients_rival };
+    let count = if kind == Kind::Eider {
+        options.storm_clients
+    } else {
+        options.storm_clients_rival
+    };
     let mut server = Server::start(kind, run.site, &Plan::accounts(count)).await?;
     let clients = server.clients();
     let patience = Duration::from_secs(300);
-    let connections = clients.login_all(0..count, 32, Wishes::ALL, patience).await?;
+    let connections = clients
+        .login_all(0..count, 32, Wishes::ALL, patience)
+        .await?;
     let (cut, cutting) = watch::channel(false);
     let mut pumps = JoinSet::new();
     for (index, connection) in (0..count).zip(connections) {
@@ -43,8 +49,16 @@ async fn one(run: &Run<'_>, kind: Kind, restart: bool) -> Result<Row> {
         pumps.spawn(async move { (index, stay(connection, cutting).await) });
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let stopped = if restart { Some(server.restart().await?) } else { None };
-    let cpu = if restart { Duration::ZERO } else { server.cpu().0 };
+    let stopped = if restart {
+        Some(server.restart().await?)
+    } else {
+        None
+    };
+    let cpu = if restart {
+        Duration::ZERO
+    } else {
+        server.cpu().0
+    };
     cut.send_replace(true);
     let old = pumps.join_all().await;
     let begun = Instant::now();
@@ -70,8 +84,19 @@ struct Back {
     latencies: Latencies,
 }
 
-fn row(kind: Kind, count: u32, restart: bool, stopped: Option<Duration>, mut back: Back, cpu: Duration) -> Row {
-    let what = if restart { "storm after a restart" } else { "storm" };
+fn row(
+    kind: Kind,
+    count: u32,
+    restart: bool,
+    stopped: Option<Duration>,
+    mut back: Back,
+    cpu: Duration,
+) -> Row {
+    let what = if restart {
+        "storm after a restart"
+    } else {
+        "storm"
+    };
     let mut note = format!(
         "{} of {count} back, {} resumed, {} tries",
         back.clients, back.resumed, back.tries
@@ -99,7 +124,8 @@ async fn gather(mut returning: JoinSet<Result<Returned>>) -> Back {
         back.resumed += u32::from(returned.resumed);
         back.tries += returned.tries;
         back.last = back.last.max(returned.after);
-        back.latencies.add(u64::try_from(returned.after.as_nanos()).unwrap_or(u64::MAX));
+        back.latencies
+            .add(u64::try_from(returned.after.as_nanos()).unwrap_or(u64::MAX));
         connections.push(returned.connection);
     }
     returning.shutdown().await;
@@ -114,13 +140,23 @@ struct Returned {
 }
 
 /// Tries until it is back, with a growing pause that differs between clients.
-async fn come_back(clients: &Clients, index: u32, old: Management, begun: Instant) -> Result<Returned> {
+async fn come_back(
+    clients: &Clients,
+    index: u32,
+    old: Management,
+    begun: Instant,
+) -> Result<Returned> {
     let mut tries = 0;
     loop {
         tries += 1;
         match clients.resume(index, &old).await {
             Ok((connection, resumed)) => {
-                return Ok(Returned { connection, resumed, tries, after: begun.elapsed() });
+                return Ok(Returned {
+                    connection,
+                    resumed,
+                    tries,
+                    after: begun.elapsed(),
+                });
             }
             Err(_) if begun.elapsed() < LIMIT => {
                 let pause = 200 * u64::from(tries.min(10)) + u64::from(index % 500);

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use eider_storage::{
-    Config, Credentials, Expect, Fence, PostgresConfig, RosterItem, ScramKeys, SqliteConfig, Storage, Subscription,
-    Synchronous, Timestamp,
+    Config, Credentials, Expect, Fence, PostgresConfig, RosterItem, ScramKeys, SqliteConfig,
+    Storage, Subscription, Synchronous, Timestamp,
 };
 use tokio::task::JoinSet;
 
@@ -25,7 +25,11 @@ const ROSTER_ITEMS_MAX: u32 = 100_000;
 pub fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name("eider");
     let path = named.unwrap_or(beside);
-    ensure!(path.exists(), "{} is not there: cargo build --release --workspace", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not there: cargo build --release --workspace",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -38,7 +42,10 @@ fn configuration(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Re
     };
     let storage = match plan.engine {
         Engine::Sqlite => "engine = \"sqlite\"".to_owned(),
-        Engine::Postgres => format!("engine = \"postgres\"\ndsn = \"{}\"", site.postgres()?.url("eider")),
+        Engine::Postgres => format!(
+            "engine = \"postgres\"\ndsn = \"{}\"",
+            site.postgres()?.url("eider")
+        ),
     };
     let listener = |port: u16, tls: &str| {
         format!(
@@ -91,16 +98,33 @@ fn credentials() -> Credentials {
             server_key: keys.server_key,
         })
     };
-    Credentials { sha1: keys(Hash::Sha1), sha256: keys(Hash::Sha256), sha512: keys(Hash::Sha512) }
+    Credentials {
+        sha1: keys(Hash::Sha1),
+        sha256: keys(Hash::Sha256),
+        sha512: keys(Hash::Sha512),
+    }
 }
 
-async fn account(storage: Arc<dyn Storage>, credentials: Arc<Credentials>, plan: Plan, index: u32) -> Result<()> {
+async fn account(
+    storage: Arc<dyn Storage>,
+    credentials: Arc<Credentials>,
+    plan: Plan,
+    index: u32,
+) -> Result<()> {
     let (fence, now) = (Fence::single(), Timestamp::from_system(SystemTime::now()));
-    let id = storage.account_create(fence, HOST, &localpart(index), &credentials, now).await?;
+    let id = storage
+        .account_create(fence, HOST, &localpart(index), &credentials, now)
+        .await?;
     for contact in plan.rosters.contacts(index, plan.accounts) {
         let jid = format!("{}@{HOST}", localpart(contact));
-        let item = RosterItem { jid, subscription: Subscription::Both, ..RosterItem::default() };
-        storage.roster_put(fence, id, &item, Expect::Any, ROSTER_ITEMS_MAX).await?;
+        let item = RosterItem {
+            jid,
+            subscription: Subscription::Both,
+            ..RosterItem::default()
+        };
+        storage
+            .roster_put(fence, id, &item, Expect::Any, ROSTER_ITEMS_MAX)
+            .await?;
     }
     Ok(())
 }
@@ -122,10 +146,17 @@ async fn fill(storage: Arc<dyn Storage>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Result<Prepared> {
+pub(super) async fn prepare(
+    site: &Site,
+    plan: &Plan,
+    directory: &Path,
+    ports: Ports,
+) -> Result<Prepared> {
     let config = directory.join("eider.toml");
     std::fs::write(&config, configuration(site, plan, directory, ports)?)?;
-    let storage = open(site, plan, directory).await.context("opening the database")?;
+    let storage = open(site, plan, directory)
+        .await
+        .context("opening the database")?;
     if let Err(error) = fill(storage, plan).await {
         bail!("making accounts: {error:#}");
     }
@@ -134,6 +165,14 @@ pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: P
         Engine::Postgres => Some(site.postgres()?.pid()),
     };
     let mut command = Command::new(&site.eider);
-    command.arg("--config").arg(&config).arg("serve").current_dir(directory);
-    Ok(Prepared { command, database, marker: None })
+    command
+        .arg("--config")
+        .arg(&config)
+        .arg("serve")
+        .current_dir(directory);
+    Ok(Prepared {
+        command,
+        database,
+        marker: None,
+    })
 }

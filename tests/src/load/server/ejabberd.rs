@@ -14,9 +14,22 @@ use crate::load::scram::{Hash, ITERATIONS, Keys, SALT};
 
 /// What Debian's package loads and clients use, less what only slows (shapers, fail2ban, s2s, rooms).
 const MODULES: [&str; 16] = [
-    "mod_adhoc", "mod_blocking", "mod_caps", "mod_carboncopy", "mod_client_state", "mod_disco", "mod_last",
-    "mod_offline", "mod_ping", "mod_privacy", "mod_private", "mod_roster", "mod_stream_mgmt", "mod_vcard",
-    "mod_vcard_xupdate", "mod_version",
+    "mod_adhoc",
+    "mod_blocking",
+    "mod_caps",
+    "mod_carboncopy",
+    "mod_client_state",
+    "mod_disco",
+    "mod_last",
+    "mod_offline",
+    "mod_ping",
+    "mod_privacy",
+    "mod_private",
+    "mod_roster",
+    "mod_stream_mgmt",
+    "mod_vcard",
+    "mod_vcard_xupdate",
+    "mod_version",
 ];
 
 fn configuration(site: &Site, plan: &Plan, ports: Ports) -> Result<String> {
@@ -56,21 +69,31 @@ fn configuration(site: &Site, plan: &Plan, ports: Ports) -> Result<String> {
 /// Accounts and rosters in the form of `mnesia:load_textfile`'s records, one term per line.
 fn records(plan: &Plan) -> Result<String> {
     let keys = Keys::of_run(Hash::Sha256);
-    let [stored, server, salt] = [&keys.stored_key, &keys.server_key, SALT].map(|k| BASE64.encode(k));
-    let scram = format!("{{scram,<<\"{stored}\">>,<<\"{server}\">>,<<\"{salt}\">>,sha256,{ITERATIONS}}}");
+    let [stored, server, salt] =
+        [&keys.stored_key, &keys.server_key, SALT].map(|k| BASE64.encode(k));
+    let scram =
+        format!("{{scram,<<\"{stored}\">>,<<\"{server}\">>,<<\"{salt}\">>,sha256,{ITERATIONS}}}");
     let mut text = String::new();
     for index in 0..plan.accounts {
         let us = format!("<<\"{}\">>,<<\"{HOST}\">>", localpart(index));
         writeln!(text, "{{passwd,{{{us}}},{scram}}}.")?;
         for contact in plan.rosters.contacts(index, plan.accounts) {
             let jid = format!("{{<<\"{}\">>,<<\"{HOST}\">>,<<>>}}", localpart(contact));
-            writeln!(text, "{{roster,{{{us},{jid}}},{{{us}}},{jid},<<>>,both,none,[],<<>>,[]}}.")?;
+            writeln!(
+                text,
+                "{{roster,{{{us},{jid}}},{{{us}}},{jid},<<>>,both,none,[],<<>>,[]}}."
+            )?;
         }
     }
     Ok(text)
 }
 
-pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Result<Prepared> {
+pub(super) async fn prepare(
+    site: &Site,
+    plan: &Plan,
+    directory: &Path,
+    ports: Ports,
+) -> Result<Prepared> {
     let config = directory.join("ejabberd.yml");
     std::fs::write(&config, configuration(site, plan, ports)?)?;
     let accounts = directory.join("accounts.term");
@@ -79,7 +102,9 @@ pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: P
     if plan.archive == Archive::On {
         let postgres = site.postgres()?;
         postgres.database("ejabberd").await?;
-        postgres.run_file("ejabberd", Path::new("/usr/share/ejabberd/sql/pg.sql")).await?;
+        postgres
+            .run_file("ejabberd", Path::new("/usr/share/ejabberd/sql/pg.sql"))
+            .await?;
         database = Some(postgres.pid());
     }
     // Mnesia's tables are there only once ejabberd has started: the accounts follow at once, and
@@ -91,19 +116,36 @@ pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: P
         marker.display()
     );
     let mut command = Command::new("erl");
-    command.args(["-noinput", "+K", "true", "+P", "250000", "-pa"]).arg(library()?);
-    command.args(["-mnesia", "dir"]).arg(format!("\"{}\"", directory.join("mnesia").display()));
-    command.args(["-s", "ejabberd", "-eval", &load]).current_dir(directory);
-    command.env("HOME", directory).env("EJABBERD_CONFIG_PATH", &config);
+    command
+        .args(["-noinput", "+K", "true", "+P", "250000", "-pa"])
+        .arg(library()?);
+    command
+        .args(["-mnesia", "dir"])
+        .arg(format!("\"{}\"", directory.join("mnesia").display()));
+    command
+        .args(["-s", "ejabberd", "-eval", &load])
+        .current_dir(directory);
+    command
+        .env("HOME", directory)
+        .env("EJABBERD_CONFIG_PATH", &config);
     command.env("EJABBERD_LOG_PATH", directory.join("ejabberd.log"));
-    command.env("ERL_CRASH_DUMP", "/dev/null").env("ERL_MAX_PORTS", "32000").env("ERL_LIBS", LIBRARIES);
-    Ok(Prepared { command, database, marker: Some(marker) })
+    command
+        .env("ERL_CRASH_DUMP", "/dev/null")
+        .env("ERL_MAX_PORTS", "32000")
+        .env("ERL_LIBS", LIBRARIES);
+    Ok(Prepared {
+        command,
+        database,
+        marker: Some(marker),
+    })
 }
 
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 
 fn library() -> Result<std::path::PathBuf> {
-    let all = std::fs::read_dir(LIBRARIES)?.flatten().map(|e| e.path().join("ebin"));
+    let all = std::fs::read_dir(LIBRARIES)?
+        .flatten()
+        .map(|e| e.path().join("ebin"));
     let mut found = all.filter(|p| p.join("ejabberd.app").exists());
     found.next().context("ejabberd is not installed")
 }

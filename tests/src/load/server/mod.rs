@@ -99,7 +99,9 @@ impl Rosters {
             Self::Empty => Vec::new(),
             Self::Groups(n) => {
                 let first = account / (n + 1) * (n + 1);
-                (first..(first + n + 1).min(accounts)).filter(|c| *c != account).collect()
+                (first..(first + n + 1).min(accounts))
+                    .filter(|c| *c != account)
+                    .collect()
             }
             Self::Star if account == 0 => (1..accounts).collect(),
             Self::Star => vec![0],
@@ -123,7 +125,12 @@ pub struct Plan {
 impl Plan {
     /// So many accounts, nothing else.
     pub fn accounts(accounts: u32) -> Self {
-        Self { accounts, rosters: Rosters::Empty, archive: Archive::Off, engine: Engine::Sqlite }
+        Self {
+            accounts,
+            rosters: Rosters::Empty,
+            archive: Archive::Off,
+            engine: Engine::Sqlite,
+        }
     }
 }
 
@@ -192,7 +199,11 @@ impl Server {
         let suffix = u32::from_be_bytes(random);
         let directory = site.directory.join(format!("{}-{suffix:08x}", kind.name()));
         std::fs::create_dir_all(&directory)?;
-        let ports = Ports { starttls: free_port()?, direct: free_port()?, http: free_port()? };
+        let ports = Ports {
+            starttls: free_port()?,
+            direct: free_port()?,
+            http: free_port()?,
+        };
         let prepared = match kind {
             Kind::Eider => eider::prepare(site, plan, &directory, ports).await,
             Kind::Prosody => prosody::prepare(site, plan, &directory, ports).await,
@@ -201,10 +212,26 @@ impl Server {
         let prepared = prepared.with_context(|| format!("preparing {}", kind.name()))?;
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.starttls);
         let (host, tls) = (HOST.to_owned(), site.tls.clone());
-        let endpoint = Endpoint { address, host, direct: false, tls };
-        let clients = Clients { endpoint, keys: site.keys.clone() };
+        let endpoint = Endpoint {
+            address,
+            host,
+            direct: false,
+            tls,
+        };
+        let clients = Clients {
+            endpoint,
+            keys: site.keys.clone(),
+        };
         let ready = Duration::ZERO;
-        let mut server = Self { kind, ports, ready, guard: None, prepared, directory, clients };
+        let mut server = Self {
+            kind,
+            ports,
+            ready,
+            guard: None,
+            prepared,
+            directory,
+            clients,
+        };
         server.launch().await?;
         Ok(server)
     }
@@ -215,7 +242,10 @@ impl Server {
     }
 
     async fn launch(&mut self) -> Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(self.directory.join("output.log"))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("output.log"))?;
         self.prepared.command.stdout(log.try_clone()?).stderr(log);
         let begun = Instant::now();
         let mut guard = Guard::spawn(self.kind.name(), &mut self.prepared.command)?;
@@ -237,7 +267,8 @@ impl Server {
     /// Stops the server with SIGTERM and starts it again with the same data; how long the stop took.
     pub async fn restart(&mut self) -> Result<Duration> {
         let mut guard = self.guard.take().context("the server is not running")?;
-        let stopped = tokio::task::spawn_blocking(move || guard.stop(Duration::from_secs(60))).await?;
+        let stopped =
+            tokio::task::spawn_blocking(move || guard.stop(Duration::from_secs(60))).await?;
         self.launch().await?;
         Ok(stopped)
     }
@@ -245,18 +276,28 @@ impl Server {
     /// CPU time so far: of the server's process tree, and of its database's.
     pub fn cpu(&self) -> (Duration, Duration) {
         let server = self.guard.as_ref().map(|g| process::cpu(g.pid()));
-        (server.unwrap_or_default(), self.prepared.database.map(process::cpu).unwrap_or_default())
+        (
+            server.unwrap_or_default(),
+            self.prepared.database.map(process::cpu).unwrap_or_default(),
+        )
     }
 
     /// Resident memory of the server's process tree, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        self.guard.as_ref().map(|g| process::resident_kib(g.pid())).unwrap_or_default()
+        self.guard
+            .as_ref()
+            .map(|g| process::resident_kib(g.pid()))
+            .unwrap_or_default()
     }
 
     /// Fails where the server has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        let Some(guard) = &mut self.guard else { bail!("{} is not running", self.kind.name()) };
-        guard.check().with_context(|| tail(&self.directory.join("output.log")))
+        let Some(guard) = &mut self.guard else {
+            bail!("{} is not running", self.kind.name())
+        };
+        guard
+            .check()
+            .with_context(|| tail(&self.directory.join("output.log")))
     }
 
     /// Sum and number of a histogram in Eider's metrics.
@@ -267,7 +308,12 @@ impl Server {
         let metrics = http_get(self.ports.http, "/metrics").await.ok()?;
         let value = |suffix: &str| {
             let start = format!("{name}_{suffix} ");
-            metrics.lines().find_map(|l| l.strip_prefix(&start))?.trim().parse::<f64>().ok()
+            metrics
+                .lines()
+                .find_map(|l| l.strip_prefix(&start))?
+                .trim()
+                .parse::<f64>()
+                .ok()
         };
         Some((value("sum")?, value("count")?))
     }
@@ -284,7 +330,10 @@ impl Drop for Server {
 }
 
 fn within(begun: Instant) -> Result<()> {
-    anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "no answer within 60 s");
+    anyhow::ensure!(
+        begun.elapsed() < Duration::from_secs(60),
+        "no answer within 60 s"
+    );
     Ok(())
 }
 
@@ -314,7 +363,9 @@ async fn answers(address: SocketAddr) -> bool {
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(2), ask).await.is_ok_and(|r| r.is_ok())
+    tokio::time::timeout(Duration::from_secs(2), ask)
+        .await
+        .is_ok_and(|r| r.is_ok())
 }
 
 async fn http_get(port: u16, path: &str) -> Result<String> {

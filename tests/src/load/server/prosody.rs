@@ -69,7 +69,10 @@ fn accounts(plan: &Plan, directory: &Path) -> Result<()> {
         let mut roster = String::from("return { [false] = { version = 1; pending = {}; };\n");
         for contact in contacts {
             let contact = localpart(contact);
-            writeln!(roster, "[\"{contact}@{HOST}\"] = {{ subscription = \"both\"; groups = {{}}; }};")?;
+            writeln!(
+                roster,
+                "[\"{contact}@{HOST}\"] = {{ subscription = \"both\"; groups = {{}}; }};"
+            )?;
         }
         roster.push_str("};\n");
         std::fs::write(data.join("roster").join(&file), roster)?;
@@ -77,7 +80,12 @@ fn accounts(plan: &Plan, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Result<Prepared> {
+pub(super) async fn prepare(
+    site: &Site,
+    plan: &Plan,
+    directory: &Path,
+    ports: Ports,
+) -> Result<Prepared> {
     let config = directory.join("prosody.cfg.lua");
     std::fs::write(&config, configuration(site, plan, directory, ports)?)?;
     accounts(plan, directory)?;
@@ -87,6 +95,14 @@ pub(super) async fn prepare(site: &Site, plan: &Plan, directory: &Path, ports: P
         database = Some(site.postgres()?.pid());
     }
     let mut command = Command::new("prosody");
-    command.arg("-F").arg("--config").arg(&config).current_dir(directory);
-    Ok(Prepared { command, database, marker: None })
+    command
+        .arg("-F")
+        .arg("--config")
+        .arg(&config)
+        .current_dir(directory);
+    Ok(Prepared {
+        command,
+        database,
+        marker: None,
+    })
 }
