@@ -26,6 +26,8 @@ enum Command {
     /// Sessions: list, kick
     #[command(subcommand)]
     Session(cli::session::Session),
+    /// Looks for what is wrong: configuration, ports, certificates, DNS, database, machine
+    Check(cli::check::Check),
     /// The configuration: check, example, reference
     #[command(subcommand)]
     Config(cli::config::Config),
@@ -64,6 +66,7 @@ fn asking(global: &Global, command: Command) -> Result<(), Failure> {
         match command {
             Command::User(command) => cli::user::run(global, command).await,
             Command::Session(command) => cli::session::run(global, command).await,
+            Command::Check(command) => cli::check::run(global, command).await,
             Command::Status => cli::status::run(global).await,
             Command::Reload => cli::status::reload(global).await,
             Command::Backup(command) => cli::backup::run(global, command).await,

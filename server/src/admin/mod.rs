@@ -1,6 +1,7 @@
 //! Administration: control socket and its commands, metrics and health, log, trace, reload.
 
 pub mod accounts;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod http;

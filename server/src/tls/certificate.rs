@@ -127,7 +127,7 @@ impl Facts {
 }
 
 /// Domains and addresses of the subjectAltName.
-fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+pub(crate) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();
     };

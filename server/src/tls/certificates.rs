@@ -26,7 +26,7 @@ pub struct CertificateSet {
 }
 
 /// The form of a domain in certificates and server names: A-labels, lower case.
-fn ascii(domain: &str) -> String {
+pub(crate) fn ascii(domain: &str) -> String {
     idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_ascii_lowercase())
 }
 
@@ -143,7 +143,7 @@ impl CertificateSet {
 
 /// The pairs of chain and key files in the directory, in the order of their
 /// names. A directory that does not exist is an empty one.
-fn pairs(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+pub(crate) fn pairs(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     let failed = |source| Error::Io {
         path: directory.to_owned(),
         source,

@@ -21,7 +21,9 @@ use parking_lot::RwLock;
 use crate::config::Config;
 
 pub use certificate::HostCertificate;
+pub(crate) use certificate::dns_names;
 pub use certificates::CertificateSet;
+pub(crate) use certificates::{ascii, pairs};
 pub use client_identity::xmpp_addresses;
 pub use handshake::{HandshakeError, TlsFacts, TlsKind, accept};
 pub use local::authority_file;

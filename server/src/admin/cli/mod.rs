@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod backup;
+pub mod check;
 pub mod config;
 pub mod log;
 pub mod output;
