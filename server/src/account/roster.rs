@@ -1,0 +1,444 @@
+//! RFC 6121 §2 and §3: rosters in storage, their changes and what follows from them.
+//!
+//! Every change of one roster, and the pushes that tell of it, happen under the
+//! roster's lock ([`Rosters::lock`]), so that pushes come in the order of versions
+//! (RFC 6121 §2.6.3). Who holds one lock never waits for another.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eider_storage::{
+    AccountId, Expect, Fence, PendingRequest, RosterChange, RosterItem, Storage, Subscription,
+    Timestamp,
+};
+use eider_xmpp::element::Element;
+use eider_xmpp::jid::{BareJid, Jid};
+use eider_xmpp::payload::roster::{Shown, query};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::subscription::{self, Entry, Inbound, Kept, Outbound, Presence, Request, State};
+
+const LOCKS: usize = 256;
+/// How often a change is tried where somebody else changes the same item.
+const TRIES: usize = 5;
+
+/// Why a change of the roster is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed.
+    #[error("storage: {0}")]
+    Storage(#[from] eider_storage::Error),
+    /// There is no such item.
+    #[error("not in the roster")]
+    NotFound,
+    /// The roster is full, or others change the item all the time.
+    #[error("the roster takes no more items")]
+    Full,
+}
+
+/// The bounds of one roster.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Items.
+    pub items: u32,
+    /// Requests that wait for the user's answer.
+    pub pending: u32,
+    /// Bytes of such a request; a longer one is kept without its payloads.
+    pub pending_bytes: u32,
+}
+
+/// The answer to a roster get.
+#[derive(Debug, PartialEq)]
+pub enum Got {
+    /// The whole roster: `<query/>` of the result.
+    Whole(Element),
+    /// The client's version is known: an empty result, then these pushes.
+    Changes(Vec<Element>),
+}
+
+/// What a removal entails.
+#[derive(Debug)]
+pub struct Removal {
+    /// `<query/>` of the push.
+    pub push: Element,
+    /// What the contact is told, bare JID to bare JID, in order.
+    pub told: Vec<Request>,
+    /// What the contact sees of the account's presence, before that.
+    pub presence: Presence,
+}
+
+/// A contact as presence and pubsub need it.
+#[derive(Debug, Clone)]
+pub struct RosterContact {
+    /// Who.
+    pub jid: BareJid,
+    /// Subscriptions; requests of the contact, which live elsewhere, are left out.
+    pub state: State,
+    /// Its groups.
+    pub groups: Vec<String>,
+}
+
+/// All rosters.
+pub struct Rosters {
+    storage: Arc<dyn Storage>,
+    fence: Fence,
+    hasher: RandomState,
+    locks: Box<[Mutex<()>]>,
+}
+
+fn shown(item: &RosterItem) -> Element {
+    let shown = Shown {
+        jid: &item.jid,
+        name: item.name.as_deref(),
+        subscription: state_of(item, false).as_str(),
+        ask: item.ask,
+        approved: item.approved,
+        groups: &item.groups,
+    };
+    shown.to_element()
+}
+
+fn removed(jid: &str) -> Element {
+    let shown = Shown {
+        jid,
+        name: None,
+        subscription: "remove",
+        ask: false,
+        approved: false,
+        groups: &[],
+    };
+    shown.to_element()
+}
+
+fn push(version: i64, item: Element) -> Element {
+    query(Some(&version.to_string()), [item])
+}
+
+fn state_of(item: &RosterItem, pending_in: bool) -> State {
+    let (to, from) = match item.subscription {
+        Subscription::None => (false, false),
+        Subscription::To => (true, false),
+        Subscription::From => (false, true),
+        Subscription::Both => (true, true),
+    };
+    State::new(to, from, item.ask, pending_in)
+}
+
+fn stored_state(state: State) -> Subscription {
+    match (state.to(), state.from()) {
+        (false, false) => Subscription::None,
+        (true, false) => Subscription::To,
+        (false, true) => Subscription::From,
+        (true, true) => Subscription::Both,
+    }
+}
+
+impl Rosters {
+    /// Rosters in this database.
+    pub fn new(storage: Arc<dyn Storage>, fence: Fence) -> Rosters {
+        let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
+        Rosters {
+            storage,
+            fence,
+            hasher: RandomState::new(),
+            locks,
+        }
+    }
+
+    /// Keeps everybody else from changing the roster until dropped.
+    pub async fn lock(&self, account: AccountId) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one(account) % LOCKS as u64;
+        self.locks[usize::try_from(hash).expect("less than LOCKS")]
+            .lock()
+            .await
+    }
+
+    /// RFC 6121 §2.1.3 and §2.6: the roster, or what changed since the client's version.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn get(&self, account: AccountId, known: Option<&str>) -> Result<Got, Error> {
+        if let Some(since) = known.and_then(|version| version.parse::<i64>().ok()) {
+            if let Some(changes) = self.storage.roster_changes(account, since).await? {
+                return Ok(Got::Changes(changes.iter().filter_map(interim).collect()));
+            }
+        }
+        let roster = self.storage.roster_items(account).await?;
+        let items = roster.items.iter().filter(|item| !item.hidden).map(shown);
+        Ok(Got::Whole(query(Some(&roster.version.to_string()), items)))
+    }
+
+    /// RFC 6121 §2.3 and §2.4: adds or updates an item; `<query/>` of the push.
+    ///
+    /// # Errors
+    /// [`Error::Full`], and storage's.
+    pub async fn put(
+        &self,
+        account: AccountId,
+        jid: &Jid,
+        name: Option<&str>,
+        groups: &[String],
+        limits: Limits,
+    ) -> Result<Element, Error> {
+        for _ in 0..TRIES {
+            let before = self.storage.roster_item(account, jid.as_str()).await?;
+            let item = RosterItem {
+                jid: jid.as_str().to_owned(),
+                name: name.map(str::to_owned),
+                groups: groups.to_vec(),
+                hidden: false,
+                ..before.clone().unwrap_or_default()
+            };
+            if let Some(pushed) = self.write(account, before.as_ref(), &item, limits).await? {
+                return Ok(pushed);
+            }
+        }
+        Err(Error::Full)
+    }
+
+    /// Writes an item in place of what was read; `None` where that has changed meanwhile.
+    async fn write(
+        &self,
+        account: AccountId,
+        before: Option<&RosterItem>,
+        item: &RosterItem,
+        limits: Limits,
+    ) -> Result<Option<Element>, Error> {
+        let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
+        let put = self
+            .storage
+            .roster_put(self.fence, account, item, expect, limits.items);
+        match put.await {
+            Ok(version) => Ok(Some(push(version, shown(item)))),
+            Err(eider_storage::Error::Conflict(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// RFC 6121 §2.5: removes an item and what was between the two.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and storage's.
+    pub async fn remove(&self, account: AccountId, jid: &Jid) -> Result<Removal, Error> {
+        let item = self.storage.roster_item(account, jid.as_str()).await?;
+        let item = item.filter(|item| !item.hidden).ok_or(Error::NotFound)?;
+        let pending = self.is_pending(account, jid.bare_str()).await?;
+        let version = self
+            .storage
+            .roster_remove(self.fence, account, &item.jid)
+            .await?;
+        let version = version.ok_or(Error::NotFound)?;
+        let mut removal = Removal {
+            push: push(version, removed(&item.jid)),
+            told: Vec::new(),
+            presence: Presence::Nothing,
+        };
+        if jid.is_bare() {
+            let state = state_of(&item, pending);
+            let entry = Entry {
+                state,
+                listed: true,
+                approved: item.approved,
+            };
+            (removal.told, removal.presence) = subscription::removal(entry);
+            if pending {
+                self.storage
+                    .pending_remove(self.fence, account, jid.bare_str())
+                    .await?;
+            }
+        }
+        Ok(removal)
+    }
+
+    async fn is_pending(&self, account: AccountId, contact: &str) -> Result<bool, Error> {
+        let pending = self.storage.pending_list(account).await?;
+        Ok(pending.iter().any(|request| request.from == contact))
+    }
+
+    async fn read(
+        &self,
+        account: AccountId,
+        contact: &BareJid,
+    ) -> Result<(Option<RosterItem>, Entry), Error> {
+        let item = self.storage.roster_item(account, contact.as_str()).await?;
+        let pending = self.is_pending(account, contact.as_str()).await?;
+        let entry = match &item {
+            Some(item) => Entry {
+                state: state_of(item, pending),
+                listed: !item.hidden,
+                approved: item.approved,
+            },
+            None => Entry {
+                state: State::new(false, false, false, pending),
+                ..Entry::default()
+            },
+        };
+        Ok((item, entry))
+    }
+
+    /// What is between the account and a contact.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn entry(&self, account: AccountId, contact: &BareJid) -> Result<Entry, Error> {
+        Ok(self.read(account, contact).await?.1)
+    }
+
+    /// RFC 6121 §A.2: the account sends a subscription stanza: what follows, and `<query/>`
+    /// of the push, written.
+    ///
+    /// # Errors
+    /// [`Error::Full`], and storage's.
+    pub async fn outbound(
+        &self,
+        account: AccountId,
+        contact: &BareJid,
+        request: Request,
+        limits: Limits,
+    ) -> Result<(Outbound, Option<Element>), Error> {
+        for _ in 0..TRIES {
+            let (item, before) = self.read(account, contact).await?;
+            let decision = subscription::outbound(before, request);
+            let Some(pushed) = self
+                .apply(account, contact, item, before, decision.next, limits)
+                .await?
+            else {
+                continue;
+            };
+            if decision.kept == Kept::Drop {
+                self.storage
+                    .pending_remove(self.fence, account, contact.as_str())
+                    .await?;
+            }
+            return Ok((decision, pushed.filter(|_| decision.push)));
+        }
+        Err(Error::Full)
+    }
+
+    /// RFC 6121 §A.3: a contact sends a subscription stanza: what follows, and `<query/>`
+    /// of the push, written. `None`: too many requests wait, this one is dropped unseen.
+    ///
+    /// # Errors
+    /// [`Error::Full`], and storage's.
+    pub async fn inbound(
+        &self,
+        account: AccountId,
+        contact: &BareJid,
+        request: Request,
+        kept: Bytes,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Result<Option<(Inbound, Option<Element>)>, Error> {
+        for _ in 0..TRIES {
+            let (item, before) = self.read(account, contact).await?;
+            let decision = subscription::inbound(before, request);
+            let Some(pushed) = self
+                .apply(account, contact, item, before, decision.next, limits)
+                .await?
+            else {
+                continue;
+            };
+            match decision.kept {
+                Kept::Unchanged => {}
+                Kept::Drop => {
+                    self.storage
+                        .pending_remove(self.fence, account, contact.as_str())
+                        .await?;
+                }
+                Kept::Store => {
+                    let from = contact.as_str().to_owned();
+                    let request = PendingRequest {
+                        from,
+                        stanza: kept,
+                        at: now,
+                    };
+                    let put =
+                        self.storage
+                            .pending_put(self.fence, account, &request, limits.pending);
+                    if !put.await? {
+                        return Ok(None);
+                    }
+                }
+            }
+            return Ok(Some((decision, pushed.filter(|_| decision.push))));
+        }
+        Err(Error::Full)
+    }
+
+    /// Writes what a decision changed: the push of the item, if there is one. `None`: the
+    /// item has changed meanwhile.
+    async fn apply(
+        &self,
+        account: AccountId,
+        contact: &BareJid,
+        item: Option<RosterItem>,
+        before: Entry,
+        next: Entry,
+        limits: Limits,
+    ) -> Result<Option<Option<Element>>, Error> {
+        let kept = |e: Entry| {
+            (
+                e.listed,
+                e.approved,
+                e.state.as_str(),
+                e.state.pending_out(),
+            )
+        };
+        if !next.listed || kept(before) == kept(next) {
+            return Ok(Some(None));
+        }
+        let written = RosterItem {
+            jid: contact.as_str().to_owned(),
+            subscription: stored_state(next.state),
+            ask: next.state.pending_out(),
+            approved: next.approved,
+            hidden: false,
+            ..item.clone().unwrap_or_default()
+        };
+        Ok(self
+            .write(account, item.as_ref(), &written, limits)
+            .await?
+            .map(Some))
+    }
+
+    /// Every contact with a bare JID.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn contacts(&self, account: AccountId) -> Result<Vec<RosterContact>, Error> {
+        let roster = self.storage.roster_items(account).await?;
+        let contacts = roster.items.into_iter().filter_map(|item| {
+            let jid = BareJid::parse(&item.jid)
+                .ok()
+                .filter(|jid| jid.as_str() == item.jid)?;
+            Some(RosterContact {
+                jid,
+                state: state_of(&item, false),
+                groups: item.groups,
+            })
+        });
+        Ok(contacts.collect())
+    }
+
+    /// RFC 6121 §3.1.3: the requests that wait for the user's answer, oldest first.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn pending(&self, account: AccountId) -> Result<Vec<Bytes>, Error> {
+        let pending = self.storage.pending_list(account).await?;
+        Ok(pending.into_iter().map(|request| request.stanza).collect())
+    }
+}
+
+/// One interim push (RFC 6121 §2.6.3).
+fn interim(change: &RosterChange) -> Option<Element> {
+    match change {
+        RosterChange::Set(item) if item.hidden => None,
+        RosterChange::Set(item) => Some(push(item.version, shown(item))),
+        RosterChange::Removed { jid, version } => Some(push(*version, removed(jid))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
