@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod http;
+pub mod live_sessions;
 pub mod log;
 pub mod metrics;
 pub mod protocol;

@@ -95,10 +95,11 @@ fn wire(authenticated: Authenticated, config: &Config) -> Wire {
         buffered,
         context,
         peer,
+        meter,
         ..
     } = authenticated;
     framer.set_limits(limits);
-    Wire::new(transport, framer, buffered, context, limits, peer)
+    Wire::new(transport, framer, buffered, context, limits, peer, meter)
 }
 
 /// Limits of stanzas after login.
@@ -135,6 +136,7 @@ struct Binding {
     identity: Identity,
     stored: Acknowledged,
     account: Option<eider_storage::AccountId>,
+    tls: Box<str>,
     wire: Option<Wire>,
 }
 
@@ -148,8 +150,13 @@ impl Binding {
             .as_ref()
             .map(|login| acknowledged(&login.watermark))
             .unwrap_or_default();
+        let tls = format!(
+            "{:?} {}",
+            authenticated.tls.version, authenticated.tls.suite
+        );
         let wire = Some(wire(authenticated, &config));
         Binding {
+            tls: tls.into_boxed_str(),
             parts,
             identity,
             stored,
@@ -314,6 +321,8 @@ impl Binding {
                 return Err(StanzaError::new(StanzaCondition::Conflict));
             }
         }
+        *handle.about.mechanism.lock() = self.identity.mechanism.as_str();
+        *handle.about.tls.lock() = Some(self.tls.clone());
         self.parts.metrics.sessions.inc();
         self.parts.metrics.sessions_started.inc();
         tracing::info!(

@@ -25,6 +25,7 @@ pub use end::{End, after_panic};
 use crate::account::presence::Presence;
 use crate::account::writer::Writer;
 use crate::admin::metrics::Metrics;
+use crate::admin::trace::Tracer;
 use crate::c2s::catch_up::CatchUp;
 use crate::c2s::client_state::ClientState;
 use crate::c2s::control::Control;
@@ -59,6 +60,8 @@ pub struct SessionParts {
     pub catch_up: Arc<crate::c2s::catch_up::OwedMessages>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who is traced.
+    pub tracer: Tracer,
 }
 
 /// See the module's documentation.
@@ -83,18 +86,13 @@ pub struct Session {
     pending_resume: Option<Box<(Wire, Resume)>>,
     draining: bool,
     detached_at: Option<Instant>,
+    /// The client sends more than its traffic class allows: nothing is read until then.
+    paused_until: Option<Instant>,
     request_at: Option<Instant>,
     probed_at: Option<Instant>,
+    bound_at: Instant,
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
-    counts: Counts,
-}
-
-/// For the line logged at the session's end.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counts {
-    stanzas_in: u64,
-    stanzas_out: u64,
 }
 
 impl Session {
@@ -148,11 +146,12 @@ impl Session {
             pending_resume: None,
             draining: false,
             detached_at: Some(now),
+            paused_until: None,
             request_at: None,
             probed_at: None,
+            bound_at: now,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: now,
-            counts: Counts::default(),
         }
     }
 

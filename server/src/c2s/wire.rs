@@ -14,6 +14,7 @@ use eider_xmpp::stream::StreamContext;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::access::{Meter, Verdict};
 use crate::stream::Transport;
 
 /// One read takes at most this, a TLS record's worth.
@@ -44,6 +45,9 @@ pub struct Wire {
     out: Vec<u8>,
     written: usize,
     flushing: bool,
+    meter: Box<Meter>,
+    /// Stanzas framed since the meter was last charged.
+    framed: u64,
     /// What the stream header said.
     pub context: StreamContext,
     /// Limits of stanzas.
@@ -65,6 +69,7 @@ impl Wire {
         context: StreamContext,
         limits: Limits,
         peer: SocketAddr,
+        meter: Meter,
     ) -> Wire {
         Wire {
             transport,
@@ -76,6 +81,8 @@ impl Wire {
             context,
             limits,
             peer,
+            meter: Box::new(meter),
+            framed: 0,
             last_read: Instant::now(),
             blocked_since: None,
         }
@@ -106,11 +113,18 @@ impl Wire {
             return Ok(None);
         }
         let frame = self.framer.next(&mut self.buffered)?;
+        self.framed += u64::from(frame.is_some());
         if self.buffered.is_empty() {
             // Frames share the buffer's memory; a new one costs nothing until it is used.
             self.buffered = BytesMut::new();
         }
         Ok(frame)
+    }
+
+    /// Counts a read against the client's traffic class, with the stanzas framed since the last one.
+    pub fn charge(&mut self, bytes: u64, now: Instant) -> Verdict {
+        let stanzas = std::mem::take(&mut self.framed);
+        self.meter.take(bytes, stanzas, now.into_std())
     }
 
     /// Appends bytes to what is to be written.

@@ -23,6 +23,29 @@ const SHARDS: usize = 64;
 /// Stored in place of a priority while a resource is not available.
 const UNAVAILABLE: i16 = i16::MIN;
 
+/// What administrators are shown of a session; counted by the session, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct About {
+    /// The SASL mechanism of the login.
+    pub mechanism: Mutex<&'static str>,
+    /// Version and cipher suite of TLS.
+    pub tls: Mutex<Option<Box<str>>>,
+    /// Stanzas read from the client.
+    pub stanzas_in: AtomicU64,
+    /// Stanzas written to the client.
+    pub stanzas_out: AtomicU64,
+    /// When anything was last read, in seconds after the session's start.
+    pub read_at_seconds: AtomicU64,
+    /// Unix seconds at which a session without a stream ends; 0 with one.
+    pub waits_until: AtomicU64,
+    /// Whether stream management is on.
+    pub stream_management: AtomicBool,
+    /// Whether the client says it is inactive.
+    pub inactive: AtomicBool,
+    /// Bytes unwritten or unacknowledged.
+    pub held_bytes: AtomicU64,
+}
+
 /// What others may know and do about one bound resource.
 pub struct SessionHandle {
     /// The bound full JID.
@@ -39,6 +62,8 @@ pub struct SessionHandle {
     pub since: SystemTime,
     /// Cancelled once the session has ended and told its contacts.
     pub ended: CancellationToken,
+    /// For administrators.
+    pub about: About,
     peer: Mutex<Option<IpAddr>>,
     priority: AtomicI16,
     carbons: AtomicBool,
@@ -66,6 +91,7 @@ impl SessionHandle {
             mailbox: Mailbox::new(limit_bytes),
             since,
             ended: CancellationToken::new(),
+            about: About::default(),
             peer: Mutex::new(peer),
             priority: AtomicI16::new(UNAVAILABLE),
             carbons: AtomicBool::new(false),
@@ -277,6 +303,20 @@ impl Sessions {
             );
         }
         all
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                shard
+                    .lock()
+                    .values()
+                    .map(|entry| entry.sessions.len())
+                    .sum::<usize>()
+            })
+            .sum()
     }
 
     /// Paid debts of every account that changed since the last call.

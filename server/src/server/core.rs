@@ -13,6 +13,7 @@ use crate::account::presence::Presence;
 use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
 use crate::account::writer::Writer;
 use crate::admin::metrics::Metrics;
+use crate::admin::trace::Tracer;
 use crate::c2s::catch_up::OwedMessages;
 use crate::c2s::control::Control;
 use crate::c2s::resumable::Resumables;
@@ -44,6 +45,7 @@ impl Core {
         config: ConfigWatch,
         storage: Arc<dyn Storage>,
         metrics: Arc<Metrics>,
+        tracer: Tracer,
     ) -> Result<Core, eider_storage::Error> {
         let ids = Arc::new(StanzaIds::new(&stanza_id_key(storage.as_ref()).await?));
         let sessions = Arc::new(Sessions::default());
@@ -82,6 +84,7 @@ impl Core {
             storage,
             writer,
             metrics,
+            tracer,
         });
         Ok(Core {
             parts,

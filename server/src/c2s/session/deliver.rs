@@ -1,5 +1,6 @@
 //! Stop 7: towards the client. Client state, stream management, one write for what has gathered.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use eider_xmpp::stanza::Kind;
 use tokio::time::Instant;
 
 use super::{Move, Session};
+use crate::admin::trace::Direction;
 use crate::c2s::mailbox::{Delivery, Origin};
 use crate::c2s::wire::WRITE_HIGH_BYTES;
 
@@ -46,7 +48,11 @@ impl Session {
 
     /// Into the write buffer and the queue of unacknowledged stanzas.
     pub(super) fn put(&mut self, delivery: Delivery) {
-        self.counts.stanzas_out += 1;
+        self.handle
+            .about
+            .stanzas_out
+            .fetch_add(1, Ordering::Relaxed);
+        self.trace(Direction::Out, &delivery.stanza);
         let counters = &self.parts.metrics.stanzas_out;
         match delivery.stanza.kind() {
             Kind::Message => counters.message.inc(),

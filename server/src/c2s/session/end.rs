@@ -1,6 +1,7 @@
 //! The end of a session: contacts told, what was not taken passed on, last bytes written (DESIGN §3).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use eider_xmpp::error::{StreamCondition, StreamError};
 use eider_xmpp::stream::{CLOSE, stream_error};
@@ -153,8 +154,8 @@ impl Session {
             jid = %self.handle.full,
             reason,
             seconds,
-            stanzas_in = self.counts.stanzas_in,
-            stanzas_out = self.counts.stanzas_out,
+            stanzas_in = self.handle.about.stanzas_in.load(Ordering::Relaxed),
+            stanzas_out = self.handle.about.stanzas_out.load(Ordering::Relaxed),
             "session ended"
         );
     }

@@ -1,16 +1,22 @@
 //! Reading: frames from the wire, nonzas answered at once, stanzas into the inbox.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{StanzaCondition, StreamCondition, StreamError};
 use eider_xmpp::framing::Frame;
+use eider_xmpp::jid::FullJid;
 use eider_xmpp::ns;
 use eider_xmpp::stanza::{Kind, Stanza};
 
+use tokio::time::Instant;
+
 use super::{End, Move, Session};
+use crate::access::Verdict;
+use crate::admin::trace::{Direction, TraceEvent};
 use crate::c2s::stream_management::{HandledTooHigh, StreamManagement};
 use crate::c2s::wire::Read;
 use crate::config::Feature;
@@ -20,7 +26,7 @@ impl Session {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Move {
         let mut moved = false;
         loop {
-            if self.draining || self.is_inbox_full() {
+            if self.draining || self.is_inbox_full() || self.is_paused() {
                 break;
             }
             let Some(wire) = self.wire.as_mut() else {
@@ -57,14 +63,58 @@ impl Session {
         };
         match wire.poll_read(cx) {
             Poll::Pending => Move::None,
-            Poll::Ready(Read::Some(bytes)) => {
-                wire.last_read = tokio::time::Instant::now();
-                self.probed_at = None;
-                self.parts.metrics.bytes_in.inc_by(bytes as u64);
-                Move::Some
-            }
+            Poll::Ready(Read::Some(bytes)) => self.on_read(bytes as u64),
             Poll::Ready(Read::End) => self.lost("connection closed"),
             Poll::Ready(Read::Broken(_)) => self.lost("connection broken"),
+        }
+    }
+
+    /// Bytes have come: the client is alive, and its traffic class is charged.
+    fn on_read(&mut self, bytes: u64) -> Move {
+        let Some(wire) = self.wire.as_mut() else {
+            return Move::None;
+        };
+        let now = Instant::now();
+        wire.last_read = now;
+        self.probed_at = None;
+        self.parts.metrics.bytes_in.inc_by(bytes);
+        let seconds = now.duration_since(self.bound_at).as_secs();
+        self.handle
+            .about
+            .read_at_seconds
+            .store(seconds, Ordering::Relaxed);
+        match wire.charge(bytes, now) {
+            Verdict::Go => {}
+            Verdict::Wait(time) => {
+                self.parts.metrics.refused("traffic");
+                self.paused_until = Some(now + time);
+                self.wake_at(now + time);
+            }
+            Verdict::Disconnect => {
+                self.parts.metrics.refused("traffic");
+                return self.violated(StreamError::new(StreamCondition::PolicyViolation));
+            }
+        }
+        Move::Some
+    }
+
+    fn is_paused(&mut self) -> bool {
+        let paused = self
+            .paused_until
+            .is_some_and(|until| Instant::now() < until);
+        if !paused {
+            self.paused_until = None;
+        }
+        paused
+    }
+
+    /// Shows a stanza's header to whoever traces the account.
+    pub(super) fn trace(&self, direction: Direction, stanza: &Stanza) {
+        if self.parts.tracer.is_active() {
+            let account = self.handle.bare.as_str();
+            self.parts.tracer.record(account, || {
+                trace_event(&self.handle.full, direction, stanza)
+            });
         }
     }
 
@@ -100,7 +150,8 @@ impl Session {
         {
             return self.violated(StreamError::new(StreamCondition::InvalidFrom));
         }
-        self.counts.stanzas_in += 1;
+        self.handle.about.stanzas_in.fetch_add(1, Ordering::Relaxed);
+        self.trace(Direction::In, &stanza);
         let counters = &self.parts.metrics.stanzas_in;
         match stanza.kind() {
             Kind::Message => counters.message.inc(),
@@ -135,9 +186,11 @@ impl Session {
             }
             (ns::CSI, "inactive") => {
                 self.client_state.deactivate();
+                self.handle.about.inactive.store(true, Ordering::Relaxed);
                 Move::Some
             }
             (ns::CSI, "active") => {
+                self.handle.about.inactive.store(false, Ordering::Relaxed);
                 for delivery in self.client_state.activate() {
                     self.put(delivery);
                 }
@@ -207,6 +260,10 @@ impl Session {
         let resume = config.stream_management.resume(max);
         let id = wished.then(|| self.parts.resumables.register(&self.handle));
         self.send_enabled(id.as_deref(), resume);
+        self.handle
+            .about
+            .stream_management
+            .store(true, Ordering::Relaxed);
         self.sm = Some(Box::new(StreamManagement::new(id, resume)));
         Move::Some
     }
@@ -262,5 +319,23 @@ pub(super) fn handled_too_high(h: u32, send_count: u32) -> StreamError {
     StreamError {
         application: Some(detail),
         ..StreamError::new(StreamCondition::UndefinedCondition)
+    }
+}
+
+fn trace_event(session: &FullJid, direction: Direction, stanza: &Stanza) -> TraceEvent {
+    let payloads = stanza
+        .children()
+        .map(|child| format!("{} {}", child.name, child.ns));
+    TraceEvent {
+        at_us: eider_storage::Timestamp::from_system(SystemTime::now()).0,
+        direction,
+        session: session.as_str().to_owned(),
+        kind: stanza.kind().as_str().to_owned(),
+        stanza_type: stanza.type_attr().map(|kind| kind.into_owned()),
+        id: stanza.id().map(|id| id.into_owned()),
+        from: stanza.from().map(|jid| jid.as_str().to_owned()),
+        to: stanza.to().map(|jid| jid.as_str().to_owned()),
+        payloads: payloads.collect(),
+        bytes: stanza.as_bytes().len(),
     }
 }

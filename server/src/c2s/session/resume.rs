@@ -1,5 +1,8 @@
 //! XEP-0198 §5: a session waits for its client, and a new stream takes it over.
 
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use eider_xmpp::element::Element;
 use eider_xmpp::error::StreamError;
 use eider_xmpp::ns;
@@ -25,6 +28,15 @@ impl Session {
             self.put(delivery);
         }
         if let Some(sm) = &self.sm {
+            let until = SystemTime::now() + sm.resume;
+            let seconds = until
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs();
+            self.handle
+                .about
+                .waits_until
+                .store(seconds, Ordering::Relaxed);
             self.wake_at(now + sm.resume);
         }
     }
@@ -63,6 +75,7 @@ impl Session {
         self.handle.set_peer(Some(wire.peer.ip()));
         self.wire = Some(Box::new(wire));
         self.detached_at = None;
+        self.handle.about.waits_until.store(0, Ordering::Relaxed);
         self.acknowledge_at = None;
         self.parts.metrics.sessions_waiting.dec();
         self.parts.metrics.resumptions.inc();

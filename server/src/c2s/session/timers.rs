@@ -81,7 +81,10 @@ impl Session {
             return next.min(since + resume);
         }
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        if let Some(at) = self.request_at {
+        for at in [self.request_at, self.paused_until, self.owed_retry_at]
+            .into_iter()
+            .flatten()
+        {
             next = next.min(at);
         }
         if let Some(wire) = &self.wire {

@@ -1,0 +1,117 @@
+//! Live sessions as administration sees them: the registry of sessions behind [`SessionsAdmin`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use eider_storage::Storage;
+use eider_xmpp::jid::{BareJid, Jid};
+
+use super::sessions::{SessionInfo, SessionsAdmin};
+use crate::account::facts::AccountFacts;
+use crate::c2s::control::{Control, Kick};
+use crate::cluster::sessions::{SessionHandle, Sessions};
+
+/// See the module's documentation.
+pub struct LiveSessions {
+    /// Who is bound.
+    pub sessions: Arc<Sessions>,
+    /// What is remembered of accounts.
+    pub facts: Arc<AccountFacts>,
+    /// Tells whether a changed account is still there.
+    pub storage: Arc<dyn Storage>,
+}
+
+#[async_trait]
+impl SessionsAdmin for LiveSessions {
+    async fn list(&self, account: Option<&str>) -> Vec<SessionInfo> {
+        let handles = match account {
+            Some(account) => self.sessions.of(account),
+            None => self.sessions.all(),
+        };
+        let mut infos: Vec<SessionInfo> = handles.iter().map(|handle| info(handle)).collect();
+        infos.sort_by(|a, b| a.jid.cmp(&b.jid));
+        infos
+    }
+
+    async fn kick(&self, jid: &str, _text: &str) -> usize {
+        let Ok(jid) = Jid::parse(jid) else { return 0 };
+        let mut handles = self.sessions.of(jid.bare_str());
+        handles.retain(|handle| {
+            jid.resource()
+                .is_none_or(|named| handle.full.resource() == named)
+        });
+        end(&handles, Kick::Administrator).await
+    }
+
+    fn account_changed(&self, account: &str) {
+        self.facts.forget(account);
+        let handles = self.sessions.of(account);
+        let Ok(bare) = account.parse::<BareJid>() else {
+            return;
+        };
+        if handles.is_empty() {
+            return;
+        }
+        let storage = self.storage.clone();
+        tokio::spawn(async move {
+            let localpart = bare.localpart().unwrap_or_default();
+            let usable = match storage.account_login(bare.domain(), localpart).await {
+                Ok(account) => account.is_some_and(|account| !account.disabled),
+                // Not known: nobody is thrown out for a database that does not answer.
+                Err(_) => true,
+            };
+            if !usable {
+                end(&handles, Kick::AccountGone).await;
+            }
+        });
+    }
+
+    fn count(&self) -> usize {
+        self.sessions.count()
+    }
+}
+
+async fn end(handles: &[Arc<SessionHandle>], kick: Kick) -> usize {
+    let mut ended = 0;
+    for handle in handles {
+        if handle.mailbox.control(Control::Kick(kick)).is_ok() {
+            handle.ended.cancelled().await;
+            ended += 1;
+        }
+    }
+    ended
+}
+
+fn info(handle: &SessionHandle) -> SessionInfo {
+    let about = &handle.about;
+    let age_seconds = handle.since.elapsed().unwrap_or_default().as_secs();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let waits_until = count(&about.waits_until);
+    let waiting = waits_until > 0;
+    SessionInfo {
+        jid: handle.full.as_str().to_owned(),
+        address: handle
+            .peer()
+            .filter(|_| !waiting)
+            .map(|address| address.to_string()),
+        listener: None,
+        tls: about.tls.lock().as_ref().map(|tls| tls.to_string()),
+        mechanism: (*about.mechanism.lock()).to_owned(),
+        age_seconds,
+        idle_seconds: age_seconds.saturating_sub(count(&about.read_at_seconds)),
+        waiting_seconds: waiting.then(|| waits_until.saturating_sub(now)),
+        priority: handle.priority(),
+        stream_management: about.stream_management.load(Ordering::Relaxed),
+        carbons: handle.carbons(),
+        inactive: about.inactive.load(Ordering::Relaxed),
+        queue_bytes: count(&about.held_bytes),
+        stanzas_in: count(&about.stanzas_in),
+        stanzas_out: count(&about.stanzas_out),
+    }
+}
