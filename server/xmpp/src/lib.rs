@@ -36,6 +36,6 @@ pub use error::{ErrorType, StanzaCondition, StanzaError, StreamCondition, Stream
 pub use framing::{Frame, Framer};
 pub use jid::{BareJid, FullJid, Jid, JidError};
 pub use limits::Limits;
-pub use stanza::{Child, IqType, Kind, MessageType, PresenceType, Received, Stanza};
+pub use stanza::{Child, Fragment, IqType, Kind, MessageType, PresenceType, Received, Stanza};
 pub use stream::{StreamContext, StreamHeader};
 pub use xml::ParseError;

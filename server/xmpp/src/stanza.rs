@@ -188,6 +188,16 @@ impl Child<'_> {
         self.at.start as usize..self.at.end as usize
     }
 
+    /// The value of an attribute without namespace, or of `xml:lang`, without building a tree.
+    pub fn attr(&self, name: &str) -> Option<Cow<'_, str>> {
+        index::attribute(self.bytes, name)
+    }
+
+    /// The character data directly within, joined.
+    pub fn text(&self) -> String {
+        self.element().text()
+    }
+
     /// The child as a tree.
     pub fn element(&self) -> Element {
         Element::parse_in(self.bytes, &StreamContext::default(), &Limits::TRUSTED)
@@ -243,6 +253,16 @@ impl Stanza {
     /// With any other root, or one that XML cannot say.
     pub fn from_element(element: &Element) -> Stanza {
         Stanza::parse_stored(element.to_xml().into()).expect("the element is a stanza")
+    }
+
+    /// A stanza without attributes and children, to be filled by [`Stanza::rewrite`].
+    pub fn empty(kind: Kind) -> Stanza {
+        let bytes: &'static [u8] = match kind {
+            Kind::Message => b"<message/>",
+            Kind::Presence => b"<presence/>",
+            Kind::Iq => b"<iq/>",
+        };
+        Stanza(Arc::new(Inner::empty(kind, Bytes::from_static(bytes))))
     }
 
     /// Message, presence or iq.
@@ -380,6 +400,18 @@ impl Stanza {
         out.extend_from_slice(&self.0.bytes[name_end..]);
     }
 
+    /// [`Stanza::write_with_ns`] into a string.
+    pub fn write_str_with_ns(&self, out: &mut String, content_ns: &str) {
+        let text = std::str::from_utf8(&self.0.bytes).expect("stanzas are checked to be UTF-8");
+        let (name, rest) = text.split_at(self.0.name_end as usize);
+        out.reserve(text.len() + content_ns.len() + 9);
+        out.push_str(name);
+        out.push_str(" xmlns='");
+        out.push_str(content_ns);
+        out.push('\'');
+        out.push_str(rest);
+    }
+
     /// Starts a changed copy.
     pub fn rewrite(&self) -> Rewrite<'_> {
         Rewrite::new(self)
@@ -391,6 +423,27 @@ impl Stanza {
 }
 
 impl Inner {
+    /// The index of an empty element of `bytes`.
+    fn empty(kind: Kind, bytes: Bytes) -> Inner {
+        let end = Span::new(bytes.len(), bytes.len()).end;
+        Inner {
+            bytes,
+            kind,
+            name_end: end - 2,
+            open_end: end,
+            close_start: end,
+            empty: true,
+            id: None,
+            type_: None,
+            lang: None,
+            to_at: None,
+            from_at: None,
+            to: Address::Absent,
+            from: Address::Absent,
+            children: SmallVec::new(),
+        }
+    }
+
     fn child(&self, at: &ChildAt) -> Child<'_> {
         let bytes = &self.bytes;
         let ns = match at.ns {

@@ -224,7 +224,12 @@ impl<'a> Scanner<'a> {
             return Err(ParseError::Limit("bytes of a stanza"));
         }
         text::check_characters(input)?;
-        Ok(Scanner {
+        Ok(Scanner::checked(input, context, limits))
+    }
+
+    /// For input whose encoding and size have been checked.
+    pub fn checked(input: &'a [u8], context: &'a StreamContext, limits: &'a Limits) -> Scanner<'a> {
+        Scanner {
             input,
             context,
             limits,
@@ -238,7 +243,7 @@ impl<'a> Scanner<'a> {
             has_references: memchr(b'&', input).is_some(),
             foreign: false,
             root_prefix_used: false,
-        })
+        }
     }
 
     /// How many elements are open.

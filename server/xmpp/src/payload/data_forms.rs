@@ -3,8 +3,13 @@
 use crate::element::Element;
 use crate::ns;
 
+/// The field that names what a form is about (XEP-0068 §2).
+pub const FORM_TYPE: &str = "FORM_TYPE";
+
 /// The most fields of one form that are read.
 const MAX_FIELDS: usize = 256;
+/// The most rows of one table that are read.
+const MAX_ITEMS: usize = 1024;
 /// The most values of one field that are read.
 const MAX_VALUES: usize = 1024;
 
@@ -202,7 +207,7 @@ impl Field {
     }
 }
 
-/// `<x xmlns='jabber:x:data'/>`. Reported items (§3.4) are skipped on reading.
+/// `<x xmlns='jabber:x:data'/>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     /// What it is for.
@@ -213,6 +218,10 @@ pub struct Form {
     pub instructions: Option<String>,
     /// Its fields, FORM_TYPE among them.
     pub fields: Vec<Field>,
+    /// §3.4: the columns of a table.
+    pub reported: Option<Vec<Field>>,
+    /// §3.4: the rows of a table.
+    pub items: Vec<Vec<Field>>,
 }
 
 /// Why an element is not a form.
@@ -234,12 +243,14 @@ impl Form {
             title: None,
             instructions: None,
             fields: Vec::new(),
+            reported: None,
+            items: Vec::new(),
         }
     }
 
     /// An empty form of this FORM_TYPE (XEP-0068).
     pub fn typed(kind: FormKind, form_type: &str) -> Form {
-        let hidden = Field::new("FORM_TYPE", FieldKind::Hidden).value(form_type);
+        let hidden = Field::new(FORM_TYPE, FieldKind::Hidden).value(form_type);
         Form {
             fields: vec![hidden],
             ..Form::new(kind)
@@ -278,27 +289,30 @@ impl Form {
         let kind = kinds
             .into_iter()
             .find(|kind| Some(kind.as_str()) == x.attr("type"));
-        let mut fields = Vec::new();
-        for field in x
-            .children()
-            .filter(|child| child.is("field", ns::DATA_FORMS))
-        {
-            if fields.len() == MAX_FIELDS {
-                return Err(Error::TooLarge);
-            }
-            fields.push(Field::parse(field)?);
+        let named = |name: &'static str| {
+            let children = x.children();
+            children.filter(move |child| child.is(name, ns::DATA_FORMS))
+        };
+        let items = named("item")
+            .take(MAX_ITEMS + 1)
+            .map(fields)
+            .collect::<Result<Vec<_>, _>>()?;
+        if items.len() > MAX_ITEMS {
+            return Err(Error::TooLarge);
         }
         Ok(Form {
             kind: kind.ok_or(Error::Malformed)?,
             title: x.child_text("title", ns::DATA_FORMS),
             instructions: x.child_text("instructions", ns::DATA_FORMS),
-            fields,
+            fields: fields(x)?,
+            reported: named("reported").next().map(fields).transpose()?,
+            items,
         })
     }
 
     /// The FORM_TYPE (XEP-0068 §3).
     pub fn form_type(&self) -> Option<&str> {
-        self.value("FORM_TYPE")
+        self.value(FORM_TYPE)
     }
 
     /// The field of this name.
@@ -333,12 +347,54 @@ impl Form {
             .with_children(text("title", &self.title))
             .with_children(text("instructions", &self.instructions))
             .with_children(self.fields.iter().map(Field::to_element))
+            .with_children(
+                self.reported
+                    .as_deref()
+                    .map(|columns| row("reported", columns)),
+            )
+            .with_children(self.items.iter().map(|cells| row("item", cells)))
     }
+}
+
+/// The fields directly within an element.
+fn fields(parent: &Element) -> Result<Vec<Field>, Error> {
+    let mut fields = Vec::new();
+    for field in parent
+        .children()
+        .filter(|child| child.is("field", ns::DATA_FORMS))
+    {
+        if fields.len() == MAX_FIELDS {
+            return Err(Error::TooLarge);
+        }
+        fields.push(Field::parse(field)?);
+    }
+    Ok(fields)
+}
+
+fn row(name: &'static str, fields: &[Field]) -> Element {
+    Element::new(name, ns::DATA_FORMS).with_children(fields.iter().map(Field::to_element))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_reads_back() {
+        let mut form = Form::new(FormKind::Result);
+        form.reported = Some(vec![Field::new("c", FieldKind::TextSingle).label("C")]);
+        form.items = vec![
+            vec![Field::new("c", FieldKind::TextSingle).value("1")],
+            vec![Field::new("c", FieldKind::TextSingle).value("2")],
+        ];
+        let xml = form.to_element().to_xml();
+        assert_eq!(parse(&xml), Ok(form));
+        let long = format!(
+            "<x xmlns='jabber:x:data' type='result'>{}</x>",
+            "<item/>".repeat(MAX_ITEMS + 1)
+        );
+        assert_eq!(parse(&long), Err(Error::TooLarge));
+    }
 
     fn parse(xml: &str) -> Result<Form, Error> {
         Form::parse(&Element::parse(xml).expect("test input"))

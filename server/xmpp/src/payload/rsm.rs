@@ -1,5 +1,7 @@
 //! XEP-0059: Result Set Management
 
+use std::ops::Range;
+
 use crate::element::Element;
 use crate::ns;
 
@@ -67,6 +69,49 @@ impl Request {
     }
 }
 
+/// A page of a list that is in memory: which items, and the `<set/>` that goes with them.
+pub type Cut<'a> = (Range<usize>, Page<'a>);
+
+impl Request {
+    /// The page of a list in its order whose items have the ids that `id` gives, of at most `limit`
+    /// items; `None` where the item to start from is gone: `item-not-found` (§2.4).
+    pub fn page_of<'a, T>(
+        &self,
+        items: &'a [T],
+        limit: usize,
+        id: impl Fn(&'a T) -> &'a str,
+    ) -> Option<Cut<'a>> {
+        let max = self.max.map_or(limit, |max| limit.min(max as usize));
+        let find = |wanted: &str| items.iter().position(|item| id(item) == wanted);
+        let end = match &self.until {
+            Some(until) => find(until)?,
+            None => items.len(),
+        };
+        let upwards = |start: usize| {
+            let start = start.min(end);
+            start..start.saturating_add(max).min(end)
+        };
+        let range = match &self.position {
+            Position::First => upwards(0),
+            Position::After(after) => upwards(find(after)? + 1),
+            Position::Index(index) => upwards(*index as usize),
+            Position::Before(before) => {
+                let end = find(before)?;
+                end.saturating_sub(max)..end
+            }
+            Position::Last => end.saturating_sub(max)..end,
+        };
+        let page = &items[range.clone()];
+        let ends = page.first().zip(page.last());
+        let set = Page {
+            ends: ends.map(|(first, last)| (id(first), id(last))),
+            index: ends.map(|_| range.start),
+            count: Some(items.len()),
+        };
+        Some((range, set))
+    }
+}
+
 /// `<set/>` of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page<'a> {
@@ -124,6 +169,38 @@ mod tests {
         assert_eq!(parse("<max>10</max>").map(|r| r.max), Ok(Some(10)));
         let between = parse("<after>a</after><before>b</before>").expect("valid");
         assert_eq!(between.until.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn pages_of_lists() {
+        let items = ["a", "b", "c", "d", "e"];
+        let cut = |inner: &str| {
+            let request = parse(inner).expect("valid");
+            request
+                .page_of(&items, 3, |item| item)
+                .map(|(range, _)| range)
+        };
+        assert_eq!(cut(""), Some(0..3));
+        assert_eq!(cut("<max>2</max>"), Some(0..2));
+        assert_eq!(cut("<max>0</max>"), Some(0..0));
+        assert_eq!(cut("<max>2</max><after>b</after>"), Some(2..4));
+        assert_eq!(cut("<after>e</after>"), Some(5..5));
+        assert_eq!(cut("<max>1</max><before>c</before>"), Some(1..2));
+        assert_eq!(cut("<before>a</before>"), Some(0..0));
+        assert_eq!(cut("<before/>"), Some(2..5));
+        assert_eq!(cut("<index>4</index>"), Some(4..5));
+        assert_eq!(cut("<index>4294967295</index>"), Some(5..5));
+        assert_eq!(cut("<after>a</after><before>c</before>"), Some(1..2));
+        assert_eq!(cut("<after>d</after><before>b</before>"), Some(1..1));
+        assert_eq!(cut("<after>x</after>"), None);
+        let (_, set) = parse("<max>2</max><index>1</index>")
+            .expect("valid")
+            .page_of(&items, 3, |item| item)
+            .expect("no item to find");
+        assert_eq!(
+            (set.ends, set.index, set.count),
+            (Some(("b", "c")), Some(1), Some(5))
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! RFC 6120 §8: reading a stanza in one pass
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -218,4 +220,16 @@ fn child_at(start: &Start) -> ChildAt {
         name: start.name,
         ns,
     }
+}
+
+/// An attribute of the start tag at the front of `bytes`, which have been checked.
+pub(super) fn attribute<'a>(bytes: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    let context = StreamContext::default();
+    let mut scanner = Scanner::checked(bytes, &context, &Limits::TRUSTED);
+    scanner.next().ok()??;
+    let found = scanner
+        .attrs
+        .iter()
+        .find(|attr| attr.name.of(bytes) == name.as_bytes())?;
+    Some(normalise_attribute(found.value.str(bytes)))
 }

@@ -31,9 +31,9 @@ impl Fragment {
         }
     }
 
-    /// What the caller wrote: one element of that name and namespace, unprefixed, that reads
-    /// alone.
-    pub(crate) fn written(name: &'static str, ns: &'static str, xml: String) -> Fragment {
+    /// What the caller wrote and vouches for: one correct element of that name and namespace,
+    /// unprefixed, that reads alone.
+    pub fn written(name: &'static str, ns: &'static str, xml: String) -> Fragment {
         debug_assert!(Element::parse(&xml).is_ok_and(|element| element.is(name, ns)));
         Fragment {
             name: name.into(),
