@@ -58,7 +58,8 @@ fn main() -> ExitCode {
 
 /// Runs the subcommands that ask the server or the database.
 fn asking(global: &Global, command: Command) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| Failure::new(FailureKind::Failed, e.to_string()))?;

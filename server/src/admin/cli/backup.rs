@@ -42,9 +42,8 @@ pub fn report(global: &Global, tables: &Tables, done: &str) {
     if global.json {
         return output::json(tables);
     }
-    let rows: Vec<_> = tables
-        .tables
-        .iter()
+    let filled = tables.tables.iter().filter(|t| t.rows > 0);
+    let rows: Vec<_> = filled
         .map(|t| vec![t.table.clone(), t.rows.to_string()])
         .collect();
     output::table(&["table", "rows"], &rows, "nothing is in it");

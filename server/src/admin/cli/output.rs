@@ -1,6 +1,7 @@
 //! What is printed: tables and lines for people, JSON for scripts, progress on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -74,11 +75,15 @@ pub fn seconds(seconds: u64) -> String {
     }
 }
 
-/// Progress of long work: a line that changes on a terminal, a line per step else; none with --json.
+/// Time between two lines of progress where there is no terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Progress of long work: a line that changes on a terminal, now and then a line else; none with --json.
 pub struct Progress {
     silent: bool,
     terminal: bool,
-    last: String,
+    shown: Option<Instant>,
+    began: Instant,
 }
 
 impl Progress {
@@ -88,28 +93,29 @@ impl Progress {
         Self {
             silent: global.json,
             terminal,
-            last: String::new(),
+            shown: None,
+            began: Instant::now(),
         }
     }
 
     /// Shows how far a step is.
     pub fn show(&mut self, what: &str, done: u64) {
-        if self.silent {
+        let last = self.shown.unwrap_or(self.began);
+        if self.silent || !self.terminal && last.elapsed() < PROGRESS_INTERVAL {
             return;
         }
+        self.shown = Some(Instant::now());
         let mut out = std::io::stderr();
         // Progress that cannot be shown is no reason to stop.
         let _ = match self.terminal {
             true => write!(out, "\r\x1b[K{what}: {done}"),
-            false if self.last != what => writeln!(out, "{what} …"),
-            false => Ok(()),
+            false => writeln!(out, "{what}: {done}"),
         };
-        what.clone_into(&mut self.last);
     }
 
     /// Clears the changing line.
     pub fn end(&self) {
-        if self.terminal && !self.last.is_empty() {
+        if self.terminal && self.shown.is_some() {
             eprint!("\r\x1b[K");
         }
     }
