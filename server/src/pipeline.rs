@@ -1,8 +1,9 @@
 //! The ordered stages every stanza passes (DESIGN §3). The order is the order of lines.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use eider_storage::ArchiveDefault as Preference;
+use eider_storage::{ArchiveDefault as Preference, Timestamp};
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::ns;
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use crate::account::delivery::{Verdict, message_verdict};
 use crate::account::facts::{AccountFacts, Facts, Known};
 use crate::account::message::{Message, Row};
+use crate::account::resends::resend_key;
 use crate::cluster::sessions::Sessions;
 use crate::config::{ArchiveDefault, ArchiveForce, Config, Feature, Host};
 use crate::xep::{blocking, carbons, hints, offline};
@@ -120,6 +122,13 @@ impl Pipeline {
         let text = (out.config.archive.full_text && rows.iter().any(|row| row.archived))
             .then(|| hints::body_text(&stanza))
             .flatten();
+        let sender_keeps = rows.iter().any(|row| row.outgoing);
+        let resend_key = out
+            .sender
+            .filter(|_| !rows.is_empty() && !sender_keeps)
+            .and_then(|facts| {
+                resend_key(facts.id, &stanza, Timestamp::from_system(SystemTime::now()))
+            });
         let message = Message {
             carbons: host.has(Feature::Carbons) && carbons::eligible(&stanza),
             from: out.from.clone(),
@@ -127,7 +136,7 @@ impl Pipeline {
             destination: Some(verdict),
             rows,
             text,
-            resend_key: None,
+            resend_key,
             stanza,
         };
         if message.rows.is_empty() {

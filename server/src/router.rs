@@ -15,7 +15,9 @@ use crate::account::facts::{AccountFacts, Facts};
 use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
 use crate::account::presence::Presence;
+use crate::account::resends::{Resends, Watch};
 use crate::account::writer::{Deliver, NotStored, Writer};
+use crate::admin::metrics::Metrics;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
@@ -53,6 +55,8 @@ pub struct Router {
     presence: Arc<Presence>,
     writer: Writer,
     routes: Arc<Routes>,
+    resends: Arc<Resends>,
+    metrics: Arc<Metrics>,
 }
 
 /// The parts a router sends to.
@@ -71,6 +75,10 @@ pub struct RouterParts {
     pub writer: Writer,
     /// Routes of iq requests.
     pub routes: Arc<Routes>,
+    /// Messages sent again.
+    pub resends: Arc<Resends>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Router {
@@ -86,6 +94,8 @@ impl Router {
             presence: parts.presence,
             writer: parts.writer,
             routes: parts.routes,
+            resends: parts.resends,
+            metrics: parts.metrics,
         }
     }
 
@@ -103,12 +113,59 @@ impl Router {
         match self.pipeline.message(config, &from.full, stanza) {
             Next::Load(accounts) => self.load(from, stanza, accounts.into_vec()),
             Next::Deliver(message) => Step::Ready(Box::new(message)),
-            Next::Commit(message) => Step::Committing(self.writer.submit(message)),
+            Next::Commit(message) => self.commit(from, stanza, message),
             Next::End(reply) => {
                 answer(from, reply);
                 Step::Done
             }
         }
+    }
+
+    /// Submits a message, unless the account has sent it before.
+    fn commit(&self, from: &Arc<SessionHandle>, stanza: &Stanza, message: Message) -> Step {
+        let mut watch = from.resends.lock();
+        match &mut *watch {
+            Watch::No => {}
+            Watch::Suspect { failed_resume } => {
+                let failed_resume = *failed_resume;
+                drop(watch);
+                return self.load_resends(from, stanza, failed_resume);
+            }
+            Watch::Window(window) if window.is_over() => *watch = Watch::No,
+            Watch::Window(window) => {
+                if window.recognises(&message.stanza) {
+                    self.metrics.resends_recognised.inc();
+                    return Step::Done;
+                }
+            }
+        }
+        drop(watch);
+        Step::Committing(self.writer.submit(message))
+    }
+
+    fn load_resends(
+        &self,
+        from: &Arc<SessionHandle>,
+        stanza: &Stanza,
+        failed_resume: bool,
+    ) -> Step {
+        let (resends, from, stanza) = (self.resends.clone(), from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            let Some(account) = from.account else {
+                *from.resends.lock() = Watch::No;
+                return After::Again;
+            };
+            match resends.load(account, failed_resume).await {
+                Ok(window) => {
+                    *from.resends.lock() = window;
+                    After::Again
+                }
+                Err(error) => {
+                    refuse(&from, &stanza, &storage_error(&error));
+                    After::Done
+                }
+            }
+        }))
     }
 
     /// Reads facts into memory and has the stanza routed again; refuses it where storage fails.

@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod message;
 pub mod presence;
 pub mod presence_rules;
+pub mod resends;
 pub mod roster;
 pub mod stanza_ids;
 pub mod subscription;

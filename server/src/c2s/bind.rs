@@ -137,6 +137,7 @@ struct Binding {
     stored: Acknowledged,
     account: Option<eider_storage::AccountId>,
     tls: Box<str>,
+    failed_resume: bool,
     wire: Option<Wire>,
 }
 
@@ -157,6 +158,7 @@ impl Binding {
         let wire = Some(wire(authenticated, &config));
         Binding {
             tls: tls.into_boxed_str(),
+            failed_resume: false,
             parts,
             identity,
             stored,
@@ -321,6 +323,9 @@ impl Binding {
                 return Err(StanzaError::new(StanzaCondition::Conflict));
             }
         }
+        if let Some(account) = self.account {
+            *handle.resends.lock() = self.parts.resends.watch(account, self.failed_resume);
+        }
         *handle.about.mechanism.lock() = self.identity.mechanism.as_str();
         *handle.about.tls.lock() = Some(self.tls.clone());
         self.parts.metrics.sessions.inc();
@@ -360,6 +365,7 @@ impl Binding {
             }
         }
         self.parts.metrics.resumption_failures.inc();
+        self.failed_resume = true;
         self.send(failed(StanzaCondition::ItemNotFound).to_xml().as_bytes());
         None
     }

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 pub use end::{End, after_panic};
 
 use crate::account::presence::Presence;
+use crate::account::resends::Resends;
 use crate::account::writer::Writer;
 use crate::admin::metrics::Metrics;
 use crate::admin::trace::Tracer;
@@ -62,6 +63,8 @@ pub struct SessionParts {
     pub metrics: Arc<Metrics>,
     /// Who is traced.
     pub tracer: Tracer,
+    /// Messages sent again.
+    pub resends: Arc<Resends>,
 }
 
 /// See the module's documentation.

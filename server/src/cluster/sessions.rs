@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::ledger::{Acknowledged, Ledger};
+use crate::account::resends::Watch;
 use crate::c2s::mailbox::Mailbox;
 
 const SHARDS: usize = 64;
@@ -71,6 +72,8 @@ pub struct SessionHandle {
     blocking_interest: AtomicBool,
     presence: Mutex<Option<Stanza>>,
     directed: Mutex<BTreeSet<Jid>>,
+    /// What its messages are compared with, because its client may send some again.
+    pub resends: Mutex<Watch>,
 }
 
 impl SessionHandle {
@@ -99,6 +102,7 @@ impl SessionHandle {
             blocking_interest: AtomicBool::new(false),
             presence: Mutex::new(None),
             directed: Mutex::new(BTreeSet::new()),
+            resends: Mutex::default(),
         }
     }
 

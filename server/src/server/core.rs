@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::account::delivery::LocalDelivery;
 use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
+use crate::account::resends::Resends;
 use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
 use crate::account::writer::Writer;
 use crate::admin::metrics::Metrics;
@@ -65,6 +66,7 @@ impl Core {
             queue_max,
         );
         let presence = Arc::new(Presence::new(sessions.clone(), facts.clone()));
+        let resends = Arc::new(Resends::new(storage.clone()));
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),
@@ -73,6 +75,8 @@ impl Core {
             presence: presence.clone(),
             writer: writer.clone(),
             routes: Arc::new(routes()),
+            resends: resends.clone(),
+            metrics: metrics.clone(),
         }));
         let parts = Arc::new(SessionParts {
             config,
@@ -85,6 +89,7 @@ impl Core {
             writer,
             metrics,
             tracer,
+            resends,
         });
         Ok(Core {
             parts,

@@ -77,6 +77,11 @@ impl Session {
             self.handle.ended.cancel();
             return;
         }
+        if let Some(account) = self.account() {
+            self.parts
+                .resends
+                .ended(account, matches!(end, End::Closed));
+        }
         let last_words = self.last_words(&end);
         let wire = self.wire.take();
         self.leave().await;
