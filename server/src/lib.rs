@@ -7,6 +7,7 @@ pub mod c2s;
 pub mod cluster;
 pub mod config;
 pub mod lifecycle;
+pub mod listener;
 pub mod pipeline;
 pub mod pubsub;
 pub mod router;

@@ -5,18 +5,23 @@ pub mod core;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use eider_storage::Storage;
+use aws_lc_rs::rand::SystemRandom;
+use eider_storage::{Storage, Timestamp};
 use tokio::net::TcpListener;
 
+use self::core::Core;
+use crate::access::{Admission, Attempts, Policy};
 use crate::admin::commands::{Commands, ConfigSource, Live};
 use crate::admin::log::LogControl;
 use crate::admin::metrics::Metrics;
 use crate::admin::reload::Reloader;
-use crate::admin::sessions::{SessionInfo, SessionsAdmin};
 use crate::admin::trace::Tracer;
 use crate::admin::{http, socket};
+use crate::c2s::bind;
 use crate::config::{Config, Sources};
 use crate::lifecycle::{self, Lifecycle, Readiness};
+use crate::listener;
+use crate::stream::{self, PasswordWorkers, StreamParts};
 use crate::tls::{self, TlsContext};
 
 /// Why the server cannot start.
@@ -84,13 +89,30 @@ pub async fn run(start: Start) -> Result<(), Error> {
 
     let reloader = Arc::new(Reloader::new(sources, config.clone(), log.clone()));
     reload_certificates(&reloader, tls.clone(), &lifecycle);
+    let core = Core::build(
+        reloader.watch(),
+        storage.clone(),
+        metrics.clone(),
+        tracer.clone(),
+    )
+    .await?;
+    let waiting = core
+        .restore_sessions(Timestamp::from_system(SystemTime::now()))
+        .await?;
+    if waiting > 0 {
+        tracing::info!(waiting, "sessions of the last run wait for their clients");
+    }
 
-    let mut listeners = Vec::new();
+    let streams = Arc::new(stream_parts(
+        &config, &reloader, tls, &storage, &metrics, &lifecycle,
+    )?);
+    reload_policy(&reloader, &streams, &lifecycle);
+    let mut listeners = serve_clients(&config, &core, &streams, &lifecycle)?;
     if let Some(line) = serve_http(&config, &metrics, &lifecycle).await? {
         listeners.push(line);
     }
     let live = Live {
-        sessions: Arc::new(NoSessions),
+        sessions: core.live_sessions(),
         reloader: reloader.clone(),
         log,
         tracer,
@@ -117,17 +139,90 @@ pub async fn run(start: Start) -> Result<(), Error> {
     tracing::info!(ready_ms = started.elapsed().as_millis() as u64, "ready");
 
     lifecycle.soft_stop().cancelled().await;
-    drain(&reloader.current(), &lifecycle, &*storage).await;
+    drain(&reloader.current(), &lifecycle, core, &*storage).await;
     Ok(())
 }
 
-async fn drain(config: &Config, lifecycle: &Lifecycle, storage: &dyn Storage) {
+/// Ends everything in order: sessions first, then what they still had to write.
+async fn drain(config: &Config, lifecycle: &Lifecycle, core: Core, storage: &dyn Storage) {
     let grace = Duration::from_secs(config.shutdown.grace_seconds.into());
+    core.drain(grace).await;
     if !lifecycle.drained(grace).await {
         tracing::warn!("not everything ended in time");
     }
+    core.stop().await;
     storage.close().await;
     tracing::info!("stopped");
+}
+
+/// What negotiation reaches.
+fn stream_parts(
+    config: &Config,
+    reloader: &Reloader,
+    tls: Arc<TlsContext>,
+    storage: &Arc<dyn Storage>,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Lifecycle,
+) -> Result<StreamParts, Error> {
+    let random = Arc::new(SystemRandom::new());
+    let decoys = stream::decoy_secret(&config.data_directory, random.as_ref())
+        .map_err(Error::system(config.data_directory.display().to_string()))?;
+    Ok(StreamParts {
+        config: reloader.watch(),
+        tls,
+        policy: Arc::new(Policy::new(config)),
+        admission: Arc::new(Admission::default()),
+        attempts: Arc::new(Attempts::default()),
+        storage: storage.clone(),
+        metrics: metrics.clone(),
+        passwords: PasswordWorkers::new(
+            std::thread::available_parallelism().map_or(1, usize::from),
+        ),
+        decoys,
+        random,
+        features: Arc::new(|_| String::new()),
+        before_login: None,
+        stop: lifecycle.soft_stop().clone(),
+    })
+}
+
+/// Accepts clients on every listener; a line for each.
+fn serve_clients(
+    config: &Config,
+    core: &Core,
+    streams: &Arc<StreamParts>,
+    lifecycle: &Lifecycle,
+) -> Result<Vec<String>, Error> {
+    let mut lines = Vec::new();
+    for settings in &config.listeners.c2s {
+        let what = format!("listeners.c2s, {}:{}", settings.address, settings.port);
+        let bound = listener::bind(settings).map_err(Error::system(what))?;
+        lines.push(bound.describe());
+        let parts = core.parts.clone();
+        let serve = move |authenticated| bind::serve(parts.clone(), authenticated);
+        tokio::spawn(listener::serve(
+            bound,
+            streams.clone(),
+            lifecycle.tasks().clone(),
+            serve,
+        ));
+    }
+    Ok(lines)
+}
+
+/// Access rules and traffic classes follow the configuration.
+fn reload_policy(reloader: &Reloader, streams: &Arc<StreamParts>, lifecycle: &Lifecycle) {
+    let mut watch = reloader.watch();
+    let (policy, stop) = (streams.policy.clone(), lifecycle.soft_stop().clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = watch.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            policy.reload(&watch.borrow_and_update());
+        }
+    });
 }
 
 /// Reads certificates again at every reload, and hourly for those the local authority renews.
@@ -208,23 +303,4 @@ fn announce(config: &Config, listeners: &[String], program: &str) {
     }
     let host = names.first().copied().unwrap_or("localhost");
     println!("Next, in another terminal: {program} user add anna@{host}");
-}
-
-struct NoSessions;
-
-#[async_trait::async_trait]
-impl SessionsAdmin for NoSessions {
-    async fn list(&self, _: Option<&str>) -> Vec<SessionInfo> {
-        Vec::new()
-    }
-
-    async fn kick(&self, _: &str, _: &str) -> usize {
-        0
-    }
-
-    fn account_changed(&self, _: &str) {}
-
-    fn count(&self) -> usize {
-        0
-    }
 }

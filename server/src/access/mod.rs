@@ -22,6 +22,7 @@ pub use admission::{
 };
 pub use attempts::{AttemptLimits, Attempts};
 pub use gate::{Pass, Shed, WeightedGate};
+pub(crate) use rules::within;
 pub use rules::{Rules, Subject};
 pub use traffic::{Class, Classes, Meter, Verdict};
 

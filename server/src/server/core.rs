@@ -13,6 +13,7 @@ use crate::account::presence::Presence;
 use crate::account::resends::Resends;
 use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
 use crate::account::writer::Writer;
+use crate::admin::live_sessions::LiveSessions;
 use crate::admin::metrics::Metrics;
 use crate::admin::trace::Tracer;
 use crate::c2s::catch_up::OwedMessages;
@@ -34,6 +35,7 @@ const RESTORE_PAGE: u32 = 1_000;
 pub struct Core {
     /// What sessions reach.
     pub parts: Arc<SessionParts>,
+    facts: Arc<AccountFacts>,
     writer: JoinHandle<()>,
 }
 
@@ -70,7 +72,7 @@ impl Core {
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),
-            facts,
+            facts: facts.clone(),
             delivery: delivery.clone(),
             presence: presence.clone(),
             writer: writer.clone(),
@@ -91,9 +93,20 @@ impl Core {
             tracer,
             resends,
         });
+        let writer = tokio::spawn(task.run());
         Ok(Core {
             parts,
-            writer: tokio::spawn(task.run()),
+            facts,
+            writer,
+        })
+    }
+
+    /// Live sessions, for administration.
+    pub fn live_sessions(&self) -> Arc<LiveSessions> {
+        Arc::new(LiveSessions {
+            sessions: self.parts.sessions.clone(),
+            facts: self.facts.clone(),
+            storage: self.parts.storage.clone(),
         })
     }
 
@@ -168,7 +181,7 @@ impl Core {
     /// Waits until the archive writer has written everything. To be called once nothing else
     /// holds the core's parts.
     pub async fn stop(self) {
-        let Core { parts, writer } = self;
+        let Core { parts, writer, .. } = self;
         drop(parts);
         if tokio::time::timeout(Duration::from_secs(10), writer)
             .await

@@ -1,0 +1,151 @@
+//! Listeners: they accept sockets, decide nothing but limits, and start streams
+//!
+//! One task per connection: negotiation is a boxed future that is gone before the
+//! session begins.
+
+pub mod proxy_protocol;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+
+use crate::access::{ConnectionPermit, ListenerLimits, Refusal, Subject, within};
+use crate::config::{Action, C2sListener};
+use crate::stream::{self, Accepted, Authenticated, StreamParts};
+
+pub use tcp::{Bound, bind};
+
+/// Why a connection did not become a stream.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("over the limit {}", .0.as_str())]
+    Limit(Refusal),
+    #[error("no access rule allows it")]
+    Rule,
+    #[error("PROXY protocol: {0}")]
+    Proxy(#[from] proxy_protocol::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused::Limit(refusal)
+    }
+}
+
+/// Accepts connections until `parts.stop` is cancelled. Each is negotiated and,
+/// once it is logged in, handed to `serve`; its task is one of `tasks`.
+pub async fn serve<S, F>(bound: Bound, parts: Arc<StreamParts>, tasks: TaskTracker, serve: S)
+where
+    S: Fn(Authenticated) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let limits = Arc::new(ListenerLimits::default());
+    let settings = Arc::new(bound.settings.clone());
+    let stop = parts.stop.clone();
+    let accepting = bound.accept(|socket, peer| {
+        let permit = match limits.accept(&settings) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                parts.metrics.refused(refusal.as_str());
+                return;
+            }
+        };
+        let connection = Connection {
+            socket,
+            peer,
+            permit,
+            at: Instant::now(),
+        };
+        let (parts, settings, serve) = (parts.clone(), settings.clone(), serve.clone());
+        tasks.spawn(async move {
+            parts.metrics.connections_accepted.inc();
+            parts.metrics.connections.inc();
+            let negotiating = Box::pin(connection.negotiate(&parts, &settings));
+            let negotiated = AssertUnwindSafe(negotiating).catch_unwind().await;
+            match negotiated {
+                Ok(Some(authenticated)) => serve(authenticated).await,
+                Ok(None) => {}
+                Err(_) => _ = parts.metrics.panics.inc(),
+            }
+            parts.metrics.connections.dec();
+        });
+    });
+    tokio::select! {
+        () = accepting => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// A connection just accepted.
+struct Connection {
+    socket: TcpStream,
+    peer: SocketAddr,
+    permit: ConnectionPermit,
+    at: Instant,
+}
+
+impl Connection {
+    async fn negotiate(self, parts: &StreamParts, settings: &C2sListener) -> Option<Authenticated> {
+        let peer = self.peer;
+        match self.admit(parts, settings).await {
+            Ok(accepted) => {
+                let before = &parts.metrics.connections_before_login;
+                before.inc();
+                let negotiated = stream::negotiate(parts, accepted).await;
+                before.dec();
+                negotiated
+            }
+            Err(refused) => {
+                if let Refused::Limit(refusal) = &refused {
+                    parts.metrics.refused(refusal.as_str());
+                }
+                tracing::debug!(%peer, "connection refused: {refused}");
+                None
+            }
+        }
+    }
+
+    /// Finds out who connects, then asks rules and limits.
+    async fn admit(
+        mut self,
+        parts: &StreamParts,
+        settings: &C2sListener,
+    ) -> Result<Accepted, Refused> {
+        self.socket.set_nodelay(true)?;
+        let mut peer = self.peer;
+        if within(&settings.proxy_networks, peer.ip()) {
+            let client = proxy_protocol::read(&mut self.socket, self.at).await?;
+            peer = client.unwrap_or(peer);
+        }
+        self.permit.from_address(peer.ip(), settings, self.at)?;
+        let subject = Subject {
+            address: Some(peer.ip()),
+            ..Subject::default()
+        };
+        if !parts.policy.allows(Action::Connect, &subject) {
+            return Err(Refused::Rule);
+        }
+        let limits = &parts.config.borrow().limits.clone();
+        let before_login = parts.admission.connect(peer.ip(), limits)?;
+        Ok(Accepted {
+            socket: self.socket,
+            peer,
+            mode: settings.tls,
+            at: self.at,
+            connection: self.permit,
+            before_login,
+        })
+    }
+}
