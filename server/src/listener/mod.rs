@@ -52,9 +52,9 @@ where
     F: Future<Output = ()> + Send,
 {
     let limits = Arc::new(ListenerLimits::default());
-    let settings = Arc::new(bound.settings.clone());
     let stop = parts.stop.clone();
     let accepting = bound.accept(|socket, peer| {
+        let settings = current(&parts, &bound.settings);
         let permit = match limits.accept(&settings) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -68,7 +68,7 @@ where
             permit,
             at: Instant::now(),
         };
-        let (parts, settings, serve) = (parts.clone(), settings.clone(), serve.clone());
+        let (parts, serve) = (parts.clone(), serve.clone());
         tasks.spawn(async move {
             parts.metrics.connections_accepted.inc();
             parts.metrics.connections.inc();
@@ -86,6 +86,20 @@ where
         () = accepting => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// The listener's section as it is after reloads; a listener taken out of the
+/// configuration keeps what it had.
+fn current(parts: &StreamParts, bound: &C2sListener) -> C2sListener {
+    let config = parts.config.borrow();
+    let same = |now: &&C2sListener| now.address == bound.address && now.port == bound.port;
+    config
+        .listeners
+        .c2s
+        .iter()
+        .find(same)
+        .unwrap_or(bound)
+        .clone()
 }
 
 /// A connection just accepted.
