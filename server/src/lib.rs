@@ -6,6 +6,7 @@ pub mod admin;
 pub mod c2s;
 pub mod cluster;
 pub mod config;
+pub mod fault;
 pub mod lifecycle;
 pub mod listener;
 pub mod pipeline;

@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
 use crate::admin::metrics::Metrics;
+use crate::fault::{self, Point};
 
 /// Messages in one commit at most.
 const BATCH_MESSAGES: usize = 1_024;
@@ -119,6 +120,7 @@ impl Writer {
             return answer;
         };
         slot.forget();
+        fault::reached(Point::Queued);
         let submission = Submission {
             message,
             since: Instant::now(),
@@ -200,7 +202,10 @@ impl WriterTask {
             .commit_messages
             .observe(batch.messages.len() as f64);
         match outcome {
-            Ok(positions) => self.deliver_batch(batch.messages, &positions),
+            Ok(positions) => {
+                fault::reached(Point::Committed);
+                self.deliver_batch(batch.messages, &positions);
+            }
             Err(error) => {
                 warn!(%error, messages = batch.messages.len(), "messages not stored");
                 refuse(batch.messages, &error);
@@ -245,6 +250,7 @@ impl WriterTask {
             own.clear();
             own.extend(mine.iter().map(|position| position.0));
             self.deliver.committed(&submission.message, &own);
+            fault::reached(Point::Routed);
             let _ = submission.done.send(Ok(()));
         }
     }

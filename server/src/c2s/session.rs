@@ -87,6 +87,8 @@ pub struct Session {
     /// `h` at which an `<a/>` is owed, because an `<r/>` came while stanzas were pending.
     acknowledge_at: Option<u32>,
     pending_resume: Option<Box<(Wire, Resume)>>,
+    /// An `<a/>` is in the write buffer.
+    acknowledging: bool,
     draining: bool,
     detached_at: Option<Instant>,
     /// The client sends more than its traffic class allows: nothing is read until then.
@@ -147,6 +149,7 @@ impl Session {
             paid_when_written: Vec::new(),
             acknowledge_at: None,
             pending_resume: None,
+            acknowledging: false,
             draining: false,
             detached_at: Some(now),
             paused_until: None,

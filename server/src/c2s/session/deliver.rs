@@ -12,6 +12,7 @@ use super::{Move, Session};
 use crate::admin::trace::Direction;
 use crate::c2s::mailbox::{Delivery, Origin};
 use crate::c2s::wire::WRITE_HIGH_BYTES;
+use crate::fault::{self, Point};
 
 /// An acknowledgement is asked for this long after the last stanza, where none was due before.
 const REQUEST_AFTER: Duration = Duration::from_secs(2);
@@ -109,6 +110,7 @@ impl Session {
             .with(self.handle.bare.as_str(), |entry| {
                 if let Some(entry) = entry {
                     debts.for_each(|position| entry.ledger.pay(position));
+                    fault::reached(Point::DebtCleared);
                 }
             });
     }
@@ -128,6 +130,10 @@ impl Session {
                 Move::None
             }
             Poll::Ready(Ok(())) => {
+                fault::reached(Point::Written);
+                if std::mem::take(&mut self.acknowledging) {
+                    fault::reached(Point::AcknowledgementSent);
+                }
                 self.parts.metrics.bytes_out.inc_by(unwritten);
                 let paid = std::mem::take(&mut self.paid_when_written);
                 self.pay(paid.into_iter());

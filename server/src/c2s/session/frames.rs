@@ -20,6 +20,7 @@ use crate::admin::trace::{Direction, TraceEvent};
 use crate::c2s::stream_management::{HandledTooHigh, StreamManagement};
 use crate::c2s::wire::Read;
 use crate::config::Feature;
+use crate::fault::{self, Point};
 
 impl Session {
     /// Handles frames already read, then reads once more.
@@ -222,6 +223,7 @@ impl Session {
     pub(super) fn send_acknowledgement(&mut self) {
         if let (Some(sm), Some(wire)) = (&self.sm, self.wire.as_mut()) {
             wire.send(format!("<a xmlns='{}' h='{}'/>", ns::SM, sm.handled).as_bytes());
+            self.acknowledging = true;
         }
     }
 
@@ -232,6 +234,7 @@ impl Session {
         let Some(h) = element.attr("h").and_then(|h| h.parse().ok()) else {
             return self.violated(StreamError::new(StreamCondition::BadFormat));
         };
+        fault::reached(Point::AcknowledgementRead);
         sm.requested = false;
         match sm.acknowledge(h) {
             Ok(paid) => {
