@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod check;
 pub mod cli;
 pub mod commands;
+pub mod health;
 pub mod http;
 pub mod live_sessions;
 pub mod log;
