@@ -16,7 +16,7 @@ use crate::admin::log::LogControl;
 use crate::admin::metrics::Metrics;
 use crate::admin::reload::Reloader;
 use crate::admin::trace::Tracer;
-use crate::admin::{http, socket};
+use crate::admin::{health, http, socket, upkeep};
 use crate::c2s::bind;
 use crate::config::{Config, Sources};
 use crate::lifecycle::{self, Lifecycle, Readiness};
@@ -127,6 +127,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         live: Some(live),
     };
     tokio::spawn(control.serve(Arc::new(commands), lifecycle.hard_stop().clone()));
+    look_after(&storage, &reloader, &metrics, &lifecycle);
 
     let reload = {
         let reloader = reloader.clone();
@@ -141,6 +142,19 @@ pub async fn run(start: Start) -> Result<(), Error> {
     lifecycle.soft_stop().cancelled().await;
     drain(&reloader.current(), &lifecycle, core, &*storage).await;
     Ok(())
+}
+
+/// Watches the database, shows its pools, and does what has to be done now and then.
+fn look_after(
+    storage: &Arc<dyn Storage>,
+    reloader: &Reloader,
+    metrics: &Metrics,
+    lifecycle: &Lifecycle,
+) {
+    health::show_pools(metrics, storage.clone());
+    tokio::spawn(health::watch(storage.clone(), lifecycle.clone()));
+    let stop = lifecycle.soft_stop().clone();
+    tokio::spawn(upkeep::run(storage.clone(), reloader.watch(), stop));
 }
 
 /// Ends everything in order: sessions first, then what they still had to write.

@@ -14,3 +14,4 @@ pub mod reload;
 pub mod sessions;
 pub mod socket;
 pub mod trace;
+pub mod upkeep;

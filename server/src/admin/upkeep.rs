@@ -1,0 +1,186 @@
+//! Upkeep: what has to be done now and then: retention and quotas of archives (XEP-0313 §3.2), partitions
+//! for the next weeks, the rest of interrupted removals. All in small steps, so that nobody waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use eider_storage::{AccountId, Error, Fence, Keep, Storage, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigWatch, Host};
+
+/// Accounts looked at in one step.
+const ACCOUNTS_PER_STEP: u32 = 200;
+/// Archived messages removed in one step.
+const ROWS_PER_STEP: u32 = 500;
+/// Pause between two steps that changed something.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Keys by which messages sent again are recognised are kept for so long: longer than they are looked at.
+const RESEND_KEYS_SECONDS: u64 = 24 * 60 * 60;
+
+/// Does everything in turn, every `archive.cleaning_interval_hours`, until the token is cancelled.
+pub async fn run(storage: Arc<dyn Storage>, config: ConfigWatch, stop: CancellationToken) {
+    loop {
+        let now = config.borrow().clone();
+        let hours = now.archive.cleaning_interval_hours;
+        let done = tokio::select! {
+            done = once(&*storage, &now, Timestamp::from_system(SystemTime::now())) => done,
+            () = stop.cancelled() => return,
+        };
+        match done {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "removed what is past retention or quota"),
+            Err(e) => tracing::warn!("upkeep of the database broke off: {e}"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(u64::from(hours) * 3_600)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Does everything once; answers how many rows were removed.
+async fn once(storage: &dyn Storage, config: &Config, now: Timestamp) -> Result<u64, Error> {
+    storage.prepare_ahead(now).await?;
+    let mut rows = 0;
+    loop {
+        let before = now.minus_seconds(RESEND_KEYS_SECONDS);
+        match storage.sweep(Fence::single(), before).await? {
+            0 => break,
+            swept => rows += swept,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    for host in &config.hosts {
+        let keep = keep(config, host, now);
+        if keep != Keep::default() {
+            rows += retain_host(storage, &host.name, keep).await?;
+        }
+    }
+    Ok(rows)
+}
+
+/// What an account of the host may keep.
+fn keep(config: &Config, host: &Host, now: Timestamp) -> Keep {
+    let days = host
+        .archive_retention_days
+        .unwrap_or(config.archive.retention_days);
+    let quota = config.archive.quota_messages;
+    Keep {
+        not_before: (days > 0).then(|| now.minus_seconds(u64::from(days) * 86_400)),
+        rows_max: (quota > 0).then(|| quota.into()),
+    }
+}
+
+async fn retain_host(storage: &dyn Storage, host: &str, keep: Keep) -> Result<u64, Error> {
+    let mut rows = 0;
+    let mut after: Option<String> = None;
+    loop {
+        let page = storage
+            .account_list(host, after.as_deref(), None, ACCOUNTS_PER_STEP)
+            .await?;
+        let Some(last) = page.last() else {
+            return Ok(rows);
+        };
+        after = Some(last.localpart.clone());
+        for account in &page {
+            rows += retain(storage, account.id, keep).await?;
+        }
+    }
+}
+
+async fn retain(storage: &dyn Storage, account: AccountId, keep: Keep) -> Result<u64, Error> {
+    let mut rows = 0;
+    loop {
+        let step = storage
+            .archive_retain(Fence::single(), account, keep, ROWS_PER_STEP)
+            .await?;
+        rows += step.rows_deleted;
+        if !step.more {
+            return Ok(rows);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use eider_storage::{
+        ArchiveFilter, Commit, Credentials, Direction, MessageKind, NewMessage, OwnerRow,
+        PageRequest, RowFlags,
+    };
+
+    use super::*;
+
+    const DAY_US: i64 = 86_400_000_000;
+
+    async fn archive(storage: &dyn Storage, owner: AccountId, days: std::ops::Range<i64>) {
+        let mut commit = Commit::new(Fence::single());
+        for day in days {
+            commit.rows.push(OwnerRow {
+                owner,
+                at: Timestamp(day * DAY_US),
+                message: commit.messages.len(),
+                own_bytes: None,
+                peer: "bert@localhost".to_owned(),
+                peer_resource: None,
+                flags: RowFlags {
+                    archived: true,
+                    debt: false,
+                    outgoing: true,
+                },
+                kind: MessageKind::Chat,
+            });
+            let bytes = Bytes::from_static(b"<message/>");
+            commit.messages.push(NewMessage { bytes, text: None });
+        }
+        storage.archive_commit(commit).await.unwrap();
+    }
+
+    async fn archived(storage: &dyn Storage, owner: AccountId) -> usize {
+        let page = PageRequest {
+            direction: Direction::Forward,
+            anchor: None,
+            limit: 5_000,
+            count_max: 0,
+        };
+        storage
+            .archive_query(owner, &ArchiveFilter::default(), &page)
+            .await
+            .unwrap()
+            .rows
+            .len()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retention_and_quota_remove_the_oldest() {
+        let folder = std::env::temp_dir().join(format!("eider-upkeep-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut config = Config {
+            data_directory: folder.clone(),
+            ..Config::default()
+        };
+        let storage = eider_storage::open(&config.storage_config()).await.unwrap();
+        let none = Credentials::default();
+        let account =
+            storage.account_create(Fence::single(), "localhost", "anna", &none, Timestamp(0));
+        let anna = account.await.unwrap();
+        archive(&*storage, anna, 1_000..2_000).await;
+        let now = Timestamp(2_000 * DAY_US);
+
+        assert_eq!(once(&*storage, &config, now).await.unwrap(), 0);
+        assert_eq!(archived(&*storage, anna).await, 1_000);
+        config.archive.retention_days = 200;
+        once(&*storage, &config, now).await.unwrap();
+        assert_eq!(archived(&*storage, anna).await, 200);
+        config.hosts[0].archive_retention_days = Some(100);
+        once(&*storage, &config, now).await.unwrap();
+        assert_eq!(archived(&*storage, anna).await, 100);
+        config.archive.quota_messages = 10;
+        once(&*storage, &config, now).await.unwrap();
+        assert_eq!(archived(&*storage, anna).await, 10);
+        storage.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
