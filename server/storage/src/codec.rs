@@ -156,6 +156,30 @@ pub(crate) fn owner_word(owner: AccountId) -> String {
     format!("o{owner}")
 }
 
+/// Words kept of one text, and characters of one word.
+const WORDS_MAX: usize = 4000;
+const WORD_CHARS_MAX: usize = 64;
+
+/// A text's words for the full-text index, each once: runs of letters and digits, in lower case. Both engines index and
+/// look for these and nothing else, so that both find the same.
+pub(crate) fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            word.chars()
+                .take(WORD_CHARS_MAX)
+                .flat_map(char::to_lowercase)
+                .filter(|c| c.is_alphanumeric())
+                .collect()
+        })
+        .take(WORDS_MAX)
+        .collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
 /// Adds JIDs to a sorted list; true where it changed.
 pub(crate) fn add_sorted(list: &mut Vec<String>, jids: &[String]) -> bool {
     let before = list.len();

@@ -8,10 +8,12 @@ mod accounts;
 mod archive;
 mod codec;
 mod config;
+mod copy;
 mod error;
 mod heads;
 mod ledger;
 mod maintenance;
+mod postgres;
 mod preferences;
 mod pubsub;
 mod roster;
@@ -29,6 +31,7 @@ pub use archive::{
     PosRange, Position, ResendKey, Retained, RowFlags, SentRow, Unknown, Watermark,
 };
 pub use config::{Config, PostgresConfig, SqliteConfig, Synchronous};
+pub use copy::{copy, restore};
 pub use error::Error;
 pub use maintenance::{Description, Finding, Maintenance, PoolState, Progress, TableCount};
 pub use preferences::{ArchiveDefault, ArchivePreferences, BlockList, Preferences, VCard};
@@ -72,8 +75,6 @@ impl<T> Storage for T where
 pub async fn open(config: &Config) -> Result<Arc<dyn Storage>, Error> {
     match config {
         Config::Sqlite(config) => Ok(Arc::new(sqlite::Sqlite::open(config).await?)),
-        Config::Postgres(_) => Err(Error::Unavailable(
-            "the PostgreSQL engine is not built in yet".into(),
-        )),
+        Config::Postgres(config) => Ok(Arc::new(postgres::Postgres::open(config).await?)),
     }
 }

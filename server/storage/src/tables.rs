@@ -27,6 +27,12 @@ pub(crate) enum Cell {
     Bytes(Vec<u8>),
 }
 
+/// Rows read and written at once.
+pub(crate) const BATCH_ROWS: usize = 2000;
+
+/// Tables whose ids are never given again.
+pub(crate) const SEQUENCES: [&str; 2] = ["account", "pubsub_node"];
+
 use ColumnType::{Bytes, Integer, Text};
 
 /// All tables but those made from others (`archive_words`) and the engine's own.
@@ -207,6 +213,27 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     },
 ];
+
+/// A table's columns, as in a SELECT.
+pub(crate) fn names(table: &Table) -> String {
+    table
+        .columns
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The same of its primary key.
+pub(crate) fn key_names(table: &Table) -> String {
+    table
+        .columns
+        .iter()
+        .take(table.key)
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
 
 /// A digest of a row that is the same on both engines. Sums of these compare whole tables without an order.
 pub(crate) fn row_digest(cells: &[Cell]) -> u64 {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::worker::WriterState;
 use super::{execute, optional};
-use crate::codec::{encode_ranges, owner_word};
+use crate::codec::{encode_ranges, owner_word, words};
 use crate::heads::Head;
 use crate::{AccountId, Cleared, Commit, Error, Position, Timestamp};
 
@@ -156,6 +156,10 @@ fn insert_text(
     pos: Position,
     text: &str,
 ) -> Result<(), Error> {
+    let text = words(text).join(" ");
+    if text.is_empty() {
+        return Ok(());
+    }
     execute(
         connection,
         "INSERT INTO archive_text (owner, pos, content) VALUES (?1, ?2, ?3)",

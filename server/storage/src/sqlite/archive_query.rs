@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::{all, blob, error, optional};
-use crate::codec::{decode_kind, decode_watermark, owner_word};
+use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
     AccountId, ArchiveFilter, ArchivePage, ArchivedRow, Direction, Error, PageRequest, Position,
     RowFlags, Timestamp, Watermark,
@@ -108,29 +108,24 @@ fn conditions(owner: AccountId, filter: &ArchiveFilter) -> (String, Vec<Value>) 
         add(
             " AND a.pos IN (SELECT t.pos FROM archive_words w JOIN archive_text t ON t.id = w.rowid
               WHERE archive_words MATCH ?N AND t.owner = ?1)",
-            words(owner, text).into(),
+            matching(owner, text).into(),
         );
     }
     (sql, values)
 }
 
 /// All the words, each quoted so that nothing in them is FTS5 syntax.
-fn words(owner: AccountId, text: &str) -> String {
+fn matching(owner: AccountId, text: &str) -> String {
+    let words = words(text);
+    // Nothing to look for finds nothing.
+    if words.is_empty() {
+        return "owner : \"none\"".into();
+    }
     let mut query = format!("owner : \"{}\"", owner_word(owner));
-    let mut any = false;
-    for word in text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-    {
-        any = true;
+    for word in words {
         query.push_str(&format!(" AND content : \"{word}\""));
     }
-    // Nothing to look for finds nothing.
-    if any {
-        query
-    } else {
-        "owner : \"none\"".into()
-    }
+    query
 }
 
 pub(super) fn page(

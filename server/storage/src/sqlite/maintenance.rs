@@ -4,12 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::accounts::remove_step;
-use super::{Sqlite, all, error, execute, migrate, optional};
-use crate::tables::{Cell, TABLES, Table, row_digest};
+use super::{Sqlite, all, error, execute, migrate, optional, tables};
 use crate::{
     AccountId, Description, Error, Fence, Finding, Maintenance, PoolState, Progress, TableCount,
     Timestamp,
@@ -17,8 +15,6 @@ use crate::{
 
 /// Pages copied by an online backup before others get their turn.
 const BACKUP_STEP_PAGES: std::ffi::c_int = 512;
-/// Rows between two reports of progress.
-const PROGRESS_ROWS: u64 = 10_000;
 /// Resend keys deleted in one transaction.
 const SWEEP_STEP_ROWS: u32 = 1000;
 
@@ -154,12 +150,12 @@ impl Maintenance for Sqlite {
         progress: Progress<'_>,
     ) -> Result<Vec<TableCount>, Error> {
         let (path, target) = (self.config.path.clone(), target.to_owned());
-        tokio::task::block_in_place(move || backup(&path, &target, progress))
+        blocking(progress, move |progress| backup(&path, &target, progress)).await
     }
 
     async fn counts(&self, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
         let path = self.config.path.clone();
-        tokio::task::block_in_place(move || counts_of(&path, progress))
+        blocking(progress, move |progress| counts_of(&path, progress)).await
     }
 
     async fn close(&self) {
@@ -274,7 +270,7 @@ fn backup(path: &Path, target: &Path, progress: Progress<'_>) -> Result<Vec<Tabl
         .and_then(|file| file.sync_all())
         .map_err(|e| Error::Other(e.to_string()))?;
     let written = counts_of(target, progress)?;
-    let original = count_tables(&source, progress)?;
+    let original = tables::counts(&source, progress)?;
     if written != original {
         return Err(Error::Corrupt(
             "the backup differs from what it was made of".into(),
@@ -283,68 +279,30 @@ fn backup(path: &Path, target: &Path, progress: Progress<'_>) -> Result<Vec<Tabl
     Ok(written)
 }
 
+/// A second connection to the file, which only reads.
 pub(crate) fn open_to_read(path: &Path) -> Result<Connection, Error> {
-    Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(error)
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(error)
 }
 
-/// Counts of a database file.
-pub(crate) fn counts_of(path: &Path, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
+/// Runs blocking work that reports progress; the caller's function is called on the caller's side.
+async fn blocking<T: Send + 'static>(
+    progress: Progress<'_>,
+    work: impl FnOnce(Progress<'_>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let done = tokio::task::spawn_blocking(move || {
+        work(&move |table: &str, rows| drop(sender.send((table.to_owned(), rows))))
+    });
+    while let Some((table, rows)) = told.recv().await {
+        progress(&table, rows);
+    }
+    done.await.map_err(|e| Error::Other(e.to_string()))?
+}
+
+/// Counts of a database file, all of one moment.
+fn counts_of(path: &Path, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
     let connection = open_to_read(path)?;
     connection.execute_batch("BEGIN").map_err(error)?;
-    count_tables(&connection, progress)
-}
-
-fn count_tables(connection: &Connection, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
-    let mut counts = Vec::new();
-    for table in TABLES {
-        let (mut rows, mut checksum) = (0, 0_u64);
-        each_row(connection, table, |cells| {
-            rows += 1;
-            checksum = checksum.wrapping_add(row_digest(&cells));
-            if rows % PROGRESS_ROWS == 0 {
-                progress(table.name, rows);
-            }
-            Ok(())
-        })?;
-        progress(table.name, rows);
-        counts.push(TableCount {
-            table: table.name.into(),
-            rows,
-            checksum,
-        });
-    }
-    Ok(counts)
-}
-
-fn each_row(
-    connection: &Connection,
-    table: &Table,
-    mut each: impl FnMut(Vec<Cell>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
-    let sql = format!("SELECT {} FROM {}", names.join(", "), table.name);
-    let mut statement = connection.prepare(&sql).map_err(error)?;
-    let mut rows = statement.query([]).map_err(error)?;
-    while let Some(row) = rows.next().map_err(error)? {
-        let mut cells = Vec::with_capacity(names.len());
-        for index in 0..names.len() {
-            cells.push(cell(row.get_ref(index).map_err(error)?)?);
-        }
-        each(cells)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn cell(value: ValueRef<'_>) -> Result<Cell, Error> {
-    Ok(match value {
-        ValueRef::Null => Cell::Null,
-        ValueRef::Integer(value) => Cell::Integer(value),
-        ValueRef::Text(value) => Cell::Text(String::from_utf8_lossy(value).into_owned()),
-        ValueRef::Blob(value) => Cell::Bytes(value.to_vec()),
-        ValueRef::Real(_) => return Err(Error::Corrupt("a number that is not whole".into())),
-    })
+    tables::counts(&connection, progress)
 }

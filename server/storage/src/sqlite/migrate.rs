@@ -8,10 +8,10 @@ use crate::Error;
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_initial.sql")];
 
 /// The newest migration known.
-pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
+pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 /// Runs what has not run yet. The lock is SQLite's own: one writer.
-pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
+pub(crate) fn run(connection: &mut Connection) -> Result<(), Error> {
     for (index, sql) in MIGRATIONS.iter().enumerate() {
         let version = index as i64 + 1;
         let transaction = connection
@@ -32,7 +32,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
 }
 
 /// The newest migration that has run.
-pub(super) fn version(connection: &Connection) -> Result<i64, Error> {
+pub(crate) fn version(connection: &Connection) -> Result<i64, Error> {
     connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(error)

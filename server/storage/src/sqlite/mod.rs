@@ -4,12 +4,13 @@ mod accounts;
 mod archive;
 mod archive_commit;
 mod archive_query;
-mod maintenance;
-mod migrate;
+pub(crate) mod maintenance;
+pub(crate) mod migrate;
 mod preferences;
 mod pubsub;
 mod roster;
 mod sessions;
+pub(crate) mod tables;
 mod worker;
 
 use std::sync::Arc;
@@ -129,7 +130,7 @@ pub(crate) fn error(error: rusqlite::Error) -> Error {
 }
 
 /// Rows changed by a cached statement.
-fn execute(
+pub(crate) fn execute(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,

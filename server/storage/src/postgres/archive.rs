@@ -1,0 +1,262 @@
+//! XEP-0313 on PostgreSQL.
+
+use async_trait::async_trait;
+
+use super::accounts::delete_rows;
+use super::pool::Lease;
+use super::{Postgres, archive_query, get, scalar};
+use crate::{
+    AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit,
+    CommitError, DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained,
+    SentRow, Timestamp, Unknown, Watermark,
+};
+
+const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
+    (SELECT max(pos) FROM archive WHERE owner = $1)) FROM archive_owner WHERE owner = $1";
+
+impl Postgres {
+    /// A connection for an archive page: the reader's where it has this owner's newest row, else the primary's.
+    async fn page_connection(&self, owner: AccountId) -> Result<Lease, Error> {
+        let Some(reader) = &self.reader else {
+            return self.archive.acquire().await;
+        };
+        let newest = self.archive_last_position(owner).await?;
+        if let Ok(mut lease) = reader.acquire().await {
+            let lag = "SELECT coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0)::bigint";
+            let row = lease
+                .optional(sqlx::query(LAST_POSITION).bind(owner.0))
+                .await
+                .ok()
+                .flatten();
+            let same = scalar::<i64>(row).ok().flatten() == Some(newest.0);
+            let behind = lease.optional(sqlx::query(lag)).await.ok().flatten();
+            let behind = scalar::<i64>(behind).ok().flatten().unwrap_or(i64::MAX);
+            // An idle primary sends nothing: a replica that has every row of this owner is not stale for its pages, but
+            // deletions and tombstones are only bounded by time.
+            if same && behind <= self.config.reader_staleness_max.as_secs() as i64 {
+                return Ok(lease);
+            }
+        }
+        self.archive.acquire().await
+    }
+}
+
+#[async_trait]
+impl Archive for Postgres {
+    async fn archive_commit(&self, commit: Commit) -> Result<Vec<Position>, CommitError> {
+        self.writer.commit(commit).await
+    }
+
+    async fn archive_resolve(&self, unknown: &Unknown) -> Result<Option<Vec<Position>>, Error> {
+        self.writer.resolve(unknown)
+    }
+
+    async fn archive_debts(
+        &self,
+        owner: AccountId,
+        after: Position,
+        limit: u32,
+        bytes_max: u64,
+    ) -> Result<Vec<ArchivedRow>, Error> {
+        let mut lease = self.login.acquire().await?;
+        archive_query::debts(&mut lease, owner, after, limit, bytes_max).await
+    }
+
+    async fn archive_debt_total(
+        &self,
+        owner: AccountId,
+        rows_max: u32,
+    ) -> Result<DebtTotal, Error> {
+        archive_query::debt_total(&mut self.login.acquire().await?, owner, rows_max).await
+    }
+
+    async fn archive_watermark(&self, owner: AccountId) -> Result<Watermark, Error> {
+        archive_query::watermark(&mut self.login.acquire().await?, owner).await
+    }
+
+    async fn archive_last_position(&self, owner: AccountId) -> Result<Position, Error> {
+        let row = self
+            .optional(sqlx::query(LAST_POSITION).bind(owner.0))
+            .await?;
+        Ok(Position(scalar(row)?.unwrap_or(0)))
+    }
+
+    async fn archive_query(
+        &self,
+        owner: AccountId,
+        filter: &ArchiveFilter,
+        page: &PageRequest,
+    ) -> Result<ArchivePage, Error> {
+        let mut lease = self.page_connection(owner).await?;
+        archive_query::page(&mut lease, owner, filter, page).await
+    }
+
+    async fn archive_exists(
+        &self,
+        owner: AccountId,
+        positions: &[Position],
+    ) -> Result<Vec<bool>, Error> {
+        let asked: Vec<_> = positions.iter().map(|pos| pos.0).collect();
+        let sql = "SELECT pos FROM archive WHERE owner = $1 AND pos = ANY ($2) AND flags & 1 = 1";
+        let mut lease = self.archive.acquire().await?;
+        let rows = lease
+            .all(sqlx::query(sql).bind(owner.0).bind(asked))
+            .await?;
+        let there = rows
+            .iter()
+            .map(|row| get::<i64>(row, 0))
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(positions.iter().map(|pos| there.contains(&pos.0)).collect())
+    }
+
+    async fn archive_metadata(&self, owner: AccountId) -> Result<ArchiveMetadata, Error> {
+        let first =
+            "SELECT pos, at FROM archive WHERE owner = $1 AND flags & 1 = 1 ORDER BY pos LIMIT 1";
+        let last = "SELECT pos, at FROM archive WHERE owner = $1 AND flags & 1 = 1 ORDER BY pos DESC LIMIT 1";
+        let mut lease = self.page_connection(owner).await?;
+        let mut ends = [None, None];
+        for (end, sql) in ends.iter_mut().zip([first, last]) {
+            if let Some(row) = lease.optional(sqlx::query(sql).bind(owner.0)).await? {
+                *end = Some((Position(get(&row, 0)?), Timestamp(get(&row, 1)?)));
+            }
+        }
+        Ok(ArchiveMetadata {
+            first: ends[0],
+            last: ends[1],
+        })
+    }
+
+    async fn archive_replace(
+        &self,
+        fence: Fence,
+        owner: AccountId,
+        pos: Position,
+        bytes: &[u8],
+    ) -> Result<bool, Error> {
+        let mut lease = self.begin(fence).await?;
+        let result = replace(&mut lease, owner, pos, bytes).await;
+        lease.end(result).await
+    }
+
+    async fn archive_retain(
+        &self,
+        fence: Fence,
+        owner: AccountId,
+        keep: Keep,
+        limit: u32,
+    ) -> Result<Retained, Error> {
+        let mut lease = self.console.acquire().await?;
+        lease.begin(fence).await?;
+        let result = retain(&mut lease, owner, keep, limit).await;
+        lease.end(result).await
+    }
+
+    async fn archive_recent_sent(
+        &self,
+        owner: AccountId,
+        limit: u32,
+        not_before: Timestamp,
+    ) -> Result<Vec<SentRow>, Error> {
+        let mut lease = self.login.acquire().await?;
+        let first = archive_query::first_at_or_after(&mut lease, owner, not_before).await?;
+        let sql = "SELECT a.pos, a.at, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes, '')
+                   FROM archive a LEFT JOIN message m ON m.id = a.message AND m.month = a.month
+                   WHERE a.owner = $1 AND a.pos >= $2 AND a.flags & 4 = 4 ORDER BY a.pos DESC LIMIT $3";
+        let rows = lease
+            .all(
+                sqlx::query(sql)
+                    .bind(owner.0)
+                    .bind(first)
+                    .bind(i64::from(limit)),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let bytes: Vec<u8> = get(row, 4)?;
+                Ok(SentRow {
+                    pos: Position(get(row, 0)?),
+                    at: Timestamp(get(row, 1)?),
+                    peer: get(row, 2)?,
+                    peer_resource: get(row, 3)?,
+                    bytes: bytes.into(),
+                })
+            })
+            .collect()
+    }
+
+    async fn archive_resend_keys(
+        &self,
+        account: AccountId,
+        limit: u32,
+        not_before: Timestamp,
+    ) -> Result<Vec<ResendKey>, Error> {
+        let sql = "SELECT at, key FROM resend_key WHERE account = $1 AND at >= $2 ORDER BY at DESC LIMIT $3";
+        let rows = self
+            .all(
+                sqlx::query(sql)
+                    .bind(account.0)
+                    .bind(not_before.0)
+                    .bind(i64::from(limit)),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ResendKey {
+                    account,
+                    at: Timestamp(get(row, 0)?),
+                    key: get(row, 1)?,
+                })
+            })
+            .collect()
+    }
+}
+
+async fn replace(
+    lease: &mut Lease,
+    owner: AccountId,
+    pos: Position,
+    bytes: &[u8],
+) -> Result<bool, Error> {
+    let sql = "WITH old AS (SELECT month, message FROM archive WHERE owner = $1 AND pos = $2 FOR UPDATE),
+               r AS (UPDATE message m SET owners = m.owners - 1 FROM old WHERE m.id = old.message AND m.month = old.month),
+               t AS (DELETE FROM archive_text WHERE owner = $1 AND pos = $2)
+               UPDATE archive SET own_bytes = $3, message = NULL WHERE owner = $1 AND pos = $2";
+    Ok(lease
+        .execute(sqlx::query(sql).bind(owner.0).bind(pos.0).bind(bytes))
+        .await?
+        > 0)
+}
+
+async fn retain(
+    lease: &mut Lease,
+    owner: AccountId,
+    keep: Keep,
+    limit: u32,
+) -> Result<Retained, Error> {
+    // Rows below `end` go.
+    let mut end = 0;
+    if let Some(not_before) = keep.not_before {
+        end = archive_query::first_at_or_after(lease, owner, not_before).await?;
+    }
+    if let Some(rows_max) = keep.rows_max {
+        let sql = "SELECT pos FROM archive WHERE owner = $1 AND flags & 1 = 1 ORDER BY pos DESC LIMIT 1 OFFSET $2";
+        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let row = lease
+            .optional(sqlx::query(sql).bind(owner.0).bind(rows_max))
+            .await?;
+        end = end.max(scalar::<i64>(row)?.map_or(0, |pos| pos + 1));
+    }
+    let acked = archive_query::watermark(lease, owner).await?.acked_up_to;
+    let condition = "pos < $2 AND flags & 1 = 1 AND (flags & 2 = 0 OR pos <= $3)";
+    let (gone, last) = delete_rows(lease, owner, condition, end, acked.0, i64::from(limit)).await?;
+    if gone > 0 {
+        let sql = "UPDATE archive_owner SET pos_floor = greatest(pos_floor, $2) WHERE owner = $1";
+        lease
+            .execute(sqlx::query(sql).bind(owner.0).bind(last))
+            .await?;
+    }
+    Ok(Retained {
+        rows_deleted: gone,
+        more: gone == u64::from(limit),
+    })
+}

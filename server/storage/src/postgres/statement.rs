@@ -1,0 +1,332 @@
+//! A batch of the archive as one statement: a chain of `WITH` over binary arrays, with only the parts that the batch has.
+
+use std::collections::BTreeMap;
+
+use sqlx::Arguments;
+use sqlx::postgres::PgArguments;
+
+use crate::codec::{encode_ranges, words};
+use crate::{Commit, Error, Position, Timestamp};
+
+/// Where a batch's rows go.
+pub(super) struct Places {
+    /// `None`: no such owner.
+    pub rows: Vec<Option<(Position, Timestamp)>>,
+    /// The first message's id; the others follow.
+    pub first_message: i64,
+}
+
+struct Builder {
+    parts: Vec<String>,
+    arguments: PgArguments,
+    /// Appended to each part's `FROM` condition.
+    fenced: &'static str,
+}
+
+impl Builder {
+    /// Encodes a value; answers its place, `$n`.
+    fn add<'v, T>(&mut self, value: T) -> Result<String, Error>
+    where
+        T: sqlx::Encode<'v, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + 'v,
+    {
+        self.arguments
+            .add(value)
+            .map_err(|e| Error::Other(e.to_string()))?;
+        Ok(format!("${}", self.arguments.len()))
+    }
+}
+
+/// The statement and its values; its one row is false where the fence did not hold. `None`: nothing to write.
+pub(super) fn build(
+    batch: &Commit,
+    places: &Places,
+) -> Result<Option<(String, PgArguments)>, Error> {
+    let mut builder = Builder {
+        parts: Vec::new(),
+        arguments: PgArguments::default(),
+        fenced: "true",
+    };
+    if let Some(token) = batch.fence.token() {
+        let token = builder.add(token)?;
+        builder.parts.push(format!(
+            "fence AS MATERIALIZED (SELECT 1 FROM member_fence WHERE token = {token} AND dead = 0 FOR SHARE)"
+        ));
+        builder.fenced = "EXISTS (SELECT 1 FROM fence)";
+    }
+    add_rows(&mut builder, batch, places)?;
+    add_owners(&mut builder, batch)?;
+    add_cleared(&mut builder, batch)?;
+    add_resend_keys(&mut builder, batch)?;
+    // An empty batch still asks whether the fence holds.
+    if builder.parts.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "WITH {} SELECT {}",
+        builder.parts.join(",\n"),
+        builder.fenced
+    );
+    Ok(Some((sql, builder.arguments)))
+}
+
+/// Months since the year 0 of a time, in UTC.
+pub(super) fn month_of(at: Timestamp) -> i32 {
+    // Days to a civil month: eras of 400 years that begin in March.
+    let days = at.0.div_euclid(86_400_000_000) + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    ((year_of_era + era * 400) * 12 + march_month + 2) as i32
+}
+
+fn add_rows(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(), Error> {
+    let count = batch.rows.len();
+    let mut owners_of = vec![0_i16; batch.messages.len()];
+    let (mut owner, mut pos, mut at) = (
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+    );
+    let (mut message, mut flags, mut kind) = (
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+    );
+    let (mut peer, mut resource, mut own) = (
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+    );
+    let mut any_own = false;
+    for (row, place) in batch.rows.iter().zip(&places.rows) {
+        let count = owners_of
+            .get_mut(row.message)
+            .ok_or_else(|| Error::Other("row without a message".into()))?;
+        let Some((at_pos, at_time)) = place else {
+            continue;
+        };
+        owner.push(row.owner.0);
+        pos.push(at_pos.0);
+        at.push(at_time.0);
+        flags.push(row.flags.bits());
+        kind.push(row.kind as i16);
+        peer.push(row.peer.as_str());
+        resource.push(row.peer_resource.as_deref());
+        own.push(row.own_bytes.as_deref());
+        any_own |= row.own_bytes.is_some();
+        *count += i16::from(row.own_bytes.is_none());
+        message.push(
+            row.own_bytes
+                .is_none()
+                .then(|| places.first_message + row.message as i64),
+        );
+    }
+    if owner.is_empty() {
+        return Ok(());
+    }
+    let newest = batch
+        .rows
+        .iter()
+        .map(|row| row.at)
+        .max()
+        .unwrap_or_default();
+    let month = builder.add(month_of(newest))?;
+    let fenced = builder.fenced;
+    add_messages(builder, batch, places.first_message, &owners_of, &month)?;
+    let columns = [
+        builder.add(owner)?,
+        builder.add(pos)?,
+        builder.add(at)?,
+        builder.add(message)?,
+        builder.add(flags)?,
+        builder.add(kind)?,
+        builder.add(peer)?,
+        builder.add(resource)?,
+    ]
+    .join(", ");
+    let (name, source, alias) = if any_own {
+        (
+            ", own_bytes",
+            format!("{columns}, {}", builder.add(own)?),
+            ", own_bytes",
+        )
+    } else {
+        ("", columns, "")
+    };
+    builder.parts.push(format!(
+        "a AS (INSERT INTO archive (owner, pos, at, message, flags, kind, peer, peer_resource{name}, month)
+         SELECT u.*, {month} FROM unnest({source}) u (owner, pos, at, message, flags, kind, peer, peer_resource{alias})
+         WHERE {fenced})"
+    ));
+    add_texts(builder, batch, places)
+}
+
+fn add_messages(
+    builder: &mut Builder,
+    batch: &Commit,
+    first: i64,
+    owners_of: &[i16],
+    month: &str,
+) -> Result<(), Error> {
+    let (mut ids, mut owners, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (message, count)) in batch.messages.iter().zip(owners_of).enumerate() {
+        if *count > 0 {
+            ids.push(first + index as i64);
+            owners.push(*count);
+            bytes.push(&message.bytes[..]);
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let columns = [builder.add(ids)?, builder.add(owners)?, builder.add(bytes)?].join(", ");
+    let fenced = builder.fenced;
+    builder.parts.push(format!(
+        "m AS (INSERT INTO message (month, id, owners, bytes)
+         SELECT {month}, u.* FROM unnest({columns}) u WHERE {fenced})"
+    ));
+    Ok(())
+}
+
+fn add_texts(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(), Error> {
+    let (mut owner, mut pos, mut content) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, place) in batch.rows.iter().zip(&places.rows) {
+        let (Some((at_pos, _)), true) = (place, row.flags.archived) else {
+            continue;
+        };
+        let Some(text) = &batch.messages[row.message].text else {
+            continue;
+        };
+        let text = words(text);
+        if !text.is_empty() {
+            owner.push(row.owner.0);
+            pos.push(at_pos.0);
+            content.push(text.join(" "));
+        }
+    }
+    if owner.is_empty() {
+        return Ok(());
+    }
+    let columns = [
+        builder.add(owner)?,
+        builder.add(pos)?,
+        builder.add(content)?,
+    ]
+    .join(", ");
+    let fenced = builder.fenced;
+    builder.parts.push(format!(
+        "t AS (INSERT INTO archive_text (owner, pos, content) SELECT u.* FROM unnest({columns}) u WHERE {fenced})"
+    ));
+    Ok(())
+}
+
+/// What is new about one owner: watermark and floor are one row and can change only once in a statement.
+#[derive(Default)]
+struct OwnerChange {
+    floor: i64,
+    acked: Option<(i64, Vec<u8>)>,
+}
+
+fn add_owners(builder: &mut Builder, batch: &Commit) -> Result<(), Error> {
+    let mut changes = BTreeMap::<i64, OwnerChange>::new();
+    for (owner, watermark) in &batch.watermarks {
+        let change = changes.entry(owner.0).or_default();
+        let up_to = watermark.acked_up_to.0;
+        if change
+            .acked
+            .as_ref()
+            .is_none_or(|(earlier, _)| *earlier <= up_to)
+        {
+            change.acked = Some((up_to, encode_ranges(&watermark.acked_above)));
+        }
+    }
+    for cleared in &batch.cleared {
+        let change = changes.entry(cleared.owner.0).or_default();
+        change.floor = change.floor.max(cleared.pos.0);
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let (mut owner, mut floor, mut acked, mut above) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (key, change) in changes {
+        let (up_to, ranges) = change.acked.unwrap_or((-1, Vec::new()));
+        owner.push(key);
+        floor.push(change.floor);
+        acked.push(up_to);
+        above.push(ranges);
+    }
+    let columns = [
+        builder.add(owner)?,
+        builder.add(floor)?,
+        builder.add(acked)?,
+        builder.add(above)?,
+    ]
+    .join(", ");
+    let fenced = builder.fenced;
+    builder.parts.push(format!(
+        "o AS (UPDATE archive_owner o SET pos_floor = greatest(o.pos_floor, u.floor),
+         acked_up_to = greatest(o.acked_up_to, u.acked),
+         acked_above = CASE WHEN u.acked >= o.acked_up_to THEN u.above ELSE o.acked_above END
+         FROM unnest({columns}) u (owner, floor, acked, above) WHERE o.owner = u.owner AND {fenced})"
+    ));
+    Ok(())
+}
+
+fn add_cleared(builder: &mut Builder, batch: &Commit) -> Result<(), Error> {
+    if batch.cleared.is_empty() {
+        return Ok(());
+    }
+    let owner: Vec<_> = batch
+        .cleared
+        .iter()
+        .map(|cleared| cleared.owner.0)
+        .collect();
+    let pos: Vec<_> = batch.cleared.iter().map(|cleared| cleared.pos.0).collect();
+    let columns = [builder.add(owner)?, builder.add(pos)?].join(", ");
+    let fenced = builder.fenced;
+    // Rows that no owner is left for are swept later: one statement cannot change and delete the same row.
+    builder.parts.push(format!(
+        "d AS (DELETE FROM archive a USING unnest({columns}) u (owner, pos)
+         WHERE a.owner = u.owner AND a.pos = u.pos AND a.flags & 1 = 0 AND {fenced} RETURNING a.month, a.message),
+         r AS (UPDATE message m SET owners = m.owners - g.gone
+         FROM (SELECT month, message, count(*)::smallint AS gone FROM d WHERE message IS NOT NULL GROUP BY 1, 2) g
+         WHERE m.id = g.message AND m.month = g.month)"
+    ));
+    Ok(())
+}
+
+fn add_resend_keys(builder: &mut Builder, batch: &Commit) -> Result<(), Error> {
+    if batch.resend_keys.is_empty() {
+        return Ok(());
+    }
+    let account: Vec<_> = batch.resend_keys.iter().map(|key| key.account.0).collect();
+    let at: Vec<_> = batch.resend_keys.iter().map(|key| key.at.0).collect();
+    let key: Vec<_> = batch.resend_keys.iter().map(|key| &key.key[..]).collect();
+    let columns = [builder.add(account)?, builder.add(at)?, builder.add(key)?].join(", ");
+    let fenced = builder.fenced;
+    builder.parts.push(format!(
+        "k AS (INSERT INTO resend_key (account, at, key) SELECT u.* FROM unnest({columns}) u WHERE {fenced}
+         ON CONFLICT DO NOTHING)"
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_follow_the_calendar() {
+        let month = |seconds: i64| month_of(Timestamp(seconds * 1_000_000));
+        assert_eq!(month(0), 1970 * 12);
+        assert_eq!(month(-1), 1970 * 12 - 1);
+        assert_eq!(month(951_782_400), 2000 * 12 + 1, "29 February 2000");
+        assert_eq!(month(951_868_800), 2000 * 12 + 2);
+        assert_eq!(month(1_798_761_599), 2026 * 12 + 11);
+        assert_eq!(month(1_798_761_600), 2027 * 12);
+    }
+}
