@@ -1,5 +1,6 @@
 //! Real servers for tests: started with a configuration of their own on free ports, stopped by process id.
 
+pub mod postgres;
 mod prosody;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -217,14 +217,27 @@ async fn replace(
     pos: Position,
     bytes: &[u8],
 ) -> Result<bool, Error> {
-    let sql = "WITH old AS (SELECT month, message FROM archive WHERE owner = $1 AND pos = $2 FOR UPDATE),
-               r AS (UPDATE message m SET owners = m.owners - 1 FROM old WHERE m.id = old.message AND m.month = old.month),
-               t AS (DELETE FROM archive_text WHERE owner = $1 AND pos = $2)
-               UPDATE archive SET own_bytes = $3, message = NULL WHERE owner = $1 AND pos = $2";
-    Ok(lease
-        .execute(sqlx::query(sql).bind(owner.0).bind(pos.0).bind(bytes))
+    let sql = "SELECT month, message FROM archive WHERE owner = $1 AND pos = $2 FOR UPDATE";
+    let Some(old) = lease
+        .optional(sqlx::query(sql).bind(owner.0).bind(pos.0))
         .await?
-        > 0)
+    else {
+        return Ok(false);
+    };
+    let (month, message): (i32, Option<i64>) = (get(&old, 0)?, get(&old, 1)?);
+    let sql = "UPDATE archive SET own_bytes = $3, message = NULL WHERE owner = $1 AND pos = $2";
+    lease
+        .execute(sqlx::query(sql).bind(owner.0).bind(pos.0).bind(bytes))
+        .await?;
+    let sql = "UPDATE message SET owners = owners - 1 WHERE id = $1 AND month = $2";
+    lease
+        .execute(sqlx::query(sql).bind(message).bind(month))
+        .await?;
+    let sql = "DELETE FROM archive_text WHERE owner = $1 AND pos = $2";
+    lease
+        .execute(sqlx::query(sql).bind(owner.0).bind(pos.0))
+        .await?;
+    Ok(true)
 }
 
 async fn retain(

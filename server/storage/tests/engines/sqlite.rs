@@ -1,11 +1,9 @@
 //! The conformance suite on SQLite, and what is particular to it.
 
-mod conformance;
-
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use conformance::Bench;
+use crate::conformance::Bench;
 use eider_storage::{Config, SqliteConfig};
 
 /// A directory that goes with its value.
@@ -31,11 +29,11 @@ impl Drop for Directory {
     }
 }
 
-async fn start() -> (Bench, Directory) {
+pub async fn start() -> (Bench, Directory) {
     let directory = Directory::new();
     let config = Config::Sqlite(SqliteConfig::new(directory.0.join("eider.db")));
     let storage = eider_storage::open(&config).await.expect("SQLite opens");
     (Bench { storage, config }, directory)
 }
 
-conformance!(crate::start);
+crate::conformance!(crate::sqlite::start);

@@ -9,6 +9,8 @@ pub mod pubsub;
 pub mod roster;
 pub mod sessions;
 
+pub use maintenance::fill;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,0 +1,9 @@
+//! Both engines: one conformance suite on each, failures of PostgreSQL, copies between them.
+
+mod conformance;
+mod copies;
+mod failures;
+mod postgres;
+#[path = "../../../../tests/src/harness/postgres.rs"]
+mod server;
+mod sqlite;
