@@ -11,6 +11,8 @@ mod passwords;
 mod random;
 mod sasl;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::net::SocketAddr;

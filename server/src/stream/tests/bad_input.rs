@@ -1,0 +1,506 @@
+//! Bad input before login: what is sent, and what must come back
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use eider_storage::Fence;
+
+use super::client::{HEADER, PASSWORD, STARTTLS, Server};
+use super::plain;
+use crate::config::{AccessRule, Action};
+
+const STREAMS: &str = "xmlns:stream='http://etherx.jabber.org/streams'";
+
+fn stream_error(condition: &str) -> String {
+    format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>")
+}
+
+/// Headers: each is answered by a header, then the error (RFC 6120 §4.9.1.2).
+#[tokio::test]
+async fn headers() {
+    let header = |attributes: &str| format!("<stream:stream {attributes} {STREAMS}>");
+    let client = "xmlns='jabber:client'";
+    let long = "x".repeat(5000);
+    let cases = [
+        (
+            header(&format!("to='example.net' version='1.0' {client}")),
+            "host-unknown",
+        ),
+        (
+            header(&format!("to='juliet@localhost' version='1.0' {client}")),
+            "host-unknown",
+        ),
+        (header(&format!("version='1.0' {client}")), "host-unknown"),
+        (
+            header(&format!("to='localhost' {client}")),
+            "unsupported-version",
+        ),
+        (
+            header(&format!("to='localhost' version='0.9' {client}")),
+            "unsupported-version",
+        ),
+        (
+            header("to='localhost' version='1.0' xmlns='jabber:server'"),
+            "invalid-namespace",
+        ),
+        (header("to='localhost' version='1.0'"), "invalid-namespace"),
+        (
+            format!("<stream:stream to='localhost' version='1.0' {client} xmlns:stream='urn:x'>"),
+            "invalid-namespace",
+        ),
+        (
+            format!(
+                "<s:stream to='localhost' version='1.0' {client} \
+                 xmlns:s='http://etherx.jabber.org/streams'>"
+            ),
+            "bad-namespace-prefix",
+        ),
+        (
+            header(&format!("to='localhost' id='{long}' {client}")),
+            "policy-violation",
+        ),
+        (format!("<!DOCTYPE x []>{HEADER}"), "restricted-xml"),
+        (format!("<!-- x -->{HEADER}"), "restricted-xml"),
+        (format!("<?x y?>{HEADER}"), "restricted-xml"),
+        (
+            HEADER.replace("'1.0'?", "'1.0' encoding='utf-16'?"),
+            "unsupported-encoding",
+        ),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), "not-well-formed"),
+        ("\u{16}\u{3}\u{1}".to_owned(), "not-well-formed"),
+        (HEADER.replace("localhost", "&x;"), "restricted-xml"),
+    ];
+    let server = Server::start(|_| {}).await;
+    for (sent, condition) in cases {
+        let mut client = server.connect().await;
+        client.send(&sent).await;
+        let came = client.rest().await;
+        assert!(
+            came.starts_with("<?xml version='1.0'?><stream:stream "),
+            "{sent}: {came}"
+        );
+        assert_eq!(came.matches("<stream:stream ").count(), 1, "{sent}: {came}");
+        assert!(came.contains(&stream_error(condition)), "{sent}: {came}");
+        assert!(
+            came.ends_with("</stream:error></stream:stream>"),
+            "{sent}: {came}"
+        );
+    }
+}
+
+/// In the clear, behind a good header.
+#[tokio::test]
+async fn before_tls() {
+    let server = Server::start(|_| {}).await;
+    for (sent, condition) in [
+        (
+            "<message to='romeo@localhost'><body/></message>",
+            "not-authorized",
+        ),
+        (
+            "<iq type='get' id='1'><query xmlns='jabber:iq:auth'/></iq>",
+            "not-authorized",
+        ),
+        ("<x xmlns='urn:x'/>", "not-authorized"),
+        ("text", "bad-format"),
+        ("<a></b>", "not-well-formed"),
+        ("<x:y/>", "not-well-formed"),
+        ("<!-- -->", "restricted-xml"),
+        ("<x>&y;</x>", "restricted-xml"),
+        (&format!("{STARTTLS}<iq/>"), "policy-violation"),
+        (&format!("{STARTTLS}{HEADER}"), "policy-violation"),
+    ] {
+        let mut client = server.connect().await;
+        client.send(&format!("{HEADER}{sent}")).await;
+        client.until("</stream:features>").await;
+        let came = client.rest().await;
+        assert!(came.contains(&stream_error(condition)), "{sent}: {came}");
+        assert!(!came.contains("proceed"), "{sent}: {came}");
+    }
+    let mut client = server.connect().await;
+    client.send(HEADER).await;
+    client.until("</stream:features>").await;
+    assert!(
+        client
+            .auth("PLAIN", "x")
+            .await
+            .contains("<encryption-required/>")
+    );
+    client.send("</stream:stream>").await;
+    assert_eq!(client.rest().await, "</stream:stream>");
+}
+
+/// Behind TLS, before login: the stream ends.
+#[tokio::test]
+async fn before_login() {
+    let server = Server::start(|_| {}).await;
+    let big = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(17 * 1024));
+    let deep = format!("{}{}", "<x>".repeat(40), "</x>".repeat(40));
+    let many = format!("<x>{}</x>", "<y/>".repeat(2000));
+    let attributes: String = (0..100).map(|n| format!(" a{n}=''")).collect();
+    let spaces = " ".repeat(70 * 1024);
+    for (sent, condition) in [
+        ("<message to='romeo@localhost'/>", "not-authorized"),
+        ("<presence/>", "not-authorized"),
+        (
+            "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+            "not-authorized",
+        ),
+        (
+            "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>",
+            "not-authorized",
+        ),
+        (STARTTLS, "not-authorized"),
+        (HEADER, "restricted-xml"),
+        (
+            &HEADER["<?xml version='1.0'?>".len()..],
+            "unsupported-stanza-type",
+        ),
+        (&big, "policy-violation"),
+        (&deep, "policy-violation"),
+        (&many, "policy-violation"),
+        (&format!("<x{attributes}/>"), "policy-violation"),
+        (&spaces, "policy-violation"),
+        ("<x a='1' a='2'/>", "not-well-formed"),
+        ("\u{0}", "not-well-formed"),
+    ] {
+        let mut client = server.connect_tls().await;
+        let short: String = sent.chars().take(80).collect();
+        client.send(sent).await;
+        let came = client.rest().await;
+        assert!(came.contains(&stream_error(condition)), "{short}: {came}");
+    }
+}
+
+/// SASL: failures that leave the stream open for another try.
+#[tokio::test]
+async fn failures() {
+    let server = Server::start(|config| {
+        config.login.attempts_per_stream = 100;
+        config.login.attempts_per_account = 0;
+        config.login.attempts_per_address = 0;
+    })
+    .await;
+    let b64 = |text: &str| STANDARD.encode(text);
+    let scram = "SCRAM-SHA-256";
+    let mut client = server.connect_tls().await;
+    for (mechanism, sent, condition, text) in [
+        ("DIGEST-MD5", String::new(), "invalid-mechanism", ""),
+        ("", String::new(), "invalid-mechanism", ""),
+        ("ANONYMOUS", String::new(), "invalid-mechanism", ""),
+        ("EXTERNAL", String::new(), "invalid-mechanism", ""),
+        ("PLAIN", "not base64!".to_owned(), "incorrect-encoding", ""),
+        (
+            "PLAIN",
+            b64("\0juliet\0xx").replace('=', ""),
+            "incorrect-encoding",
+            "",
+        ),
+        ("PLAIN", "=".to_owned(), "malformed-request", ""),
+        ("PLAIN", b64("juliet"), "malformed-request", ""),
+        ("PLAIN", b64("\0juliet\0"), "malformed-request", ""),
+        ("PLAIN", b64("\0\u{0}"), "malformed-request", ""),
+        (
+            "PLAIN",
+            b64(&plain("juliet", "wrong")),
+            "not-authorized",
+            "",
+        ),
+        (
+            "PLAIN",
+            b64(&plain("nobody", PASSWORD)),
+            "not-authorized",
+            "",
+        ),
+        (
+            "PLAIN",
+            b64(&plain("juliet@localhost", PASSWORD)),
+            "not-authorized",
+            "",
+        ),
+        (
+            "PLAIN",
+            b64(&format!("romeo@localhost{}", plain("juliet", PASSWORD))),
+            "invalid-authzid",
+            "",
+        ),
+        (
+            "PLAIN",
+            b64(&format!(
+                "juliet@other.example{}",
+                plain("juliet", PASSWORD)
+            )),
+            "invalid-authzid",
+            "",
+        ),
+        (
+            "PLAIN",
+            b64(&format!("juliet{}", plain("juliet", PASSWORD))),
+            "invalid-authzid",
+            "",
+        ),
+        (
+            scram,
+            b64("n,a=romeo@localhost,n=juliet,r=x"),
+            "invalid-authzid",
+            "",
+        ),
+        (
+            scram,
+            b64("y,,n=juliet,r=x"),
+            "not-authorized",
+            "e=server-does-support-channel-binding",
+        ),
+        (
+            scram,
+            b64("p=tls-exporter,,n=juliet,r=x"),
+            "malformed-request",
+            "e=channel-binding-not-supported",
+        ),
+        (
+            "SCRAM-SHA-256-PLUS",
+            b64("p=tls-unique,,n=juliet,r=x"),
+            "malformed-request",
+            "e=unsupported-channel-binding-type",
+        ),
+        (
+            "SCRAM-SHA-256-PLUS",
+            b64("n,,n=juliet,r=x"),
+            "malformed-request",
+            "e=other-error",
+        ),
+        (
+            scram,
+            b64("n,,m=x,n=juliet,r=x"),
+            "malformed-request",
+            "e=extensions-not-supported",
+        ),
+        (
+            scram,
+            b64("n,,n=jul=iet,r=x"),
+            "malformed-request",
+            "e=invalid-username-encoding",
+        ),
+        (
+            scram,
+            b64("n,,n=a@b,r=x"),
+            "malformed-request",
+            "e=invalid-username-encoding",
+        ),
+        (
+            scram,
+            b64("nonsense"),
+            "malformed-request",
+            "e=invalid-encoding",
+        ),
+    ] {
+        let came = client.auth_raw(mechanism, &sent).await;
+        assert!(
+            came.contains(&format!("<{condition}/>")),
+            "{mechanism} {sent}: {came}"
+        );
+        assert!(came.contains(text), "{mechanism} {sent}: {came}");
+    }
+    client.auth(scram, "n,,n=juliet,r=abc").await;
+    for (sent, condition, text) in [
+        ("c=biws,r=abcx,p=AAAA", "malformed-request", "e=other-error"),
+        ("c=biws,r=abc,p=AAAA", "malformed-request", "e=other-error"),
+        ("x", "malformed-request", "e=invalid-encoding"),
+    ] {
+        let came = client.respond(sent).await;
+        assert!(
+            came.contains(&format!("<{condition}/>")) && came.contains(text),
+            "{sent}: {came}"
+        );
+        client.auth(scram, "n,,n=juliet,r=abc").await;
+    }
+    client
+        .send("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+        .await;
+    assert!(client.answer().await.contains("<aborted/>"));
+    let wrong_channel = client
+        .scram("juliet", PASSWORD, Some(("tls-exporter", &[0; 32])))
+        .await;
+    assert!(
+        wrong_channel.contains("e=channel-bindings-dont-match"),
+        "{wrong_channel}"
+    );
+    assert!(
+        client
+            .scram("juliet", "wrong", None)
+            .await
+            .contains("e=invalid-proof")
+    );
+    assert!(
+        client
+            .scram("nobody", PASSWORD, None)
+            .await
+            .contains("e=invalid-proof")
+    );
+    assert!(
+        client
+            .scram("juliet", PASSWORD, None)
+            .await
+            .starts_with("<success")
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_user_looks_like_any_other() {
+    let server = Server::start(|_| {}).await;
+    let mut salts = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect_tls().await;
+        let challenge = client.auth("SCRAM-SHA-512", "n,,n=nobody,r=abc").await;
+        let message = super::client::text_of(&challenge);
+        let parts: Vec<&str> = message.split(',').collect();
+        assert!(
+            parts[0].starts_with("r=abc") && parts[2] == "i=1000",
+            "{message}"
+        );
+        assert_eq!(STANDARD.decode(&parts[1][2..]).expect("base64").len(), 16);
+        salts.push(parts[1].to_owned());
+    }
+    assert_eq!(salts[0], salts[1]);
+}
+
+#[tokio::test]
+async fn tries_are_limited() {
+    let server = Server::start(|config| config.login.attempts_per_account = 4).await;
+    let wrong = plain("juliet", "wrong");
+    let mut client = server.connect_tls().await;
+    for _ in 0..3 {
+        assert!(
+            client
+                .auth("PLAIN", &wrong)
+                .await
+                .contains("<not-authorized/>")
+        );
+    }
+    let came = client.rest().await;
+    assert!(came.contains(&stream_error("policy-violation")), "{came}");
+
+    let mut client = server.connect_tls().await;
+    assert!(
+        client
+            .auth("PLAIN", &wrong)
+            .await
+            .contains("<not-authorized/>")
+    );
+    let came = client.auth("PLAIN", &plain("juliet", PASSWORD)).await;
+    assert!(
+        came.contains("<temporary-auth-failure/>") && came.contains("wait "),
+        "{came}"
+    );
+    let came = client.auth("PLAIN", &plain("romeo", "x")).await;
+    assert!(
+        came.contains("<not-authorized/>"),
+        "another account: {came}"
+    );
+}
+
+#[tokio::test]
+async fn who_may_not_log_in_is_told_after_the_proof() {
+    let server = Server::start(|config| {
+        config.access.rules = vec![AccessRule {
+            actions: vec![Action::Login],
+            allow: false,
+            accounts: vec!["juliet@localhost".to_owned()],
+            networks: vec!["127.0.0.0/8".parse().expect("a network")],
+            ..AccessRule::default()
+        }];
+    })
+    .await;
+    let mut client = server.connect_tls().await;
+    let came = client.scram("juliet", PASSWORD, None).await;
+    assert!(
+        came.contains("<not-authorized/>") && came.contains("not allowed"),
+        "{came}"
+    );
+
+    let server = Server::start(|_| {}).await;
+    let storage = &server.parts.storage;
+    let disabled = storage
+        .account_set_disabled(Fence::single(), server.account, true)
+        .await;
+    assert_eq!(disabled, Ok(true));
+    let mut client = server.connect_tls().await;
+    assert!(
+        client
+            .scram("juliet", "wrong", None)
+            .await
+            .contains("<not-authorized/>")
+    );
+    assert!(
+        client
+            .scram("juliet", PASSWORD, None)
+            .await
+            .contains("<account-disabled/>")
+    );
+}
+
+/// The header after login must be of the host and account that logged in.
+#[tokio::test]
+async fn identity_does_not_change_after_login() {
+    let server = Server::start(|_| {}).await;
+    for (header, condition) in [
+        (
+            HEADER.replace("localhost", "other.example"),
+            "not-authorized",
+        ),
+        (
+            HEADER.replace("to=", "from='romeo@localhost' to="),
+            "invalid-from",
+        ),
+        (HEADER.replace("version='1.0' ", ""), "unsupported-version"),
+    ] {
+        let mut client = server.connect_tls().await;
+        assert!(
+            client
+                .scram("juliet", PASSWORD, None)
+                .await
+                .starts_with("<success")
+        );
+        client.send(&header).await;
+        let came = client.rest().await;
+        assert!(
+            came.starts_with("<?xml version='1.0'?><stream:stream "),
+            "{header}: {came}"
+        );
+        assert!(came.contains(&stream_error(condition)), "{header}: {came}");
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_deadline() {
+    let server = Server::start(|config| config.login.deadline_seconds = 1).await;
+    let mut silent = server.connect().await;
+    let came = silent.rest().await;
+    assert!(
+        came.starts_with("<?xml version='1.0'?><stream:stream "),
+        "{came}"
+    );
+    assert!(came.contains(&stream_error("connection-timeout")), "{came}");
+    let mut slow = server.connect_tls().await;
+    for byte in "<auth xmlns='urn:ietf:params:xml:ns".chars() {
+        if tokio::io::AsyncWriteExt::write_all(&mut slow.stream, byte.to_string().as_bytes())
+            .await
+            .is_err()
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let came = slow.rest().await;
+    assert!(came.contains(&stream_error("connection-timeout")), "{came}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_streams_that_negotiate() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect_tls().await;
+    server.parts.stop.cancel();
+    let came = client.rest().await;
+    assert!(came.contains(&stream_error("system-shutdown")), "{came}");
+}
