@@ -187,6 +187,11 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Has all files made from now on readable by this user alone: databases, backups and keys hold secrets.
+pub fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
 /// Makes the data directory, which nobody but the server's own user can look into.
 ///
 /// # Errors

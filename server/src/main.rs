@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use eider::admin::cli::{self, Global};
 use eider::admin::protocol::{Failure, FailureKind};
+use eider::lifecycle;
 
 /// An XMPP server. Without a subcommand it serves.
 #[derive(Debug, Parser)]
@@ -48,6 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
+    lifecycle::keep_files_private();
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => cli::serve::run(&global),
         Command::Config(command) => cli::config::run(&global, &command),

@@ -160,7 +160,10 @@ fn look_after(
 /// Ends everything in order: sessions first, then what they still had to write.
 async fn drain(config: &Config, lifecycle: &Lifecycle, core: Core, storage: &dyn Storage) {
     let grace = Duration::from_secs(config.shutdown.grace_seconds.into());
-    core.drain(grace).await;
+    tokio::select! {
+        () = core.drain(grace) => {}
+        () = lifecycle.hard_stop().cancelled() => {}
+    }
     if !lifecycle.drained(grace).await {
         tracing::warn!("not everything ended in time");
     }

@@ -1,6 +1,7 @@
 //! The command line as people and scripts use it: the built binary, with and without a running server.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -185,7 +186,6 @@ fn accounts_without_a_server() {
 
 #[test]
 fn the_server_is_asked_while_it_runs() {
-    use std::os::unix::fs::PermissionsExt;
     let place = Place::new("running");
     let server = place.serve();
     assert!(server.said[0].contains("localhost"), "{:?}", server.said);
@@ -276,6 +276,16 @@ fn backups_are_written_with_and_without_a_server() {
     let offline = place.json(&["backup", &file("offline")], "");
     let server = place.serve();
     let online = place.json(&["backup", &file("online")], "");
+    for name in ["offline", "online", "data/eider.sqlite"] {
+        let mode = place
+            .folder
+            .join(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
     let accounts = |tables: &Value| {
         let tables = tables["tables"].as_array().unwrap().clone();
         tables

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::finding::{Finding, Kind, Severity, Symptom};
+use crate::admin::protocol::Failure;
 use crate::config::{C2sListener, Config, TlsMode};
 
 /// How long an answer may take.
@@ -21,6 +22,15 @@ const NOT_RUNNING: Kind = Kind {
     what: "the server is not running with this data directory",
     effect: "\"connection refused\"",
     remedy: "eider serve (with systemd: systemctl start eider; why it stopped: journalctl -u eider -e)",
+};
+
+const UNASKED: Kind = Kind {
+    id: "server-not-asked",
+    severity: Severity::Error,
+    symptom: Symptom::Start,
+    what: "the server cannot be asked: {reason}",
+    effect: "nothing follows from this about users",
+    remedy: "sudo -u eider eider check (with the name of the server's user)",
 };
 
 const REFUSED: Kind = Kind {
@@ -89,6 +99,7 @@ const HTTP_OPEN: Kind = Kind {
 /// Every kind of this area.
 pub const KINDS: &[&Kind] = &[
     &NOT_RUNNING,
+    &UNASKED,
     &REFUSED,
     &MUTE,
     &TAKEN,
@@ -97,6 +108,11 @@ pub const KINDS: &[&Kind] = &[
     &ONLY_LOOPBACK,
     &HTTP_OPEN,
 ];
+
+/// A server that is there and cannot be asked.
+pub fn unasked(failure: &Failure) -> Finding {
+    UNASKED.found(&[("reason", failure)])
+}
 
 /// Checks all listeners: with the server running by talking to them, else by trying to open them.
 pub async fn check(config: &Config, running: bool) -> Vec<Finding> {

@@ -1,6 +1,8 @@
 //! Asking the running server; where none runs and the request needs only the database, opening that.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -49,13 +51,10 @@ pub async fn ask_with(
     let config = global.load()?;
     let socket = config.control_socket();
     let asking = Asking::start(&socket, &request).await.map_err(|e| {
-        let failure = Failure::new(
-            FailureKind::NotRunning,
-            format!("{}: {e}", socket.display()),
-        );
+        let failure = Failure::new(FailureKind::Failed, format!("{}: {e}", socket.display()));
         match e.kind() {
             io::ErrorKind::PermissionDenied => {
-                failure.hint("run this as the user the server runs as (sudo -u eider …)")
+                failure.hint("run this as the user the server runs as: sudo -u eider …")
             }
             _ => failure,
         }
@@ -100,8 +99,7 @@ async fn offline(
     if !needs_only_the_database(&request) {
         return Err(not_running());
     }
-    lifecycle::prepare_data_directory(&config.data_directory)
-        .map_err(|e| Failure::new(FailureKind::Failed, e.to_string()))?;
+    own_data_directory(&config.data_directory)?;
     let storage = eider_storage::open(&config.storage_config()).await?;
     let config = ConfigSource::Fixed(Arc::new(config));
     let commands = Commands {
@@ -126,4 +124,24 @@ async fn offline(
     let ((), last) = tokio::join!(work, read);
     storage.close().await;
     last
+}
+
+/// Makes the data directory, or sees that it is this user's: files of another's making would keep the
+/// server from starting.
+///
+/// # Errors
+/// Where it is another user's, or cannot be made.
+pub fn own_data_directory(path: &Path) -> Result<(), Failure> {
+    let failed = |e: io::Error| {
+        Failure::new(FailureKind::Failed, format!("{}: {e}", path.display()))
+            .hint("run this as the user the server runs as: sudo -u eider …")
+    };
+    match path.metadata() {
+        Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
+            let what = format!("{} is another user's", path.display());
+            let hint = format!("run this as that user: sudo -u '#{}' …", meta.uid());
+            Err(Failure::new(FailureKind::Failed, what).hint(hint))
+        }
+        _ => lifecycle::prepare_data_directory(path).map_err(failed),
+    }
 }

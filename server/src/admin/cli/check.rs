@@ -41,8 +41,15 @@ pub async fn run(global: &Global, check: Check) -> Result<(), Failure> {
 }
 
 async fn all(global: &Global, config: &Config, with_dns: bool) -> Vec<Finding> {
-    let running = ask::<Status>(global, Request::Status).await.is_ok();
     let mut findings = configuration::check(config, global.config.as_deref());
+    let running = match ask::<Status>(global, Request::Status).await {
+        Ok(_) => true,
+        Err(failure) if failure.kind == FailureKind::NotRunning => false,
+        Err(failure) => {
+            findings.push(listeners::unasked(&failure));
+            return findings;
+        }
+    };
     findings.extend(listeners::check(config, running).await);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

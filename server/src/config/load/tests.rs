@@ -225,3 +225,38 @@ fn keys_that_must_fit_each_other_are_checked() {
         );
     }
 }
+
+/// A small generator of numbers: the same ones each time.
+fn numbers(mut seed: u64) -> impl FnMut(usize) -> usize {
+    move |below| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    }
+}
+
+#[test]
+fn no_text_makes_loading_panic() {
+    let example = crate::config::render::example();
+    let lines: Vec<&str> = example.lines().map(|l| l.trim_start_matches('#')).collect();
+    let mut next = numbers(7);
+    for _ in 0..3_000 {
+        let mut text: String = (0..next(12))
+            .map(|_| format!("{}\n", lines[next(lines.len())]))
+            .collect();
+        for _ in 0..next(4) {
+            let at = (0..=next(text.len() + 1))
+                .rev()
+                .find(|i| text.is_char_boundary(*i))
+                .unwrap_or(0);
+            text.insert(
+                at,
+                ['[', ']', '"', '=', '{', '.', '\n', '\u{fffd}', '-', '0'][next(10)],
+            );
+        }
+        if let Err(e) = from_text(Path::new("eider.toml"), &text) {
+            assert!(!e.to_string().is_empty());
+        }
+    }
+}
