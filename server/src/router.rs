@@ -22,7 +22,7 @@ use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
 use crate::pipeline::{Next, Pipeline, addressed};
-use crate::xep::{Request, Routes, Target, blocking, request_kind, storage_error};
+use crate::xep::{Afterwards, Request, Routes, Target, blocking, request_kind, storage_error};
 
 /// How far a stanza has come when the router hands back control.
 pub enum Step {
@@ -182,6 +182,20 @@ impl Router {
         }))
     }
 
+    /// The same for the contacts of an account.
+    fn load_contacts(&self, from: &Arc<SessionHandle>, stanza: &Stanza, account: BareJid) -> Step {
+        let (presence, from, stanza) = (self.presence.clone(), from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            match presence.contacts(&account).await {
+                Ok(_) => After::Again,
+                Err(error) => {
+                    refuse(&from, &stanza, &storage_error(&error));
+                    After::Done
+                }
+            }
+        }))
+    }
+
     /// Delivers a message that needed no commit.
     pub fn deliver(&self, message: &Message) {
         deliver(&self.delivery, message, &[]);
@@ -236,9 +250,12 @@ impl Router {
         }
         let stamped = addressed(stanza, &from.full, &jid);
         let refused = blocking && blocks(recipient.as_deref(), &Jid::from(from.full.clone()));
-        let private = config.compatibility.strict_iq_privacy
-            && request_kind(stanza).is_some()
-            && !self.presence.may_see(&to.bare(), &from.bare);
+        let strict = config.compatibility.strict_iq_privacy && request_kind(stanza).is_some();
+        let private = strict
+            && match self.presence.may_see(&to.bare(), &from.bare) {
+                Some(may_see) => !may_see,
+                None => return self.load_contacts(from, stanza, to.bare()),
+            };
         if refused || private || self.delivery.iq(to, stamped).is_err() {
             refuse(
                 from,
@@ -273,7 +290,9 @@ impl Router {
             to,
             session: Some(from.clone()),
             config: config.clone(),
+            afterwards: Afterwards::default(),
         };
+        let afterwards = request.afterwards.clone();
         let answered = self.routes.answer(target, request);
         let (from, stanza) = (from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
@@ -282,6 +301,7 @@ impl Router {
                 Err(error) => error_reply(&stanza, &error),
             };
             answer(&from, reply);
+            afterwards.run().await;
             After::Done
         }))
     }

@@ -19,6 +19,8 @@ pub struct Facts {
     pub id: AccountId,
     /// Whether logging in is barred.
     pub disabled: bool,
+    /// Subscription requests that wait for the user's answer (RFC 6121 §3.1.3).
+    pub pending_requests: u32,
     /// What the user set about archiving; `None` leaves it to the host.
     pub archive_preferences: Option<ArchivePreferences>,
     blocked: HashSet<String>,
@@ -32,6 +34,7 @@ impl Facts {
         Facts {
             id: record.id,
             disabled: record.disabled,
+            pending_requests: record.pending_requests,
             archive_preferences: record.archive_preferences,
             blocked: record.block_list.jids.into_iter().collect(),
             contacts,

@@ -1,5 +1,6 @@
 //! Local users: who they are, what they are owed, who may see them.
 
+pub mod contacts;
 pub mod delivery;
 pub mod facts;
 pub mod ledger;

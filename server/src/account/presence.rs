@@ -1,35 +1,104 @@
 //! RFC 6121 §4: presence of our sessions, who sees it, and how it ends.
+//!
+//! A resource's presence changes, and is read to be shown to others, under the lock of its
+//! account's entry in `cluster/sessions.rs`: whoever is shown a presence gets the later ones after it.
 
-use std::sync::Arc;
+mod broadcast;
+mod directed;
+mod last_activity;
+mod subscriptions;
 
+use std::sync::{Arc, OnceLock};
+
+use eider_storage::Storage;
 use eider_xmpp::element::Element;
-use eider_xmpp::error::{StanzaCondition, StanzaError};
-use eider_xmpp::jid::BareJid;
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
+use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::ns;
 use eider_xmpp::stanza::{PresenceType, Stanza, error_reply};
 
-use crate::account::facts::AccountFacts;
+use crate::account::contacts::Contacts;
+use crate::account::facts::{AccountFacts, Facts, Known};
+use crate::account::roster::Rosters;
+use crate::account::subscription::Request;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
-use crate::config::{Config, Feature};
+use crate::config::{Config, ConfigWatch, Feature};
 use crate::router::{After, Step};
+use crate::xep::storage_error;
+
+use last_activity::LastActivities;
+pub use subscriptions::{Effects, roster_limits, roster_push};
+
+/// Hears of presence: what is sent to resources because of what they are (XEP-0163 §4.3).
+/// Called by the session whose presence it is; must not wait.
+pub trait PresenceWatcher: Send + Sync {
+    /// An available resource sent a presence; `initial` where it was not available before.
+    fn available(&self, session: &Arc<SessionHandle>, presence: &Stanza, initial: bool);
+    /// The resource is not available any more.
+    fn unavailable(&self, session: &Arc<SessionHandle>);
+    /// From now on, or no longer, `contact` sees the presence of `account`.
+    fn subscription_changed(&self, account: &BareJid, contact: &BareJid, sees_presence: bool);
+}
 
 /// See the module's documentation.
 pub struct Presence {
+    config: ConfigWatch,
     sessions: Arc<Sessions>,
     facts: Arc<AccountFacts>,
+    rosters: Arc<Rosters>,
+    storage: Arc<dyn Storage>,
+    last_activities: LastActivities,
+    watchers: OnceLock<Vec<Arc<dyn PresenceWatcher>>>,
+}
+
+/// What an account's own side says of who sees what.
+#[derive(Default)]
+struct Own {
+    facts: Known,
+    contacts: Contacts,
+}
+
+impl Own {
+    fn blocks(&self, jid: &Jid) -> bool {
+        self.facts.as_deref().is_some_and(|facts| facts.blocks(jid))
+    }
 }
 
 impl Presence {
-    /// Presence among `sessions`.
-    pub fn new(sessions: Arc<Sessions>, facts: Arc<AccountFacts>) -> Presence {
-        Presence { sessions, facts }
+    /// Presence among `sessions`, by what the rosters say.
+    pub fn new(
+        config: ConfigWatch,
+        sessions: Arc<Sessions>,
+        facts: Arc<AccountFacts>,
+        rosters: Arc<Rosters>,
+        storage: Arc<dyn Storage>,
+    ) -> Presence {
+        Presence {
+            config,
+            sessions,
+            facts,
+            rosters,
+            last_activities: LastActivities::new(storage.clone()),
+            storage,
+            watchers: OnceLock::new(),
+        }
+    }
+
+    /// Says who hears of presence. Once, before any session is served.
+    pub fn watch(&self, watchers: Vec<Arc<dyn PresenceWatcher>>) {
+        let set = self.watchers.set(watchers);
+        assert!(set.is_ok(), "watchers are set once");
+    }
+
+    fn watchers(&self) -> &[Arc<dyn PresenceWatcher>] {
+        self.watchers.get().map_or(&[], Vec::as_slice)
     }
 
     /// A presence stanza that a session of ours sent.
     pub fn routed(
         self: &Arc<Self>,
-        config: &Config,
+        config: &Arc<Config>,
         from: &Arc<SessionHandle>,
         stanza: &Stanza,
     ) -> Step {
@@ -43,74 +112,198 @@ impl Presence {
         if !host.is_some_and(|host| host.has(Feature::Presence)) {
             return refuse(from, stanza, StanzaCondition::ServiceUnavailable);
         }
-        let (this, from, stanza) = (self.clone(), from.clone(), stanza.clone());
+        let (this, config) = (self.clone(), config.clone());
+        let (from, stanza) = (from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
-            this.handle(&from, &stanza, kind).await;
+            if let Err(error) = this.handle(&config, &from, &stanza, kind).await {
+                answer(&from, error_reply(&stanza, &error));
+            }
             After::Done
         }))
     }
 
-    async fn handle(&self, from: &Arc<SessionHandle>, stanza: &Stanza, kind: PresenceType) {
-        match (kind, stanza.to()) {
-            (PresenceType::Available, None) => self.available(from, stanza).await,
-            (PresenceType::Unavailable, None) => self.unavailable(from, stanza).await,
-            _ => {}
-        }
-    }
-
-    async fn available(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
-        let priority = match priority(stanza) {
-            Ok(priority) => priority,
-            Err(error) => {
-                answer(from, error_reply(stanza, &error));
-                return;
+    async fn handle(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        from: &Arc<SessionHandle>,
+        stanza: &Stanza,
+        kind: PresenceType,
+    ) -> Result<(), StanzaError> {
+        let request = match kind {
+            PresenceType::Subscribe => Request::Subscribe,
+            PresenceType::Subscribed => Request::Subscribed,
+            PresenceType::Unsubscribe => Request::Unsubscribe,
+            PresenceType::Unsubscribed => Request::Unsubscribed,
+            PresenceType::Available if stanza.to().is_none() => {
+                return self.available(from, stanza).await;
             }
+            PresenceType::Unavailable if stanza.to().is_none() => {
+                self.unavailable(from, stanza).await;
+                return Ok(());
+            }
+            _ => return self.directed(config, from, stanza, kind).await,
         };
-        let stamped = stanza.rewrite().from(from.full.clone()).no_to().build();
-        from.set_presence(Some((stamped.clone(), priority)));
-        self.to_own(from, &stamped);
+        let Some(to) = stanza.to() else {
+            return Err(StanzaError::new(StanzaCondition::BadRequest));
+        };
+        self.request(config, from, stanza, request, to.bare()).await
     }
 
-    async fn unavailable(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
-        from.set_presence(None);
+    /// RFC 6121 §4.2.2 and §4.4.2.
+    async fn available(
+        &self,
+        from: &Arc<SessionHandle>,
+        stanza: &Stanza,
+    ) -> Result<(), StanzaError> {
+        let priority = priority(stanza)?;
+        // Read before anything is said, so that a failure leaves nothing half done.
+        self.own(&from.bare).await.map_err(|e| storage_error(&e))?;
         let stamped = stanza.rewrite().from(from.full.clone()).no_to().build();
+        let initial = self.sessions.with(from.bare.as_str(), |_| {
+            let initial = from.priority().is_none();
+            from.set_presence(Some((stamped.clone(), priority)));
+            initial
+        });
+        // Read again: who was approved meanwhile either finds the presence set or stands here.
+        let own = self.own(&from.bare).await.unwrap_or_default();
         self.to_own(from, &stamped);
-    }
-
-    /// To every available resource of the account, the sender included (RFC 6121 §4.2.2).
-    fn to_own(&self, from: &SessionHandle, stanza: &Stanza) {
-        for handle in self.sessions.of(from.bare.as_str()) {
-            if handle.priority().is_some() {
-                let addressed = stanza.rewrite().to(handle.full.clone()).build();
-                let _ = handle.mailbox.push(Delivery::copy(addressed));
-            }
+        self.broadcast(&own, &stamped).await;
+        if initial {
+            self.introduce(from, &own).await;
+            self.show_requests(from, own.facts.as_deref()).await;
         }
+        for watcher in self.watchers() {
+            watcher.available(from, &stamped, initial);
+        }
+        Ok(())
+    }
+
+    /// RFC 6121 §4.5.2, as the client said it.
+    async fn unavailable(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
+        let stamped = stanza.rewrite().from(from.full.clone()).no_to().build();
+        let addressed = stamped.rewrite().to(from.full.clone()).build();
+        answer(from, Some(addressed));
+        self.gone(from, &stamped).await;
     }
 
     /// A session has ended: unavailable to everyone who saw it (RFC 6121 §4.5.2).
     pub async fn ended(&self, handle: &Arc<SessionHandle>) {
-        if handle.priority().is_some() {
-            let gone = Element::new("presence", ns::CLIENT).with_attr("type", "unavailable");
-            self.unavailable(handle, &Stanza::from_element(&gone)).await;
+        self.gone(handle, &unavailable_of(&handle.full.to_jid()))
+            .await;
+    }
+
+    /// `stanza` is the unavailable presence, without `to`.
+    async fn gone(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
+        let (was_available, is_last) = self.sessions.with(from.bare.as_str(), |entry| {
+            let was_available = from.priority().is_some();
+            from.set_presence(None);
+            let others = entry.is_some_and(|entry| {
+                let mut sessions = entry.sessions.iter();
+                sessions.any(|other| other.key != from.key && other.priority().is_some())
+            });
+            (was_available, !others)
+        });
+        let directed = from.take_directed();
+        if is_last && let Some(account) = from.account {
+            let status = stanza.child("status", ns::CLIENT);
+            let status = status.map(|status| status.text()).unwrap_or_default();
+            self.last_activities.note(account, status);
+        }
+        if !was_available && directed.is_empty() {
+            return;
+        }
+        let own = match self.own(&from.bare).await {
+            Ok(own) => own,
+            Err(error) => {
+                tracing::warn!(jid = %from.full, %error, "contacts are not told of the end of a presence");
+                Own::default()
+            }
+        };
+        if was_available {
+            self.to_own(from, stanza);
+            self.broadcast(&own, stanza).await;
+        }
+        for to in directed {
+            let told = was_available && own.contacts.state(to.bare_str()).from();
+            if !told && !own.blocks(&to) {
+                self.deliver(&to, stanza).await;
+            }
+        }
+        for watcher in self.watchers() {
+            watcher.unavailable(from);
         }
     }
 
-    /// Whether `viewer` may see the presence of `owner`: itself, or subscribed to it.
-    pub fn may_see(&self, owner: &BareJid, viewer: &BareJid) -> bool {
-        owner == viewer
+    /// What the account's own side says; nothing for anonymous users and hosts without rosters.
+    async fn own(&self, account: &BareJid) -> Result<Own, eider_storage::Error> {
+        let facts = self.facts.load(account).await?;
+        let contacts = match &facts {
+            Some(facts) if self.has_rosters(account) => self.rosters.contacts(facts.id).await?,
+            _ => Contacts::default(),
+        };
+        Ok(Own { facts, contacts })
     }
+
+    fn has_rosters(&self, account: &BareJid) -> bool {
+        let config = self.config.borrow();
+        let host = config.host(account.domain());
+        host.is_some_and(|host| host.has(Feature::Roster))
+    }
+
+    /// The contacts of an account of ours; none where it does not exist.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn contacts(&self, account: &BareJid) -> Result<Contacts, eider_storage::Error> {
+        Ok(self.own(account).await?.contacts)
+    }
+
+    /// Whether `viewer` may see the presence of `owner`: itself, subscribed to it, or shown
+    /// directed presence. `None` where that is not in memory: [`Presence::contacts`] reads it.
+    pub fn may_see(&self, owner: &BareJid, viewer: &BareJid) -> Option<bool> {
+        if owner == viewer {
+            return Some(true);
+        }
+        let shown = self.sessions.with(owner.as_str(), |entry| {
+            entry.is_some_and(|entry| {
+                let mut sessions = entry.sessions.iter();
+                sessions.any(|handle| handle.has_directed(viewer.as_str()))
+            })
+        });
+        if shown {
+            return Some(true);
+        }
+        let Some(facts) = self.facts.cached(owner.as_str())? else {
+            return Some(false);
+        };
+        let contacts = self.rosters.cached_contacts(facts.id)?;
+        Some(contacts.state(viewer.as_str()).from())
+    }
+}
+
+/// Whether a known account refuses what comes from `jid`.
+fn refuses(facts: Option<&Facts>, jid: &Jid) -> bool {
+    facts.is_some_and(|facts| facts.blocks(jid))
 }
 
 /// RFC 6121 §4.7.2.3: -128 to 127, 0 where absent.
 fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
     match stanza.child("priority", ns::CLIENT) {
         None => Ok(0),
-        Some(element) => element
-            .text()
-            .trim()
-            .parse()
-            .map_err(|_| StanzaError::new(StanzaCondition::BadRequest)),
+        Some(element) => element.text().trim().parse().map_err(|_| {
+            StanzaError::new(StanzaCondition::BadRequest)
+                .kind(ErrorType::Modify)
+                .text("a priority is an integer from -128 to 127")
+        }),
     }
+}
+
+/// A presence of type unavailable and nothing else.
+fn unavailable_of(from: &Jid) -> Stanza {
+    let gone = Element::new("presence", ns::CLIENT)
+        .with_attr("from", from.as_str())
+        .with_attr("type", "unavailable");
+    Stanza::from_element(&gone)
 }
 
 fn refuse(from: &SessionHandle, stanza: &Stanza, condition: StanzaCondition) -> Step {
@@ -120,6 +313,11 @@ fn refuse(from: &SessionHandle, stanza: &Stanza, condition: StanzaCondition) -> 
 
 fn answer(to: &SessionHandle, reply: Option<Stanza>) {
     if let Some(reply) = reply {
-        let _ = to.mailbox.push(Delivery::copy(reply));
+        push(to, reply);
     }
+}
+
+/// Presence that a session does not take any more is dropped (DESIGN §3).
+fn push(to: &SessionHandle, stanza: Stanza) {
+    let _ = to.mailbox.push(Delivery::copy(stanza));
 }

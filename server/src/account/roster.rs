@@ -13,13 +13,21 @@ use eider_storage::{
     Timestamp,
 };
 use eider_xmpp::element::Element;
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::payload::roster::{Shown, query};
-use tokio::sync::{Mutex, MutexGuard};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::contacts::{Contacts, state_of};
 use super::subscription::{self, Entry, Inbound, Kept, Outbound, Presence, Request, State};
 
+use crate::xep::storage_error;
+
 const LOCKS: usize = 256;
+/// Contacts that an account has in the mean, for the bound of the cache.
+const CONTACTS_PER_ACCOUNT: u64 = 16;
 /// How often a change is tried where somebody else changes the same item.
 const TRIES: usize = 5;
 
@@ -35,6 +43,19 @@ pub enum Error {
     /// The roster is full, or others change the item all the time.
     #[error("the roster takes no more items")]
     Full,
+}
+
+impl Error {
+    /// What the client is told.
+    pub fn to_error(&self) -> StanzaError {
+        match self {
+            Error::Storage(error) => storage_error(error),
+            Error::NotFound => StanzaError::new(StanzaCondition::ItemNotFound),
+            Error::Full => StanzaError::new(StanzaCondition::ResourceConstraint)
+                .kind(ErrorType::Wait)
+                .text(self.to_string()),
+        }
+    }
 }
 
 /// The bounds of one roster.
@@ -68,23 +89,23 @@ pub struct Removal {
     pub presence: Presence,
 }
 
-/// A contact as presence and pubsub need it.
-#[derive(Debug, Clone)]
-pub struct RosterContact {
-    /// Who.
-    pub jid: BareJid,
-    /// Subscriptions; requests of the contact, which live elsewhere, are left out.
-    pub state: State,
-    /// Its groups.
-    pub groups: Vec<String>,
-}
-
 /// All rosters.
 pub struct Rosters {
     storage: Arc<dyn Storage>,
     fence: Fence,
     hasher: RandomState,
-    locks: Box<[Mutex<()>]>,
+    locks: Box<[Arc<Mutex<()>>]>,
+    contacts: Cache<AccountId, Contacts, ByContacts>,
+}
+
+/// An account in the cache weighs as much as its contacts.
+#[derive(Clone)]
+struct ByContacts;
+
+impl Weighter<AccountId, Contacts> for ByContacts {
+    fn weight(&self, _: &AccountId, contacts: &Contacts) -> u64 {
+        1 + contacts.len() as u64
+    }
 }
 
 fn shown(item: &RosterItem) -> Element {
@@ -115,16 +136,6 @@ fn push(version: i64, item: Element) -> Element {
     query(Some(&version.to_string()), [item])
 }
 
-fn state_of(item: &RosterItem, pending_in: bool) -> State {
-    let (to, from) = match item.subscription {
-        Subscription::None => (false, false),
-        Subscription::To => (true, false),
-        Subscription::From => (false, true),
-        Subscription::Both => (true, true),
-    };
-    State::new(to, from, item.ask, pending_in)
-}
-
 fn stored_state(state: State) -> Subscription {
     match (state.to(), state.from()) {
         (false, false) => Subscription::None,
@@ -135,23 +146,24 @@ fn stored_state(state: State) -> Subscription {
 }
 
 impl Rosters {
-    /// Rosters in this database.
-    pub fn new(storage: Arc<dyn Storage>, fence: Fence) -> Rosters {
-        let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
+    /// Rosters in this database; those of about `accounts_max` accounts are held in memory.
+    pub fn new(storage: Arc<dyn Storage>, fence: Fence, accounts_max: usize) -> Rosters {
+        let locks = (0..LOCKS).map(|_| Arc::default()).collect();
+        let weight_max = accounts_max as u64 * CONTACTS_PER_ACCOUNT;
         Rosters {
             storage,
             fence,
             hasher: RandomState::new(),
             locks,
+            contacts: Cache::with_weighter(accounts_max, weight_max, ByContacts),
         }
     }
 
     /// Keeps everybody else from changing the roster until dropped.
-    pub async fn lock(&self, account: AccountId) -> MutexGuard<'_, ()> {
+    pub async fn lock(&self, account: AccountId) -> OwnedMutexGuard<()> {
         let hash = self.hasher.hash_one(account) % LOCKS as u64;
-        self.locks[usize::try_from(hash).expect("less than LOCKS")]
-            .lock()
-            .await
+        let lock = &self.locks[usize::try_from(hash).expect("less than LOCKS")];
+        lock.clone().lock_owned().await
     }
 
     /// RFC 6121 §2.1.3 and §2.6: the roster, or what changed since the client's version.
@@ -166,7 +178,9 @@ impl Rosters {
         }
         let roster = self.storage.roster_items(account).await?;
         let items = roster.items.iter().filter(|item| !item.hidden).map(shown);
-        Ok(Got::Whole(query(Some(&roster.version.to_string()), items)))
+        let whole = query(Some(&roster.version.to_string()), items);
+        self.contacts.insert(account, Contacts::new(roster.items));
+        Ok(Got::Whole(whole))
     }
 
     /// RFC 6121 §2.3 and §2.4: adds or updates an item; `<query/>` of the push.
@@ -210,7 +224,10 @@ impl Rosters {
             .storage
             .roster_put(self.fence, account, item, expect, limits.items);
         match put.await {
-            Ok(version) => Ok(Some(push(version, shown(item)))),
+            Ok(version) => {
+                self.update(account, |contacts| contacts.with(item));
+                Ok(Some(push(version, shown(item))))
+            }
             Err(eider_storage::Error::Conflict(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -228,6 +245,7 @@ impl Rosters {
             .storage
             .roster_remove(self.fence, account, &item.jid)
             .await?;
+        self.update(account, |contacts| contacts.without(&item.jid));
         let version = version.ok_or(Error::NotFound)?;
         let mut removal = Removal {
             push: push(version, removed(&item.jid)),
@@ -402,23 +420,37 @@ impl Rosters {
             .map(Some))
     }
 
+    /// Contacts that are in memory, without waiting.
+    pub fn cached_contacts(&self, account: AccountId) -> Option<Contacts> {
+        self.contacts.get(&account)
+    }
+
     /// Every contact with a bare JID.
     ///
     /// # Errors
     /// Storage's.
-    pub async fn contacts(&self, account: AccountId) -> Result<Vec<RosterContact>, Error> {
+    pub async fn contacts(&self, account: AccountId) -> Result<Contacts, eider_storage::Error> {
+        let guard = match self.contacts.get_value_or_guard_async(&account).await {
+            Ok(contacts) => return Ok(contacts),
+            Err(guard) => guard,
+        };
         let roster = self.storage.roster_items(account).await?;
-        let contacts = roster.items.into_iter().filter_map(|item| {
-            let jid = BareJid::parse(&item.jid)
-                .ok()
-                .filter(|jid| jid.as_str() == item.jid)?;
-            Some(RosterContact {
-                jid,
-                state: state_of(&item, false),
-                groups: item.groups,
-            })
-        });
-        Ok(contacts.collect())
+        let contacts = Contacts::new(roster.items);
+        // Refused where the roster was written meanwhile: then the next reader asks storage again.
+        let _ = guard.insert(contacts.clone());
+        Ok(contacts)
+    }
+
+    /// What was written, in memory too. A load under way then does not come back as a stale entry.
+    fn update(&self, account: AccountId, change: impl FnOnce(&Contacts) -> Contacts) {
+        if let Some((_, contacts)) = self.contacts.remove(&account) {
+            self.contacts.insert(account, change(&contacts));
+        }
+    }
+
+    /// Drops what is in memory of an account that is gone.
+    pub fn forget(&self, account: AccountId) {
+        self.contacts.remove(&account);
     }
 
     /// RFC 6121 §3.1.3: the requests that wait for the user's answer, oldest first.

@@ -180,6 +180,16 @@ impl SessionHandle {
         self.directed.lock().remove(to);
     }
 
+    /// Whether the account of that bare JID, or a resource of it, was sent presence.
+    pub fn has_directed(&self, bare: &str) -> bool {
+        self.directed.lock().iter().any(|to| to.bare_str() == bare)
+    }
+
+    /// The account of that bare JID learns of the end in another way.
+    pub fn remove_directed_account(&self, bare: &str) {
+        self.directed.lock().retain(|to| to.bare_str() != bare);
+    }
+
     /// All of them are taken back.
     pub fn take_directed(&self) -> BTreeSet<Jid> {
         std::mem::take(&mut *self.directed.lock())

@@ -11,6 +11,7 @@ use crate::account::delivery::LocalDelivery;
 use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
 use crate::account::resends::Resends;
+use crate::account::roster::Rosters;
 use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
 use crate::account::writer::Writer;
 use crate::admin::live_sessions::LiveSessions;
@@ -67,8 +68,16 @@ impl Core {
             fence,
             queue_max,
         );
-        let presence = Arc::new(Presence::new(sessions.clone(), facts.clone()));
         let resends = Arc::new(Resends::new(storage.clone()));
+        let accounts_max = config.borrow().limits.facts_cache_entries as usize;
+        let rosters = Arc::new(Rosters::new(storage.clone(), fence, accounts_max));
+        let presence = Arc::new(Presence::new(
+            config.clone(),
+            sessions.clone(),
+            facts.clone(),
+            rosters.clone(),
+            storage.clone(),
+        ));
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),
@@ -76,9 +85,9 @@ impl Core {
             delivery: delivery.clone(),
             presence: presence.clone(),
             writer: writer.clone(),
-            routes: Arc::new(routes()),
             resends: resends.clone(),
             metrics: metrics.clone(),
+            routes: Arc::new(routes(&rosters, &presence)),
         }));
         let parts = Arc::new(SessionParts {
             config,
@@ -193,10 +202,11 @@ impl Core {
 }
 
 /// Every route of every extension.
-fn routes() -> Routes {
+fn routes(rosters: &Arc<Rosters>, presence: &Arc<Presence>) -> Routes {
     let mut routes = xep::ping::routes();
     routes.extend(xep::carbons::routes());
     routes.extend(xep::session::routes());
+    routes.extend(xep::roster::routes(rosters, presence));
     Routes::new(routes)
 }
 

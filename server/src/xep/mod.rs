@@ -8,6 +8,7 @@ pub mod carbons;
 pub mod hints;
 pub mod offline;
 pub mod ping;
+pub mod roster;
 pub mod session;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::stanza::{IqType, Stanza};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use crate::cluster::sessions::SessionHandle;
 use crate::config::{Config, Feature, Host};
@@ -99,6 +101,28 @@ pub struct Request {
     pub session: Option<Arc<SessionHandle>>,
     /// The configuration valid when it was read.
     pub config: Arc<Config>,
+    /// What is to happen after the answer.
+    pub afterwards: Afterwards,
+}
+
+/// What a handler wants done once the answer is on its way: pushes and notices that must not
+/// come before it. Dropped undone where the asking session ends first.
+#[derive(Clone, Default)]
+pub struct Afterwards(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
+
+impl Afterwards {
+    /// Has `work` done after the answer.
+    pub fn set(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock() = Some(Box::pin(work));
+    }
+
+    /// Does it. To be called by whoever has sent the answer.
+    pub async fn run(&self) {
+        let work = self.0.lock().take();
+        if let Some(work) = work {
+            work.await;
+        }
+    }
 }
 
 impl Request {

@@ -44,7 +44,7 @@ async fn world() -> World {
     );
     let account = created.await.expect("a new account");
     World {
-        rosters: Rosters::new(storage, Fence::single()),
+        rosters: Rosters::new(storage, Fence::single(), 100),
         account,
         directory,
     }

@@ -1,0 +1,174 @@
+//! RFC 6121 §4.2 to §4.5: who is told of a presence, and whose presence a new resource is told.
+//!
+//! No storage call per contact: contacts without sessions here are passed over at once, and for
+//! the others what is needed is in memory since they came online.
+
+use std::sync::Arc;
+
+use eider_xmpp::jid::{BareJid, Jid};
+use eider_xmpp::stanza::Stanza;
+
+use super::{Own, Presence, push, refuses, unavailable_of};
+use crate::account::facts::Facts;
+use crate::cluster::sessions::SessionHandle;
+
+/// Contacts told in one go before others get their turn on this thread.
+const CONTACTS_AT_ONCE: usize = 128;
+
+impl Presence {
+    /// To every available resource of the account, the sender included (RFC 6121 §4.2.2).
+    pub(super) fn to_own(&self, from: &SessionHandle, stanza: &Stanza) {
+        self.sessions.with(from.bare.as_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice());
+            for handle in sessions.unwrap_or_default() {
+                if handle.priority().is_some() {
+                    push(handle, stanza.rewrite().to(handle.full.clone()).build());
+                }
+            }
+        });
+    }
+
+    /// To every contact who is subscribed to the account.
+    pub(super) async fn broadcast(&self, own: &Own, stanza: &Stanza) {
+        let Some(from) = stanza.from() else { return };
+        let mut unknown = Vec::new();
+        let subscribed = own.contacts.iter().filter(|contact| contact.state.from());
+        for (number, contact) in subscribed.enumerate() {
+            if number % CONTACTS_AT_ONCE == CONTACTS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            if !own.blocks(&contact.jid.to_jid()) && !self.tell(&contact.jid, from, stanza) {
+                unknown.push(&contact.jid);
+            }
+        }
+        for contact in unknown {
+            match self.facts.load(contact).await {
+                Ok(_) => drop(self.tell(contact, from, stanza)),
+                Err(error) => tracing::warn!(%error, "a contact is not told of a presence"),
+            }
+        }
+    }
+
+    /// To every available resource of an account that does not block the sender. False where
+    /// that is not in memory.
+    fn tell(&self, to: &BareJid, from: &Jid, stanza: &Stanza) -> bool {
+        self.sessions.with(to.as_str(), |entry| {
+            let Some(entry) = entry else { return true };
+            let Some(known) = self.facts.cached(to.as_str()) else {
+                return false;
+            };
+            if refuses(known.as_deref(), from) {
+                return true;
+            }
+            let mut addressed: Option<Stanza> = None;
+            for handle in entry.sessions.iter().filter(|h| h.priority().is_some()) {
+                let stanza =
+                    addressed.get_or_insert_with(|| stanza.rewrite().to(to.clone()).build());
+                push(handle, stanza.clone());
+            }
+            true
+        })
+    }
+
+    /// RFC 6121 §4.3: a resource that has come online is shown the presence of the account's
+    /// other resources and of the contacts the account is subscribed to.
+    pub(super) async fn introduce(&self, viewer: &SessionHandle, own: &Own) {
+        self.sessions.with(viewer.bare.as_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice());
+            for other in sessions.unwrap_or_default() {
+                if other.key != viewer.key
+                    && let Some(presence) = other.presence()
+                {
+                    push(viewer, presence.rewrite().to(viewer.full.clone()).build());
+                }
+            }
+        });
+        let mut unknown = Vec::new();
+        let seen = own.contacts.iter().filter(|contact| contact.state.to());
+        for (number, contact) in seen.enumerate() {
+            if number % CONTACTS_AT_ONCE == CONTACTS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            if !self.show(&contact.jid, viewer, own) {
+                unknown.push(&contact.jid);
+            }
+        }
+        for contact in unknown {
+            match self.own(contact).await {
+                Ok(_) => drop(self.show(contact, viewer, own)),
+                Err(error) => tracing::warn!(%error, "the presence of a contact is not shown"),
+            }
+        }
+    }
+
+    /// Shows a contact's presence, where the contact's own roster lets it be seen. False where
+    /// that is not in memory.
+    fn show(&self, contact: &BareJid, viewer: &SessionHandle, own: &Own) -> bool {
+        let viewer_jid = viewer.full.to_jid();
+        self.sessions.with(contact.as_str(), |entry| {
+            let Some(entry) = entry else { return true };
+            let Some(known) = self.facts.cached(contact.as_str()) else {
+                return false;
+            };
+            let Some(facts) = known.filter(|facts| !facts.blocks(&viewer_jid)) else {
+                return true;
+            };
+            let Some(contacts) = self.rosters.cached_contacts(facts.id) else {
+                return false;
+            };
+            if !contacts.state(viewer.bare.as_str()).from() {
+                return true;
+            }
+            for handle in &entry.sessions {
+                if let Some(presence) = handle.presence()
+                    && !own.blocks(&handle.full.to_jid())
+                {
+                    push(viewer, presence.rewrite().to(viewer.full.clone()).build());
+                }
+            }
+            true
+        })
+    }
+
+    /// RFC 6121 §3.1.3: the requests that wait for an answer, to a resource that came online.
+    pub(super) async fn show_requests(&self, to: &SessionHandle, facts: Option<&Facts>) {
+        let Some(facts) = facts.filter(|facts| facts.pending_requests > 0) else {
+            return;
+        };
+        match self.rosters.pending(facts.id).await {
+            Ok(pending) => {
+                let kept = pending
+                    .into_iter()
+                    .filter_map(|bytes| Stanza::parse_stored(bytes).ok());
+                kept.for_each(|stanza| push(to, stanza));
+            }
+            Err(error) => tracing::warn!(%error, "subscription requests are not shown"),
+        }
+    }
+
+    /// The presence of each available resource of `from`, to the available resources of `to`:
+    /// as it is, or, with `gone`, as unavailable.
+    pub(super) fn show_account(&self, from: &BareJid, to: &BareJid, gone: bool) {
+        // The viewers are taken first: two entries are never locked at once.
+        let viewers: Vec<Arc<SessionHandle>> = self.sessions.of(to.as_str());
+        if viewers.is_empty() {
+            return;
+        }
+        self.sessions.with(from.as_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice());
+            for handle in sessions.unwrap_or_default() {
+                let Some(mut presence) = handle.presence() else {
+                    continue;
+                };
+                if gone {
+                    handle.remove_directed_account(to.as_str());
+                    presence = unavailable_of(&handle.full.to_jid());
+                }
+                let presence = presence.rewrite().to(to.clone()).build();
+                for viewer in viewers.iter().filter(|v| v.priority().is_some()) {
+                    push(viewer, presence.clone());
+                }
+            }
+        });
+    }
+}

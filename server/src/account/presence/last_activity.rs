@@ -1,0 +1,77 @@
+//! XEP-0012 §4: when an account was last here, written beside the way, so that no end of a session waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use eider_storage::{AccountId, Fence, LastActivity, Storage, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Accounts whose last activity waits to be written.
+const WAITING_MAX: usize = 20_000;
+/// Of the status text this much is kept.
+const STATUS_MAX_BYTES: usize = 1_024;
+
+/// Writes one account after another.
+pub struct LastActivities {
+    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
+    started: std::sync::Once,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<HashMap<AccountId, LastActivity>>,
+    more: Notify,
+}
+
+impl LastActivities {
+    /// Into this database.
+    pub fn new(storage: Arc<dyn Storage>) -> LastActivities {
+        LastActivities {
+            shared: Arc::default(),
+            storage,
+            started: std::sync::Once::new(),
+        }
+    }
+
+    /// The account is not available any more; the last thing it said of itself.
+    pub fn note(&self, account: AccountId, mut status: String) {
+        let end = status.floor_char_boundary(STATUS_MAX_BYTES);
+        status.truncate(end);
+        let at = Timestamp::from_system(SystemTime::now());
+        let mut waiting = self.shared.waiting.lock();
+        if waiting.len() >= WAITING_MAX && !waiting.contains_key(&account) {
+            return;
+        }
+        waiting.insert(account, LastActivity { at, status });
+        drop(waiting);
+        self.shared.more.notify_one();
+        self.started.call_once(|| {
+            let (shared, storage) = (Arc::downgrade(&self.shared), self.storage.clone());
+            tokio::spawn(async move {
+                while let Some(shared) = shared.upgrade() {
+                    write_all(&shared, &*storage).await;
+                }
+            });
+        });
+    }
+}
+
+impl Drop for LastActivities {
+    fn drop(&mut self) {
+        self.shared.more.notify_one();
+    }
+}
+
+async fn write_all(shared: &Shared, storage: &dyn Storage) {
+    shared.more.notified().await;
+    let waiting = std::mem::take(&mut *shared.waiting.lock());
+    for (account, last) in waiting {
+        let written = storage.account_set_last_activity(Fence::single(), account, &last);
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "the last activity of an account is not written");
+        }
+    }
+}
