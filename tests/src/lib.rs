@@ -2,4 +2,5 @@
 
 pub mod harness;
 pub mod load;
+pub mod loss;
 pub mod scripts;

@@ -72,7 +72,15 @@ fn configuration(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Re
 
 /// The database with commits that need not survive: a row's accounts are made quickly, and the
 /// server opens it again with its own settings.
-async fn open(site: &Site, plan: &Plan, directory: &Path) -> Result<Arc<dyn Storage>> {
+async fn create(site: &Site, plan: &Plan, directory: &Path) -> Result<Arc<dyn Storage>> {
+    if plan.engine == Engine::Postgres {
+        site.postgres()?.database("eider").await?;
+    }
+    open(site, plan, directory).await
+}
+
+/// The database as it is.
+pub(super) async fn open(site: &Site, plan: &Plan, directory: &Path) -> Result<Arc<dyn Storage>> {
     let config = match plan.engine {
         Engine::Sqlite => {
             let mut config = SqliteConfig::new(directory.join("eider.sqlite"));
@@ -80,7 +88,7 @@ async fn open(site: &Site, plan: &Plan, directory: &Path) -> Result<Arc<dyn Stor
             Config::Sqlite(config)
         }
         Engine::Postgres => {
-            let mut config = PostgresConfig::new(site.postgres()?.database("eider").await?);
+            let mut config = PostgresConfig::new(site.postgres()?.url("eider"));
             config.synchronous_commit = Some("off".to_owned());
             Config::Postgres(config)
         }
@@ -154,7 +162,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared> {
     let config = directory.join("eider.toml");
     std::fs::write(&config, configuration(site, plan, directory, ports)?)?;
-    let storage = open(site, plan, directory)
+    let storage = create(site, plan, directory)
         .await
         .context("opening the database")?;
     if let Err(error) = fill(storage, plan).await {

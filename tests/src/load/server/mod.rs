@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use aws_lc_rs::rand;
+use rustix::process::Signal;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -241,7 +242,41 @@ impl Server {
         self.clients.clone()
     }
 
-    async fn launch(&mut self) -> Result<()> {
+    /// Where it keeps everything.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Sets an environment variable of the next start.
+    pub fn environment(&mut self, key: &str, value: &str) {
+        self.prepared.command.env(key, value);
+    }
+
+    /// Whether the process has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.guard
+            .as_mut()
+            .is_none_or(|guard| guard.check().is_err())
+    }
+
+    /// SIGKILL, where it still runs.
+    pub fn kill(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            guard.stop_with(Signal::KILL, Duration::from_secs(10));
+        }
+    }
+
+    /// Its storage, opened beside it: for looking at what an ended server has left.
+    pub async fn storage(
+        &self,
+        site: &Site,
+        plan: &Plan,
+    ) -> Result<Arc<dyn eider_storage::Storage>> {
+        eider::open(site, plan, &self.directory).await
+    }
+
+    /// Starts the process with what is in its directory, and waits until it answers.
+    pub async fn launch(&mut self) -> Result<()> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)

@@ -1,0 +1,46 @@
+//! The loss test (DESIGN §1): what was acknowledged is archived once, delivered, and in order,
+//! whatever moment the server is killed at.
+//!
+//! Senders and receivers of every kind talk at a fixed rate while the server is killed at named
+//! points ([`Moment::Point`]) or blindly, and started again. Afterwards every receiver collects what is
+//! owed, the server stops, and [`verdict`] compares what senders saw acknowledged with what the
+//! database holds and what receivers got.
+
+mod channel;
+mod receiver;
+mod record;
+mod run;
+mod sender;
+mod verdict;
+
+pub use run::{Options, run};
+
+/// When the server is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// When it reaches this point for a random time.
+    Point(&'static str),
+    /// At a random time.
+    Blind,
+}
+
+impl Moment {
+    /// The points of `eider::fault::Point`.
+    pub const POINTS: [&'static str; 7] = [
+        "queued",
+        "committed",
+        "routed",
+        "written",
+        "acknowledgement-read",
+        "debt-cleared",
+        "acknowledgement-sent",
+    ];
+
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Point(name) => name,
+            Moment::Blind => "blind",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Receivers of every kind: online, flapping, offline, without stream management, with two resources.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use tokio::time::Instant;
+
+use super::channel::{self, Manner};
+use super::record::{Message, Record};
+use crate::load::client::Clients;
+use crate::load::connection::Management;
+
+const PAUSE: Duration = Duration::from_millis(50);
+/// A collecting receiver leaves when nothing has come for so long.
+const QUIET: Duration = Duration::from_secs(4);
+/// At the longest it collects for.
+const COLLECT_MAX: Duration = Duration::from_secs(90);
+
+/// How a receiver behaves while messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    /// Stays, and resumes when the connection breaks.
+    Online,
+    /// Comes and goes; half the time it resumes, half the time it starts anew.
+    Flapping,
+    /// Comes only at the end.
+    Offline,
+    /// Stays, without stream management.
+    Unmanaged,
+    /// Two resources, with carbons.
+    Pair,
+}
+
+impl Habit {
+    /// All of them, in order of their accounts.
+    pub const ALL: [Habit; 5] = [
+        Habit::Online,
+        Habit::Flapping,
+        Habit::Offline,
+        Habit::Unmanaged,
+        Habit::Pair,
+    ];
+}
+
+/// One receiving resource.
+#[derive(Clone)]
+pub struct Receiver {
+    /// How it connects.
+    pub clients: Clients,
+    /// Its account.
+    pub account: u32,
+    /// How it behaves.
+    pub habit: Habit,
+    /// Its resource.
+    pub resource: &'static str,
+    /// Where it notes what came.
+    pub record: Record,
+    /// Set when it shall leave.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Receiver {
+    fn manner(&self) -> Manner {
+        Manner {
+            resource: self.resource,
+            management: self.habit != Habit::Unmanaged,
+            carbons: self.habit == Habit::Pair,
+            available: true,
+        }
+    }
+
+    fn note(&self, stanza: &[u8]) {
+        if stanza.starts_with(b"<message")
+            && let Some(message) = channel::body(stanza).and_then(Message::parse)
+        {
+            self.record
+                .received(&format!("{}/{}", self.account, self.resource), message);
+        }
+    }
+
+    /// Receives until told to leave.
+    pub async fn run(self) {
+        if self.habit == Habit::Offline {
+            return;
+        }
+        let mut old: Option<Management> = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let opened =
+                channel::open(&self.clients, self.account, &self.manner(), old.as_ref()).await;
+            let Ok(mut channel) = opened else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let mut open = true;
+            let leave_at = Instant::now() + Duration::from_millis(200 + random(800));
+            while open && !self.stop.load(Ordering::Relaxed) {
+                if self.habit == Habit::Flapping && Instant::now() > leave_at {
+                    break;
+                }
+                let slice = Duration::from_millis(50);
+                open = channel::listen(&mut channel.connection, slice, |stanza| self.note(stanza))
+                    .await;
+            }
+            old = channel.connection.management.take();
+            if self.habit == Habit::Flapping {
+                if random(2) == 0 {
+                    old = None;
+                }
+                drop(channel);
+                tokio::time::sleep(Duration::from_millis(random(500))).await;
+            }
+        }
+    }
+
+    /// After all is over: takes what is still owed.
+    pub async fn collect(self) {
+        let until = Instant::now() + COLLECT_MAX;
+        let manner = Manner {
+            management: true,
+            ..self.manner()
+        };
+        while Instant::now() < until {
+            let opened = channel::open(&self.clients, self.account, &manner, None).await;
+            let Ok(mut channel) = opened else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            loop {
+                let mut came = false;
+                let open = channel::listen(&mut channel.connection, QUIET, |stanza| {
+                    came |= stanza.starts_with(b"<message");
+                    self.note(stanza);
+                })
+                .await;
+                if open && !came {
+                    let _ = channel.connection.close().await;
+                    return;
+                }
+                if !open || Instant::now() > until {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A number below `bound`.
+pub fn random(bound: u64) -> u64 {
+    let mut bytes = [0u8; 8];
+    rand::fill(&mut bytes).expect("the system has randomness");
+    u64::from_be_bytes(bytes) % bound
+}
