@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 const MODULES: &str = "'roster','saslauth','tls','disco','private','vcard_legacy','version','time','ping','pep',\
-    'register','mam','smacks','carbons','blocklist','csi_simple','offline','lastactivity','vcard4','server_contact_info'";
+    'register','mam','smacks','carbons','blocklist','csi_simple','offline','lastactivity','vcard4','server_contact_info','admin_adhoc'";
 
 /// Writes configuration, authority and certificate.
 pub fn prepare(server: &Server) -> Result<()> {
@@ -16,7 +16,7 @@ pub fn prepare(server: &Server) -> Result<()> {
     let config = format!(
         "run_as_root = true\npidfile = '{dir}/pid'\ndata_path = '{dir}/data'\n\
          modules_enabled = {{ {MODULES} }}\nmodules_disabled = {{ 's2s' }}\n\
-         authentication = 'internal_plain'\nstorage = 'internal'\n\
+         admins = {{ 'smack-romeo@localhost' }}\nauthentication = 'internal_plain'\nstorage = 'internal'\n\
          allow_registration = false\nlimits = {{}}\ninterfaces = {{ '127.0.0.1' }}\n\
          c2s_ports = {{ {} }}\nc2s_direct_tls_ports = {{ {} }}\nc2s_require_encryption = true\n\
          log = {{ info = '*console' }}\nssl = {{ key = '{dir}/host.key'; certificate = '{dir}/host.crt' }}\n\
