@@ -24,3 +24,11 @@ venv() {
             echo "$*" >"$dir/packages"
     fi
 }
+
+# needs COMMAND…: ends here where one is missing
+needs() {
+    local command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || { echo "no $command here" >&2; exit 1; }
+    done
+}
