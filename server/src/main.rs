@@ -38,6 +38,11 @@ enum Command {
     Reload,
     /// Writes a verified backup of the database, with the server running or not
     Backup(cli::backup::Backup),
+    /// Fills an empty database from a backup, of either engine
+    Restore(cli::backup::Restore),
+    /// The database: copy
+    #[command(subcommand)]
+    Storage(cli::storage::Storage),
     /// Shows or changes the level of the log: debug eider::stream --for 10m
     Log(cli::log::Log),
     /// Follows the stanzas of an account: headers, never bodies
@@ -73,6 +78,8 @@ fn asking(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Status => cli::status::run(global).await,
             Command::Reload => cli::status::reload(global).await,
             Command::Backup(command) => cli::backup::run(global, command).await,
+            Command::Restore(command) => cli::backup::restore(global, command).await,
+            Command::Storage(command) => cli::storage::run(global, command).await,
             Command::Log(command) => cli::log::run(global, command).await,
             Command::Trace { account } => cli::trace::run(global, account).await,
             Command::Serve | Command::Config(_) => Ok(()),

@@ -296,7 +296,42 @@ fn backups_are_written_with_and_without_a_server() {
     assert_eq!(accounts(&offline[0])["rows"], 1);
     assert_eq!(accounts(&offline[0]), accounts(&online[0]));
     assert_eq!(place.failure(&["backup", &file("online")], "").0, 4);
+    let (code, said) = place.failure(&["restore", &file("online")], "");
+    assert_eq!(code, 1);
+    assert!(said.contains("needs it stopped"), "{said}");
     assert_eq!(server.terminate(), Some(0));
+
+    let (code, said) = place.failure(&["restore", &file("online")], "");
+    assert_eq!(code, 4);
+    assert!(said.contains("mv "), "{said}");
+    assert_eq!(place.failure(&["restore", &file("nothing")], "").0, 3);
+    std::fs::remove_dir_all(place.folder.join("data")).unwrap();
+    let restored = place.json(&["restore", &file("online")], "");
+    assert_eq!(accounts(&restored[0]), accounts(&online[0]));
+    assert_eq!(
+        place.json(&["user", "list"], "")[0]["account"],
+        "anna@localhost"
+    );
+}
+
+#[test]
+fn a_database_is_copied_to_another() {
+    let place = Place::new("copy");
+    place.json(&["user", "add", "anna@localhost"], "pencil\n");
+    let target = place.folder.join("target.toml");
+    std::fs::write(&target, "data_directory = \"other\"\n").unwrap();
+    let target = target.to_string_lossy().into_owned();
+    let own = place.config.to_string_lossy().into_owned();
+    assert_eq!(place.failure(&["storage", "copy", "--to", &own], "").0, 2);
+    let copied = place.json(&["storage", "copy", "--to", &target], "");
+    assert!(copied[0]["rows"].as_u64().unwrap() >= 1);
+    assert_eq!(
+        place.failure(&["storage", "copy", "--to", &target], "").0,
+        4
+    );
+    let other = place.folder.join("other").to_string_lossy().into_owned();
+    let listed = place.json(&["--data-directory", &other, "user", "list"], "");
+    assert_eq!(listed[0]["account"], "anna@localhost");
 }
 
 #[test]

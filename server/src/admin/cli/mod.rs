@@ -11,6 +11,7 @@ pub mod password;
 pub mod serve;
 pub mod session;
 pub mod status;
+pub mod storage;
 pub mod trace;
 pub mod user;
 
