@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{ConnectionPermit, ListenerLimits, Refusal, Subject, within};
+use crate::admin::metrics::Level;
 use crate::config::{Action, C2sListener};
 use crate::stream::{self, Accepted, Authenticated, StreamParts};
 
@@ -70,21 +71,44 @@ where
         };
         let (parts, serve) = (parts.clone(), serve.clone());
         tasks.spawn(async move {
-            parts.metrics.connections_accepted.inc();
-            parts.metrics.connections.inc();
-            let negotiating = Box::pin(connection.negotiate(&parts, &settings));
-            let negotiated = AssertUnwindSafe(negotiating).catch_unwind().await;
-            match negotiated {
-                Ok(Some(authenticated)) => serve(authenticated).await,
-                Ok(None) => {}
-                Err(_) => _ = parts.metrics.panics.inc(),
+            let _open = Counted::new(&parts.metrics.connections);
+            // What is boxed here is gone before the session runs: an idle connection's
+            // task holds the session and nothing of how it began.
+            let session = Box::pin(async move {
+                parts.metrics.connections_accepted.inc();
+                let negotiating = AssertUnwindSafe(connection.negotiate(&parts, &settings));
+                match negotiating.catch_unwind().await {
+                    Ok(negotiated) => negotiated.map(|stream| Box::pin(serve(stream))),
+                    Err(_) => {
+                        parts.metrics.panics.inc();
+                        None
+                    }
+                }
+            });
+            if let Some(session) = session.await {
+                session.await;
             }
-            parts.metrics.connections.dec();
         });
     });
     tokio::select! {
         () = accepting => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// One more on a level, until dropped: also where a panic ends the connection.
+struct Counted(Level);
+
+impl Counted {
+    fn new(level: &Level) -> Self {
+        level.inc();
+        Counted(level.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -115,11 +139,8 @@ impl Connection {
         let peer = self.peer;
         match self.admit(parts, settings).await {
             Ok(accepted) => {
-                let before = &parts.metrics.connections_before_login;
-                before.inc();
-                let negotiated = stream::negotiate(parts, accepted).await;
-                before.dec();
-                negotiated
+                let _before = Counted::new(&parts.metrics.connections_before_login);
+                stream::negotiate(parts, accepted).await
             }
             Err(refused) => {
                 if let Refused::Limit(refusal) = &refused {

@@ -79,6 +79,8 @@ pub struct Connection {
     pub socket: Socket,
     pub framer: Framer,
     pub buffered: BytesMut,
+    /// Written before the next read: a header and its features leave as one record.
+    out: String,
     permit: PreLoginPermit,
     limits: config::Limits,
 }
@@ -94,6 +96,7 @@ impl Connection {
             socket: Socket::Plain(socket),
             framer: Framer::new(framing),
             buffered: BytesMut::new(),
+            out: String::new(),
             permit,
             limits,
         }
@@ -105,6 +108,7 @@ impl Connection {
             if let Some(frame) = self.framer.next(&mut self.buffered)? {
                 return Ok(frame);
             }
+            self.flush().await?;
             self.read().await?;
         }
     }
@@ -134,11 +138,20 @@ impl Connection {
         }
     }
 
-    /// Writes all of it.
-    pub async fn write(&mut self, text: &str) -> Result<(), End> {
+    /// Appends to what is written before the next read.
+    pub fn send(&mut self, text: &str) {
+        self.out.push_str(text);
+    }
+
+    /// Writes all that was sent.
+    pub async fn flush(&mut self) -> Result<(), End> {
+        let out = std::mem::take(&mut self.out);
+        if out.is_empty() {
+            return Ok(());
+        }
         let written = match &mut self.socket {
-            Socket::Plain(socket) => socket.write_all(text.as_bytes()).await,
-            Socket::Tls(stream) => match stream.write_all(text.as_bytes()).await {
+            Socket::Plain(socket) => socket.write_all(out.as_bytes()).await,
+            Socket::Tls(stream) => match stream.write_all(out.as_bytes()).await {
                 Ok(()) => stream.flush().await,
                 error => error,
             },
@@ -159,7 +172,8 @@ impl Connection {
     /// other side: closing with bytes unread would throw away what was just written.
     pub async fn close(&mut self, last: &str) {
         let closing = async {
-            self.write(last).await?;
+            self.send(last);
+            self.flush().await?;
             let shut = match &mut self.socket {
                 Socket::Plain(socket) => socket.shutdown().await,
                 Socket::Tls(stream) => stream.shutdown().await,

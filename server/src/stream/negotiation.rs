@@ -119,15 +119,14 @@ impl<'a> Negotiation<'a> {
         );
         let register = self.offers_registration(host);
         self.connection
-            .write(&features::before_login(&offer, &config, register))
-            .await?;
+            .send(&features::before_login(&offer, &config, register));
         let proven = self.log_in(host, &offer).await?;
         self.restart();
         self.open_again(&config, host, &proven).await?;
         let more = (self.parts.features)(&host.name);
         self.connection
-            .write(&features::after_login(&config, host, &more))
-            .await?;
+            .send(&features::after_login(&config, host, &more));
+        self.connection.flush().await?;
         Ok(Done {
             proven,
             context: std::mem::take(&mut self.context),
@@ -137,7 +136,7 @@ impl<'a> Negotiation<'a> {
     /// RFC 6120 §5.4: the stream in the clear, which can do nothing but begin TLS.
     async fn starttls(&mut self, config: &Config) -> Result<(), End> {
         let host = self.open(config).await?;
-        self.connection.write(&features::before_tls()).await?;
+        self.connection.send(&features::before_tls());
         loop {
             let element = match self.received().await? {
                 Received::Other(element) => element,
@@ -152,7 +151,7 @@ impl<'a> Negotiation<'a> {
             // RFC 6120 §6.5.4.
             let required = Element::new("encryption-required", ns::SASL);
             let failure = Element::new("failure", ns::SASL).with_child(required);
-            self.connection.write(&failure.to_xml()).await?;
+            self.connection.send(&failure.to_xml());
             self.count_failure()?;
         }
         if !self.connection.buffered.trim_ascii().is_empty() {
@@ -167,13 +166,12 @@ impl<'a> Negotiation<'a> {
             .is_none()
         {
             self.connection
-                .write(&Element::new("failure", ns::TLS).to_xml())
-                .await?;
+                .send(&Element::new("failure", ns::TLS).to_xml());
             return Err(End::Closed);
         }
         self.connection
-            .write(&Element::new("proceed", ns::TLS).to_xml())
-            .await?;
+            .send(&Element::new("proceed", ns::TLS).to_xml());
+        self.connection.flush().await?;
         self.connection.buffered = BytesMut::new();
         self.restart();
         self.handshake(TlsKind::Starttls { host: &host.name }).await
@@ -220,7 +218,7 @@ impl<'a> Negotiation<'a> {
             .from
             .as_deref()
             .and_then(|from| Jid::parse(from).ok());
-        self.answer_header(from.as_ref().map(Jid::as_str)).await?;
+        self.answer_header(from.as_ref().map(Jid::as_str));
         Ok(host)
     }
 
@@ -247,7 +245,8 @@ impl<'a> Negotiation<'a> {
             return Err(stream_error(StreamCondition::InvalidFrom));
         }
         self.context = header.context();
-        self.answer_header(Some(account.as_str())).await
+        self.answer_header(Some(account.as_str()));
+        Ok(())
     }
 
     async fn header(&mut self) -> Result<StreamHeader, End> {
@@ -258,10 +257,10 @@ impl<'a> Negotiation<'a> {
         }
     }
 
-    async fn answer_header(&mut self, to: Option<&str>) -> Result<(), End> {
+    fn answer_header(&mut self, to: Option<&str>) {
         self.header_sent = true;
         let header = self.own_header(to);
-        self.connection.write(&header).await
+        self.connection.send(&header);
     }
 
     fn own_header(&mut self, to: Option<&str>) -> String {

@@ -114,7 +114,7 @@ impl Negotiation<'_> {
                     if let Some(message) = success {
                         element.push_text(&sasl::encode(message.as_bytes()));
                     }
-                    self.connection.write(&element.to_xml()).await?;
+                    self.connection.send(&element.to_xml());
                     return Ok(proven);
                 }
                 Err(Failed::Refused(refusal)) => self.refuse(&refusal).await?,
@@ -154,7 +154,7 @@ impl Negotiation<'_> {
         if !message.is_empty() {
             challenge.push_text(&sasl::encode(message));
         }
-        self.connection.write(&challenge.to_xml()).await?;
+        self.connection.send(&challenge.to_xml());
         let Received::Other(element) = self.received().await? else {
             return Err(stream_error(StreamCondition::NotAuthorized).into());
         };
@@ -192,9 +192,7 @@ impl Negotiation<'_> {
                 .attempts
                 .failed(account.as_str(), self.peer.ip(), &limits, now);
         }
-        self.connection
-            .write(&refusal.to_element().to_xml())
-            .await?;
+        self.connection.send(&refusal.to_element().to_xml());
         self.count_failure()
     }
 
@@ -216,6 +214,7 @@ impl Negotiation<'_> {
         };
         let answer = answer.ok_or_else(|| stream_error(StreamCondition::NotAuthorized))?;
         let text = String::from_utf8_lossy(answer.as_bytes()).into_owned();
-        self.connection.write(&text).await
+        self.connection.send(&text);
+        Ok(())
     }
 }

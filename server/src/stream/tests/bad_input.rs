@@ -163,7 +163,7 @@ async fn before_login() {
         (&format!("<x{attributes}/>"), "policy-violation"),
         (&spaces, "policy-violation"),
         ("<x a='1' a='2'/>", "not-well-formed"),
-        ("\u{0}", "not-well-formed"),
+        ("<x>\u{1}</x>", "not-well-formed"),
     ] {
         let mut client = server.connect_tls().await;
         let short: String = sent.chars().take(80).collect();
