@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod certs;
 pub mod client;
 pub mod connection;
+pub mod goals;
 pub mod measure;
 pub mod options;
 pub mod pacer;

@@ -126,11 +126,11 @@ pub fn cpu(root: u32) -> Duration {
     Duration::from_nanos(ticks * (1_000_000_000 / per_second))
 }
 
-/// Resident memory of the process tree in KiB, shared pages counted in proportion.
+/// Resident memory of the process tree in KiB.
 pub fn resident_kib(root: u32) -> u64 {
     let of_process = |pid: u32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-        let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("Rss:"))?;
         line.trim()
             .trim_end_matches("kB")
             .trim()

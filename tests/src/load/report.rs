@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::goals;
+
 /// One measured row.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
@@ -61,7 +63,7 @@ impl Row {
 }
 
 /// The rows of a run in order.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// The rows.
     pub rows: Vec<Row>,
@@ -94,6 +96,7 @@ impl Report {
             }
             let _ = writeln!(text, "{}{}", line(row), self.ratio(row));
         }
+        let _ = write!(text, "\n{}", goals::table(&goals::goals(self)));
         text
     }
 
@@ -123,9 +126,10 @@ impl Report {
         }
     }
 
-    /// The rows as JSON.
+    /// Rows and goals as JSON.
     pub fn json(&self) -> anyhow::Result<String> {
-        Ok(serde_json::to_string_pretty(self)?)
+        let whole = serde_json::json!({ "rows": self.rows, "goals": goals::goals(self) });
+        Ok(serde_json::to_string_pretty(&whole)?)
     }
 }
 

@@ -135,7 +135,19 @@ pub async fn one(run: &Run<'_>, kind: Kind, plan: &Plan, pace: Pace, row: Row) -
     if let Some(schedule) = schedule {
         let _ = schedule.join();
     }
-    outcome
+    outcome.map(|row| told_if_slow(row, pace))
+}
+
+/// A server that cannot keep up has latencies that grow for as long as one measures.
+fn told_if_slow(row: Row, pace: Pace) -> Row {
+    let reached = row.per_second.unwrap_or_default();
+    match pace.rate() {
+        Some(rate) if reached < 0.95 * f64::from(rate) => {
+            let note = format!("{} THE RATE WAS NOT REACHED", row.note);
+            row.note(note.trim())
+        }
+        _ => row,
+    }
 }
 
 struct Pair {

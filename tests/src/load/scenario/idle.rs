@@ -31,6 +31,8 @@ pub async fn measure(run: &mut Run<'_>) -> Result<()> {
         }
     }
     let echo = Echo::start(run.site).await?;
+    let mut first = EchoClient::connect(&echo, run.site, 0).await?;
+    first.round_trip().await?;
     let echo_before = echo.resident_kib();
     let mut clients = Vec::new();
     for index in 0..count {
