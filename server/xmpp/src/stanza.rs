@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::ns;
 use crate::stream::StreamContext;
 use crate::xml::text::normalise_attribute;
-use crate::xml::{ParseError, Span};
+use crate::xml::{NsRef, ParseError, Span};
 
 mod index;
 mod reply;
@@ -112,27 +112,62 @@ impl Address {
     }
 }
 
-/// Where an attribute is: all of it with the white space before it, and its value.
+/// The attributes in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Slot {
+    Lang,
+    From,
+    To,
+    Type,
+    Id,
+}
+
+impl Slot {
+    const COUNT: usize = 5;
+
+    const fn name(self) -> &'static str {
+        match self {
+            Slot::Lang => "xml:lang",
+            Slot::From => "from",
+            Slot::To => "to",
+            Slot::Type => "type",
+            Slot::Id => "id",
+        }
+    }
+}
+
+/// Where an attribute is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AttrAt {
-    whole: Span,
+    /// Of the white space before it; it ends behind the quote behind its value.
+    start: u32,
     value: Span,
 }
 
+impl AttrAt {
+    fn whole(&self) -> Span {
+        Span {
+            start: self.start,
+            end: self.value.end + 1,
+        }
+    }
+
+    fn shifted(&self, by: isize) -> AttrAt {
+        let whole = self.whole().shifted(by);
+        AttrAt {
+            start: whole.start,
+            value: self.value.shifted(by),
+        }
+    }
+}
+
 /// A direct child in the index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChildAt {
     whole: Span,
     /// Of the local name.
     name: Span,
-    ns: ChildNs,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ChildNs {
-    Static(&'static str),
-    Span(Span),
-    Escaped(Span),
+    ns: NsRef,
 }
 
 #[derive(Debug)]
@@ -147,11 +182,8 @@ pub(crate) struct Inner {
     close_start: u32,
     /// `<message/>`
     empty: bool,
-    id: Option<AttrAt>,
-    type_: Option<AttrAt>,
-    lang: Option<AttrAt>,
-    to_at: Option<AttrAt>,
-    from_at: Option<AttrAt>,
+    /// By [`Slot`].
+    attrs: [Option<AttrAt>; Slot::COUNT],
     to: Address,
     from: Address,
     children: SmallVec<[ChildAt; 4]>,
@@ -272,7 +304,7 @@ impl Stanza {
 
     /// `type` as it was written.
     pub fn type_attr(&self) -> Option<Cow<'_, str>> {
-        self.value(self.0.type_)
+        self.value(Slot::Type)
     }
 
     /// RFC 6121 §5.2.2: the type of a message; what is not known is `normal`.
@@ -319,12 +351,12 @@ impl Stanza {
 
     /// `id`, unescaped.
     pub fn id(&self) -> Option<Cow<'_, str>> {
-        self.value(self.0.id)
+        self.value(Slot::Id)
     }
 
     /// `xml:lang`, the stream's where the stanza had none.
     pub fn lang(&self) -> Option<Cow<'_, str>> {
-        self.value(self.0.lang)
+        self.value(Slot::Lang)
     }
 
     /// `to`, if there is one and it is a JID.
@@ -354,12 +386,17 @@ impl Stanza {
 
     /// The first child of that name and namespace, in the index.
     pub fn find(&self, name: &str, ns: &str) -> Option<Child<'_>> {
-        self.children().find(|child| child.is(name, ns))
+        let mut children = self.0.children.iter();
+        let found = children.find(|child| child.is(&self.0.bytes, name, ns))?;
+        Some(self.0.child(found))
     }
 
     /// Whether there is such a child.
     pub fn has(&self, name: &str, ns: &str) -> bool {
-        self.find(name, ns).is_some()
+        self.0
+            .children
+            .iter()
+            .any(|child| child.is(&self.0.bytes, name, ns))
     }
 
     /// The first child of that name and namespace as a tree.
@@ -417,8 +454,9 @@ impl Stanza {
         Rewrite::new(self)
     }
 
-    fn value(&self, at: Option<AttrAt>) -> Option<Cow<'_, str>> {
-        at.map(|at| normalise_attribute(at.value.str(&self.0.bytes)))
+    fn value(&self, slot: Slot) -> Option<Cow<'_, str>> {
+        let at = self.0.attrs[slot as usize]?;
+        Some(normalise_attribute(at.value.str(&self.0.bytes)))
     }
 }
 
@@ -433,11 +471,7 @@ impl Inner {
             open_end: end,
             close_start: end,
             empty: true,
-            id: None,
-            type_: None,
-            lang: None,
-            to_at: None,
-            from_at: None,
+            attrs: [None; Slot::COUNT],
             to: Address::Absent,
             from: Address::Absent,
             children: SmallVec::new(),
@@ -446,17 +480,35 @@ impl Inner {
 
     fn child(&self, at: &ChildAt) -> Child<'_> {
         let bytes = &self.bytes;
-        let ns = match at.ns {
-            ChildNs::Static(ns) => Cow::Borrowed(ns),
-            ChildNs::Span(span) => Cow::Borrowed(span.str(bytes)),
-            ChildNs::Escaped(span) => normalise_attribute(span.str(bytes)),
-        };
+        let ns = at.ns(bytes);
         Child {
             name: at.name.str(bytes),
             ns,
             bytes: at.whole.of(bytes),
             at: at.whole,
         }
+    }
+}
+
+impl ChildAt {
+    fn ns<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
+        match self.ns {
+            NsRef::None => Cow::Borrowed(""),
+            // What takes a prefix from the stream header is serialised anew before anyone asks.
+            NsRef::Content | NsRef::Header(_) => Cow::Borrowed(ns::CLIENT),
+            NsRef::Xml => Cow::Borrowed(ns::XML),
+            NsRef::Span(span) => Cow::Borrowed(span.str(bytes)),
+            NsRef::Escaped(span) => normalise_attribute(span.str(bytes)),
+        }
+    }
+
+    /// Whether this is the element of that name and namespace, at the price of a comparison.
+    fn is(&self, bytes: &[u8], name: &str, ns: &str) -> bool {
+        self.name.of(bytes) == name.as_bytes()
+            && match self.ns {
+                NsRef::Span(span) => span.of(bytes) == ns.as_bytes(),
+                _ => self.ns(bytes) == ns,
+            }
     }
 }
 
@@ -483,9 +535,6 @@ impl From<StanzaError> for Element {
         error.to_element()
     }
 }
-
-/// `jabber:client` where nothing else is said.
-pub(crate) const CONTENT: ChildNs = ChildNs::Static(ns::CLIENT);
 
 #[cfg(test)]
 mod tests;

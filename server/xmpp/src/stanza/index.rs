@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::rewrite::{Edit, Value};
-use super::{Address, AttrAt, CONTENT, ChildAt, ChildNs, Inner, Kind};
+use super::rewrite::{Edit, Edits};
+use super::{Address, AttrAt, ChildAt, Inner, Kind, Slot};
 use crate::element::Element;
 use crate::jid::{FullJid, Jid};
 use crate::limits::Limits;
 use crate::stream::StreamContext;
-use crate::xml::text::{escaped_attribute, is_space, normalise_attribute};
+use crate::xml::text::{is_space, normalise_attribute};
 use crate::xml::{NsRef, ParseError, Scanner, Span, Start, Token};
 
 /// Reads a stanza and makes it independent of its stream.
@@ -47,55 +47,32 @@ struct Read {
 fn finish(read: Read, bytes: Bytes, context: &StreamContext) -> Result<Inner, ParseError> {
     let mut inner = read.inner;
     inner.bytes = bytes;
-    let mut edits: SmallVec<[Edit<'_>; 6]> = SmallVec::new();
+    let mut edits: Edits<'_> = SmallVec::new();
     if let Some(cut) = read.default_ns {
-        edits.push(Edit {
-            cut,
-            name: "",
-            value: Value::Remove,
-        });
+        edits.push(Edit::cut(cut));
     }
-    if let Some(lang) = context.lang.as_deref().filter(|_| inner.lang.is_none()) {
-        let at = Span {
-            start: inner.name_end,
-            end: inner.name_end,
-        };
-        edits.push(Edit {
-            cut: at,
-            name: "xml:lang",
-            value: Value::Text(escaped_attribute(lang)),
-        });
+    if inner.attrs[Slot::Lang as usize].is_none()
+        && let Some(lang) = context.lang.as_deref()
+    {
+        edits.push(Edit::set(&inner, Slot::Lang, lang));
     }
-    if let Some(sender) = &context.sender {
-        if !stamped(&inner, sender)? {
-            let at = Span {
-                start: inner.name_end,
-                end: inner.name_end,
-            };
-            let cut = inner.from_at.map_or(at, |at| at.whole);
-            edits.push(Edit {
-                cut,
-                name: "from",
-                value: Value::Jid(sender.to_jid()),
-            });
-        } else {
-            inner.from = Address::Valid(sender.to_jid());
-        }
-    } else {
-        inner.from = address(inner.from_at, &inner.bytes);
+    match &context.sender {
+        Some(sender) if stamped(&inner, sender)? => inner.from = Address::Valid(sender.to_jid()),
+        Some(sender) => edits.push(Edit::address(&inner, Slot::From, sender.to_jid())),
+        None => inner.from = inner.address(Slot::From),
     }
-    inner.to = address(inner.to_at, &inner.bytes);
+    inner.to = inner.address(Slot::To);
     if edits.is_empty() {
         Ok(inner)
     } else {
-        Ok(inner.edited(edits, None, &[]))
+        Ok(inner.edited(edits, &[], &[]))
     }
 }
 
 /// RFC 6120 §8.1.2.1: whether `from` already says the sender's full JID; an error if it says
 /// somebody else.
 fn stamped(inner: &Inner, sender: &FullJid) -> Result<bool, ParseError> {
-    let Some(at) = inner.from_at else {
+    let Some(at) = inner.attrs[Slot::From as usize] else {
         return Ok(false);
     };
     let written = at.value.of(&inner.bytes);
@@ -105,17 +82,22 @@ fn stamped(inner: &Inner, sender: &FullJid) -> Result<bool, ParseError> {
     if written == sender.bare_str().as_bytes() {
         return Ok(false);
     }
-    match address(Some(at), &inner.bytes) {
+    match inner.address(Slot::From) {
         Address::Valid(jid) if jid == *sender.as_str() || jid == *sender.bare_str() => Ok(false),
         _ => Err(ParseError::InvalidFrom),
     }
 }
 
-fn address(at: Option<AttrAt>, bytes: &[u8]) -> Address {
-    let Some(at) = at else { return Address::Absent };
-    match Jid::parse(&normalise_attribute(at.value.str(bytes))) {
-        Ok(jid) => Address::Valid(jid),
-        Err(_) => Address::Malformed,
+impl Inner {
+    /// Parses what is written in `slot`.
+    fn address(&self, slot: Slot) -> Address {
+        let Some(at) = self.attrs[slot as usize] else {
+            return Address::Absent;
+        };
+        match Jid::parse(&normalise_attribute(at.value.str(&self.bytes))) {
+            Ok(jid) => Address::Valid(jid),
+            Err(_) => Address::Malformed,
+        }
     }
 }
 
@@ -174,51 +156,34 @@ fn root_tag(scanner: &Scanner<'_>, bytes: &Bytes, root: &Start) -> Result<Inner,
         open_end,
         close_start: open_end,
         empty: root.empty,
-        id: None,
-        type_: None,
-        lang: None,
-        to_at: None,
-        from_at: None,
+        attrs: [None; Slot::COUNT],
         to: Address::Absent,
         from: Address::Absent,
         children: SmallVec::new(),
     };
     for attr in &scanner.attrs {
-        // One white space at least is before each attribute.
-        let whole = Span {
-            start: attr.name.start - 1,
-            end: attr.value.end + 1,
+        let slot = match attr.name.of(bytes) {
+            b"id" => Slot::Id,
+            b"type" => Slot::Type,
+            b"to" => Slot::To,
+            b"from" => Slot::From,
+            b"xml:lang" => Slot::Lang,
+            _ => continue,
         };
-        let at = Some(AttrAt {
-            whole,
+        // One white space at least is before each attribute.
+        inner.attrs[slot as usize] = Some(AttrAt {
+            start: attr.name.start - 1,
             value: attr.value,
         });
-        match attr.name.of(bytes) {
-            b"id" => inner.id = at,
-            b"type" => inner.type_ = at,
-            b"to" => inner.to_at = at,
-            b"from" => inner.from_at = at,
-            b"xml:lang" => inner.lang = at,
-            _ => {}
-        }
     }
     Ok(inner)
 }
 
 fn child_at(start: &Start) -> ChildAt {
-    let ns = match start.ns {
-        NsRef::None => ChildNs::Static(""),
-        NsRef::Content => CONTENT,
-        NsRef::Xml => ChildNs::Static(crate::ns::XML),
-        NsRef::Span(span) => ChildNs::Span(span),
-        NsRef::Escaped(span) => ChildNs::Escaped(span),
-        // Such bytes are serialised anew, which reads them again.
-        NsRef::Header(_) => CONTENT,
-    };
     ChildAt {
         whole: Span::new(start.start, start.end),
         name: start.name,
-        ns,
+        ns: start.ns,
     }
 }
 

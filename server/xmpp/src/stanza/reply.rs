@@ -1,6 +1,6 @@
 //! RFC 6120 §8.2.3 and §8.3.1: answers to stanzas
 
-use super::{IqType, Kind, Stanza};
+use super::{IqType, Kind, Slot, Stanza};
 use crate::element::Element;
 use crate::error::StanzaError;
 use crate::ns;
@@ -38,7 +38,7 @@ fn answer(stanza: &Stanza) -> Element {
         reply.set_attr("from", from.as_str());
     } else if stanza.bad_to() {
         // The sender recognises its own mistake by the address as it wrote it.
-        if let Some(from) = stanza.value(stanza.0.to_at) {
+        if let Some(from) = stanza.value(Slot::To) {
             reply.set_attr("from", from);
         }
     }

@@ -6,45 +6,63 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Address, AttrAt, Child, ChildAt, ChildNs, Inner, Stanza};
+use super::{Address, AttrAt, Child, ChildAt, Inner, Slot, Stanza};
 use crate::element::Element;
 use crate::jid::Jid;
+use crate::limits::Limits;
 use crate::ns;
-use crate::xml::Span;
+use crate::stream::StreamContext;
 use crate::xml::text::escaped_attribute;
+use crate::xml::{NsRef, Scanner, Span, Token};
 
 /// One element to append to stanzas, written once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    name: Cow<'static, str>,
-    ns: Cow<'static, str>,
+    /// Of the element and of its name, in `xml`.
+    child: ChildAt,
     xml: String,
 }
 
 impl Fragment {
     /// The element as XML that reads alone.
     pub fn new(element: &Element) -> Fragment {
-        Fragment {
-            name: element.name().to_owned().into(),
-            ns: element.ns().to_owned().into(),
-            xml: element.to_xml(),
-        }
+        Fragment::indexed(element.name(), element.ns(), element.to_xml())
     }
 
     /// What the caller wrote and vouches for: one correct element of that name and namespace,
     /// unprefixed, that reads alone.
-    pub fn written(name: &'static str, ns: &'static str, xml: String) -> Fragment {
+    pub fn written(name: &str, ns: &str, xml: String) -> Fragment {
         debug_assert!(Element::parse(&xml).is_ok_and(|element| element.is(name, ns)));
-        Fragment {
-            name: name.into(),
-            ns: ns.into(),
-            xml,
-        }
+        Fragment::indexed(name, ns, xml)
+    }
+
+    fn indexed(name: &str, ns: &str, xml: String) -> Fragment {
+        let ns = match ns {
+            ns::CLIENT => NsRef::Content,
+            "" => NsRef::None,
+            _ => declared(&xml),
+        };
+        let child = ChildAt {
+            whole: Span::new(0, xml.len()),
+            name: Span::new(1, 1 + name.len()),
+            ns,
+        };
+        Fragment { child, xml }
     }
 
     /// The XML.
     pub fn as_str(&self) -> &str {
         &self.xml
+    }
+}
+
+/// Where the start tag at the front of correct XML says its default namespace.
+fn declared(xml: &str) -> NsRef {
+    let context = StreamContext::default();
+    let mut scanner = Scanner::checked(xml.as_bytes(), &context, &Limits::TRUSTED);
+    match scanner.next() {
+        Ok(Some(Token::Start(start))) => start.ns,
+        _ => NsRef::Content,
     }
 }
 
@@ -67,34 +85,72 @@ type Strip<'a> = &'a dyn Fn(&Child<'_>) -> bool;
 #[must_use]
 pub struct Rewrite<'a> {
     stanza: &'a Stanza,
-    edits: SmallVec<[Edit<'a>; 6]>,
+    edits: Edits<'a>,
     strip: Option<Strip<'a>>,
     append: SmallVec<[&'a Fragment; 2]>,
 }
+
+/// Changes to one start tag, at most one for each place.
+pub(super) type Edits<'a> = SmallVec<[Edit<'a>; 4]>;
 
 /// A change to the start tag.
 pub(super) struct Edit<'a> {
     /// The attribute to be replaced with the white space before it, or the empty span where a new
     /// one goes.
-    pub cut: Span,
-    pub name: &'static str,
-    pub value: Value<'a>,
+    cut: Span,
+    /// Which attribute; `None` for one that the index does not know.
+    slot: Option<Slot>,
+    value: Value<'a>,
 }
 
-pub(super) enum Value<'a> {
+enum Value<'a> {
     Remove,
     /// Escaped.
     Text(Cow<'a, str>),
-    Jid(Jid),
+    Address(Jid),
+    /// With what is written for it.
+    EscapedAddress(Jid, String),
 }
 
-impl Edit<'_> {
-    fn written(&self) -> Option<Cow<'_, str>> {
-        match &self.value {
-            Value::Remove => None,
-            Value::Text(text) => Some(Cow::Borrowed(text)),
-            Value::Jid(jid) => Some(escaped_attribute(jid.as_str())),
+impl<'a> Edit<'a> {
+    /// Takes out what is not in the index.
+    pub fn cut(cut: Span) -> Edit<'a> {
+        Edit {
+            cut,
+            slot: None,
+            value: Value::Remove,
         }
+    }
+
+    /// Sets an attribute.
+    pub fn set(inner: &Inner, slot: Slot, value: &'a str) -> Edit<'a> {
+        let value = Value::Text(escaped_attribute(value));
+        inner.edit(slot, value)
+    }
+
+    /// Sets an address.
+    pub fn address(inner: &Inner, slot: Slot, jid: Jid) -> Edit<'a> {
+        let value = match escaped_attribute(jid.as_str()) {
+            Cow::Borrowed(_) => Value::Address(jid),
+            Cow::Owned(escaped) => Value::EscapedAddress(jid, escaped),
+        };
+        inner.edit(slot, value)
+    }
+
+    fn written(&self) -> Option<(Slot, &str)> {
+        let text = match &self.value {
+            Value::Remove => return None,
+            Value::Text(text) => text,
+            Value::Address(jid) => jid.as_str(),
+            Value::EscapedAddress(_, text) => text,
+        };
+        Some((self.slot?, text))
+    }
+
+    /// Bytes that come in the place of `cut`: ` name='value'`.
+    fn bytes(&self) -> usize {
+        self.written()
+            .map_or(0, |(slot, text)| slot.name().len() + 4 + text.len())
     }
 }
 
@@ -114,8 +170,8 @@ impl<'a> Rewrite<'a> {
         if self.stanza.from() == Some(&jid) {
             return self;
         }
-        let at = self.stanza.0.from_at;
-        self.edit(at, "from", Value::Jid(jid))
+        let edit = Edit::address(&self.stanza.0, Slot::From, jid);
+        self.edit(edit)
     }
 
     /// Sets `to`.
@@ -124,42 +180,36 @@ impl<'a> Rewrite<'a> {
         if self.stanza.to() == Some(&jid) {
             return self;
         }
-        let at = self.stanza.0.to_at;
-        self.edit(at, "to", Value::Jid(jid))
+        let edit = Edit::address(&self.stanza.0, Slot::To, jid);
+        self.edit(edit)
     }
 
     /// Takes `to` away.
     pub fn no_to(self) -> Rewrite<'a> {
-        match self.stanza.0.to_at {
-            Some(at) => self.edit(Some(at), "to", Value::Remove),
-            None => self,
-        }
+        self.remove(Slot::To)
     }
 
     /// Takes `from` away.
     pub fn no_from(self) -> Rewrite<'a> {
-        match self.stanza.0.from_at {
-            Some(at) => self.edit(Some(at), "from", Value::Remove),
-            None => self,
-        }
+        self.remove(Slot::From)
     }
 
     /// Sets `id`.
     pub fn id(self, id: &'a str) -> Rewrite<'a> {
-        let at = self.stanza.0.id;
-        self.edit(at, "id", Value::Text(escaped_attribute(id)))
+        let edit = Edit::set(&self.stanza.0, Slot::Id, id);
+        self.edit(edit)
     }
 
     /// Sets `type`.
     pub fn type_attr(self, value: &'a str) -> Rewrite<'a> {
-        let at = self.stanza.0.type_;
-        self.edit(at, "type", Value::Text(escaped_attribute(value)))
+        let edit = Edit::set(&self.stanza.0, Slot::Type, value);
+        self.edit(edit)
     }
 
     /// Sets `xml:lang`.
     pub fn lang(self, lang: &'a str) -> Rewrite<'a> {
-        let at = self.stanza.0.lang;
-        self.edit(at, "xml:lang", Value::Text(escaped_attribute(lang)))
+        let edit = Edit::set(&self.stanza.0, Slot::Lang, lang);
+        self.edit(edit)
     }
 
     /// Leaves out the direct children that `strip` picks.
@@ -177,56 +227,73 @@ impl<'a> Rewrite<'a> {
     /// The changed copy; the same stanza where there is nothing to change.
     pub fn build(self) -> Stanza {
         let inner = &self.stanza.0;
-        let strips = self.strip.is_some_and(|strip| {
-            inner
-                .children
-                .iter()
-                .any(|child| strip(&inner.child(child)))
-        });
-        if self.edits.is_empty() && self.append.is_empty() && !strips {
+        let mut stripped: Stripped = SmallVec::new();
+        if let Some(strip) = self.strip {
+            let children = inner.children.iter();
+            stripped.extend(children.map(|child| strip(&inner.child(child))));
+        }
+        if self.edits.is_empty() && self.append.is_empty() && !stripped.contains(&true) {
             return self.stanza.clone();
         }
-        let strip = self.strip.filter(|_| strips);
-        Stanza(Arc::new(inner.edited(self.edits, strip, &self.append)))
+        Stanza(Arc::new(inner.edited(self.edits, &stripped, &self.append)))
     }
 
-    fn edit(mut self, at: Option<AttrAt>, name: &'static str, value: Value<'a>) -> Rewrite<'a> {
-        let name_end = self.stanza.0.name_end;
-        let cut = at.map_or(
-            Span {
-                start: name_end,
-                end: name_end,
-            },
-            |at| at.whole,
-        );
-        self.edits.retain(|edit| edit.name != name);
-        self.edits.push(Edit { cut, name, value });
+    fn remove(self, slot: Slot) -> Rewrite<'a> {
+        if self.stanza.0.attrs[slot as usize].is_none() {
+            return self;
+        }
+        let edit = self.stanza.0.edit(slot, Value::Remove);
+        self.edit(edit)
+    }
+
+    fn edit(mut self, edit: Edit<'a>) -> Rewrite<'a> {
+        self.edits.retain(|other| other.slot != edit.slot);
+        self.edits.push(edit);
         self
     }
 }
 
+/// For each child, whether it is left out; none at all if none is.
+type Stripped = SmallVec<[bool; 8]>;
+
 impl Inner {
+    /// A change of the attribute in `slot`, or a new one in front.
+    fn edit<'a>(&self, slot: Slot, value: Value<'a>) -> Edit<'a> {
+        let new = Span {
+            start: self.name_end,
+            end: self.name_end,
+        };
+        Edit {
+            cut: self.attrs[slot as usize].map_or(new, |at| at.whole()),
+            slot: Some(slot),
+            value,
+        }
+    }
+
     /// The bytes with `edits` applied to the start tag, some children left out and others
     /// appended; and the index of the result without reading it again.
     pub(super) fn edited(
         &self,
-        mut edits: SmallVec<[Edit<'_>; 6]>,
-        strip: Option<Strip<'_>>,
+        mut edits: Edits<'_>,
+        stripped: &[bool],
         append: &[&Fragment],
     ) -> Inner {
-        edits.sort_by_key(|edit| (edit.cut.start, edit.cut.end));
+        // What is put in front comes before what is cut out there.
+        edits.sort_unstable_by_key(|edit| (edit.cut.start, edit.cut.end, edit.slot));
+        let added = edits.iter().map(Edit::bytes).sum::<usize>();
         let appended: usize = append.iter().map(|fragment| fragment.xml.len()).sum();
-        let values = edits.iter().map(|edit| match &edit.value {
-            Value::Remove => 0,
-            Value::Text(text) => edit.name.len() + 4 + text.len(),
-            Value::Jid(jid) => edit.name.len() + 4 + jid.as_str().len(),
-        });
-        let growth = values.sum::<usize>() + appended + self.name_end as usize + 3;
-        let mut out = Vec::with_capacity(self.bytes.len() + growth);
+        let tags = if self.empty && appended > 0 {
+            self.kind.as_str().len() + 2
+        } else {
+            0
+        };
+        let mut out = Vec::with_capacity(self.bytes.len() + added + appended + tags);
         let mut inner = self.start_tag(&mut out, &edits, !append.is_empty());
-        inner.children = self.copy_children(&mut out, strip);
+        inner.children = self.copy_children(&mut out, stripped);
         for fragment in append {
-            inner.children.push(appended_child(fragment, out.len()));
+            inner
+                .children
+                .push(fragment.child.shifted(out.len() as isize));
             out.extend_from_slice(fragment.xml.as_bytes());
         }
         inner.close_start = Span::new(out.len(), out.len()).start;
@@ -245,62 +312,48 @@ impl Inner {
     fn start_tag(&self, out: &mut Vec<u8>, edits: &[Edit<'_>], fill: bool) -> Inner {
         let mut inner = Inner {
             bytes: Bytes::new(),
-            kind: self.kind,
-            name_end: self.name_end,
-            open_end: 0,
-            close_start: 0,
             empty: self.empty && !fill,
-            id: None,
-            type_: None,
-            lang: None,
-            to_at: None,
-            from_at: None,
+            attrs: self.attrs,
             to: self.to.clone(),
             from: self.from.clone(),
             children: SmallVec::new(),
+            ..*self
         };
+        for at in inner.attrs.iter_mut().flatten() {
+            let before = edits.iter().filter(|edit| edit.cut.end <= at.start);
+            let shift = before.map(|edit| edit.bytes() as isize - edit.cut.len() as isize);
+            *at = at.shifted(shift.sum());
+        }
         let mut copied = 0;
         for edit in edits {
             out.extend_from_slice(&self.bytes[copied..edit.cut.start as usize]);
             copied = edit.cut.end as usize;
-            let written = edit
-                .written()
-                .map(|value| write_attr(out, edit.name, &value));
-            inner.edited_attr(edit, written);
+            let Some(slot) = edit.slot else { continue };
+            let written = edit.written();
+            inner.attrs[slot as usize] = written.map(|(_, text)| write_attr(out, slot, text));
+            let address = match &edit.value {
+                Value::Address(jid) | Value::EscapedAddress(jid, _) => Address::Valid(jid.clone()),
+                _ => Address::Absent,
+            };
+            match slot {
+                Slot::To => inner.to = address,
+                Slot::From => inner.from = address,
+                _ => {}
+            }
         }
         let tag_end = self.open_end as usize - if self.empty { 2 } else { 1 };
         out.extend_from_slice(&self.bytes[copied..tag_end]);
         out.extend_from_slice(if inner.empty { b"/>" } else { b">" });
         inner.open_end = Span::new(out.len(), out.len()).end;
-        inner.id = inner.id.or_else(|| kept(self.id, "id", edits));
-        inner.type_ = inner.type_.or_else(|| kept(self.type_, "type", edits));
-        inner.lang = inner.lang.or_else(|| kept(self.lang, "xml:lang", edits));
-        inner.to_at = inner.to_at.or_else(|| kept(self.to_at, "to", edits));
-        inner.from_at = inner.from_at.or_else(|| kept(self.from_at, "from", edits));
         inner
     }
 
-    fn edited_attr(&mut self, edit: &Edit<'_>, at: Option<AttrAt>) {
-        let address = match &edit.value {
-            Value::Jid(jid) => Address::Valid(jid.clone()),
-            _ => Address::Absent,
-        };
-        match edit.name {
-            "id" => self.id = at,
-            "type" => self.type_ = at,
-            "xml:lang" => self.lang = at,
-            "to" => (self.to_at, self.to) = (at, address),
-            "from" => (self.from_at, self.from) = (at, address),
-            _ => {}
-        }
-    }
-
     /// Copies everything between the tags, less what is left out.
-    fn copy_children(&self, out: &mut Vec<u8>, strip: Option<Strip<'_>>) -> SmallVec<[ChildAt; 4]> {
+    fn copy_children(&self, out: &mut Vec<u8>, stripped: &[bool]) -> SmallVec<[ChildAt; 4]> {
         let mut children = SmallVec::new();
         let mut copied = self.open_end as usize;
-        for child in &self.children {
-            if strip.is_some_and(|strip| strip(&self.child(child))) {
+        for (at, child) in self.children.iter().enumerate() {
+            if stripped.get(at) == Some(&true) {
                 out.extend_from_slice(&self.bytes[copied..child.whole.start as usize]);
                 copied = child.whole.end as usize;
                 continue;
@@ -319,63 +372,25 @@ impl ChildAt {
             whole: self.whole.shifted(by),
             name: self.name.shifted(by),
             ns: match self.ns {
-                ChildNs::Static(ns) => ChildNs::Static(ns),
-                ChildNs::Span(span) => ChildNs::Span(span.shifted(by)),
-                ChildNs::Escaped(span) => ChildNs::Escaped(span.shifted(by)),
+                NsRef::Span(span) => NsRef::Span(span.shifted(by)),
+                NsRef::Escaped(span) => NsRef::Escaped(span.shifted(by)),
+                other => other,
             },
         }
     }
 }
 
-/// Where an attribute that no edit touched has come to be.
-fn kept(at: Option<AttrAt>, name: &str, edits: &[Edit<'_>]) -> Option<AttrAt> {
-    let at = at?;
-    let mut shift = 0;
-    for edit in edits {
-        if edit.name == name {
-            return None;
-        }
-        if edit.cut.end <= at.whole.start {
-            let added = edit
-                .written()
-                .map_or(0, |value| edit.name.len() + 4 + value.len());
-            shift += added as isize - edit.cut.len() as isize;
-        }
-    }
-    Some(AttrAt {
-        whole: at.whole.shifted(shift),
-        value: at.value.shifted(shift),
-    })
-}
-
-fn write_attr(out: &mut Vec<u8>, name: &str, value: &str) -> AttrAt {
+fn write_attr(out: &mut Vec<u8>, slot: Slot, value: &str) -> AttrAt {
     let start = out.len();
     out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(slot.name().as_bytes());
     out.extend_from_slice(b"='");
     let value_start = out.len();
     out.extend_from_slice(value.as_bytes());
     let value = Span::new(value_start, out.len());
     out.push(b'\'');
     AttrAt {
-        whole: Span::new(start, out.len()),
+        start: Span::new(start, start).start,
         value,
     }
-}
-
-fn appended_child(fragment: &Fragment, at: usize) -> ChildAt {
-    let xml = &fragment.xml;
-    let whole = Span::new(at, at + xml.len());
-    let name = Span::new(at + 1, at + 1 + fragment.name.len());
-    let ns = match &fragment.ns {
-        Cow::Borrowed(ns) => ChildNs::Static(ns),
-        Cow::Owned(name) if name == ns::CLIENT => super::CONTENT,
-        // The writer puts the namespace first: `<name xmlns='…'`, escaped.
-        Cow::Owned(_) => {
-            let start = 1 + fragment.name.len() + " xmlns='".len();
-            let length = memchr::memchr(b'\'', &xml.as_bytes()[start..]).unwrap_or(0);
-            ChildNs::Escaped(Span::new(at + start, at + start + length))
-        }
-    };
-    ChildAt { whole, name, ns }
 }

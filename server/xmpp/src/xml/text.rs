@@ -285,9 +285,11 @@ fn escape(out: &mut String, text: &str, replacement: impl Fn(u8) -> Option<&'sta
 
 /// `text` as the value of an attribute; borrowed where nothing needs an escape.
 pub fn escaped_attribute(text: &str) -> Cow<'_, str> {
-    let special =
-        |byte: u8| byte < 0x20 || matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xef);
-    if !text.bytes().any(special) {
+    // No early exit: addresses and ids are short and rarely need one, and this vectorises.
+    let special = text.bytes().fold(false, |special, byte| {
+        special | (byte < 0x20) | matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xef)
+    });
+    if !special {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
