@@ -16,7 +16,7 @@ use crate::stream::StreamContext;
 
 pub(crate) mod text;
 
-use text::{check_text, normalise_attribute};
+use text::{Holds, check_text, normalise_attribute};
 
 /// Why bytes are not an element that RFC 6120 allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,7 +205,7 @@ pub(crate) struct Scanner<'a> {
     pub attrs: SmallVec<[Attr; 8]>,
     declared: SmallVec<[(Span, Span); 4]>,
     pending_end: bool,
-    has_references: bool,
+    holds: Holds,
     /// Whether a prefix of the stream header, a prefixed use or an explicit declaration of the
     /// content namespace makes the bytes depend on the stream they came by.
     pub foreign: bool,
@@ -223,8 +223,9 @@ impl<'a> Scanner<'a> {
         if input.len() > limits.stanza_bytes {
             return Err(ParseError::Limit("bytes of a stanza"));
         }
-        text::check_characters(input)?;
-        Ok(Scanner::checked(input, context, limits))
+        let holds = text::check_characters(input)?;
+        let checked = Scanner::checked(input, context, limits);
+        Ok(Scanner { holds, ..checked })
     }
 
     /// For input whose encoding and size have been checked.
@@ -240,7 +241,10 @@ impl<'a> Scanner<'a> {
             attrs: SmallVec::new(),
             declared: SmallVec::new(),
             pending_end: false,
-            has_references: memchr(b'&', input).is_some(),
+            holds: Holds {
+                references: true,
+                brackets: true,
+            },
             foreign: false,
             root_prefix_used: false,
         }
@@ -267,11 +271,13 @@ impl<'a> Scanner<'a> {
                 _ => Err(ParseError::NotWellFormed("more than one element")),
             };
         }
+        if rest.first() == Some(&b'<') {
+            return self.markup().map(Some);
+        }
         match memchr(b'<', rest) {
-            Some(0) => self.markup().map(Some),
             Some(length) => {
                 let span = Span::new(self.at, self.at + length);
-                check_text(span.of(self.input), self.has_references)?;
+                check_text(span.of(self.input), self.holds)?;
                 self.at += length;
                 Ok(Some(Token::Text(span)))
             }
@@ -435,7 +441,7 @@ impl<'a> Scanner<'a> {
         let value = Span::new(start, start + length);
         self.at = start + length + 1;
         let mut references = false;
-        if self.has_references {
+        if self.holds.references {
             references = memchr(b'&', value.of(self.input)).is_some();
             text::check_references(value.of(self.input))?;
         }
@@ -473,22 +479,26 @@ impl<'a> Scanner<'a> {
             return Err(ParseError::Limit("namespaces in scope"));
         }
         self.declared.push((prefix, value));
-        let raw = value.str(self.input);
-        let uri = normalise_attribute(raw);
-        let reserved = uri == ns::XMLNS || (uri == ns::XML) != (name == b"xml") || name == b"xmlns";
+        let raw = value.of(self.input);
+        let plain = !references && raw.iter().all(|byte| *byte >= 0x20);
+        let meant = (!plain).then(|| normalise_attribute(value.str(self.input)));
+        let uri = meant.as_ref().map_or(raw, |meant| meant.as_bytes());
+        let reserved = uri == ns::XMLNS.as_bytes()
+            || (uri == ns::XML.as_bytes()) != (name == b"xml")
+            || name == b"xmlns";
         if reserved || (uri.is_empty() && !prefix.is_empty()) {
             return Err(ParseError::NotWellFormed("reserved namespace declaration"));
         }
         let depth = self.open.len() as u32;
         let namespace = if uri.is_empty() {
             NsRef::None
-        } else if uri == *self.context.content_ns {
+        } else if uri == self.context.content_ns.as_bytes() {
             self.declares_content(prefix);
             NsRef::Content
-        } else if references || matches!(uri, Cow::Owned(_)) {
-            NsRef::Escaped(value)
-        } else {
+        } else if plain {
             NsRef::Span(value)
+        } else {
+            NsRef::Escaped(value)
         };
         self.bindings.push(Binding {
             prefix,

@@ -40,7 +40,7 @@ impl Fragment {
         let ns = match ns {
             ns::CLIENT => NsRef::Content,
             "" => NsRef::None,
-            _ => declared(&xml),
+            _ => declared(&xml, name),
         };
         let child = ChildAt {
             whole: Span::new(0, xml.len()),
@@ -57,7 +57,16 @@ impl Fragment {
 }
 
 /// Where the start tag at the front of correct XML says its default namespace.
-fn declared(xml: &str) -> NsRef {
+fn declared(xml: &str, name: &str) -> NsRef {
+    // As our own writer does it: `<name xmlns='…'`.
+    let tag = &xml[1 + name.len()..];
+    if let Some(value) = tag.strip_prefix(" xmlns='")
+        && let Some(length) = memchr::memchr2(b'\'', b'&', value.as_bytes())
+        && value.as_bytes()[length] == b'\''
+    {
+        let start = xml.len() - value.len();
+        return NsRef::Span(Span::new(start, start + length));
+    }
     let context = StreamContext::default();
     let mut scanner = Scanner::checked(xml.as_bytes(), &context, &Limits::TRUSTED);
     match scanner.next() {

@@ -15,12 +15,25 @@ pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// Which rare bytes an input holds at all, so that their rules need not be looked after where there
+/// are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Holds {
+    /// `&`
+    pub references: bool,
+    /// `]`
+    pub brackets: bool,
+}
+
 /// UTF-8, and only characters that XML 1.0 §2.2 allows.
-pub(crate) fn check_characters(input: &[u8]) -> Result<(), ParseError> {
-    let (mut seen, mut control) = (0, false);
+pub(crate) fn check_characters(input: &[u8]) -> Result<Holds, ParseError> {
+    // Without early exit, so that it vectorises.
+    let (mut seen, mut control, mut references, mut brackets) = (0, false, false, false);
     for &byte in input {
         seen |= byte;
-        control |= byte < 0x20 && byte != b'\t' && byte != b'\n' && byte != b'\r';
+        control |= (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+        references |= byte == b'&';
+        brackets |= byte == b']';
     }
     if seen >= 0x80 {
         std::str::from_utf8(input).map_err(|_| ParseError::Encoding)?;
@@ -34,15 +47,18 @@ pub(crate) fn check_characters(input: &[u8]) -> Result<(), ParseError> {
     if control {
         return Err(ParseError::NotWellFormed("character not allowed"));
     }
-    Ok(())
+    Ok(Holds {
+        references,
+        brackets,
+    })
 }
 
 /// Character data: its references, and no `]]>`.
-pub(super) fn check_text(text: &[u8], references: bool) -> Result<(), ParseError> {
-    if references {
+pub(super) fn check_text(text: &[u8], holds: Holds) -> Result<(), ParseError> {
+    if holds.references {
         check_references(text)?;
     }
-    if memchr(b'>', text).is_some() && memmem::find(text, b"]]>").is_some() {
+    if holds.brackets && memmem::find(text, b"]]>").is_some() {
         return Err(ParseError::NotWellFormed("']]>' in text"));
     }
     Ok(())
@@ -124,34 +140,38 @@ const NAME_BYTES: [u8; 256] = {
 /// and of its prefix (0 for none).
 pub(super) fn name_length(text: &[u8]) -> Result<(usize, u16), ParseError> {
     const BAD: ParseError = ParseError::NotWellFormed("malformed name");
-    let mut at = 0;
     let mut prefix = 0;
-    let mut start = 0;
+    let mut at = part_length(text).ok_or(BAD)?;
+    if text.get(at) == Some(&b':') {
+        prefix = u16::try_from(at).map_err(|_| ParseError::Limit("bytes of a prefix"))?;
+        at += 1 + part_length(&text[at + 1..]).ok_or(BAD)?;
+        if text.get(at) == Some(&b':') {
+            return Err(BAD);
+        }
+    }
+    Ok((at, prefix))
+}
+
+/// The bytes of the name without colon (production `NCName`) that `text` starts with.
+fn part_length(text: &[u8]) -> Option<usize> {
+    let first = *text.first()?;
+    let mut at = if NAME_BYTES[usize::from(first)] & NAME_START != 0 {
+        1
+    } else if first >= 0x80 {
+        wide_name_character(text, true)?
+    } else {
+        return None;
+    };
     while let Some(&byte) = text.get(at) {
-        let class = NAME_BYTES[usize::from(byte)];
-        if class & NAME != 0 {
-            if at == start && class & NAME_START == 0 {
-                return Err(BAD);
-            }
+        if NAME_BYTES[usize::from(byte)] & NAME != 0 {
             at += 1;
-        } else if byte == b':' {
-            if at == start || prefix != 0 {
-                return Err(BAD);
-            }
-            prefix = u16::try_from(at).map_err(|_| ParseError::Limit("bytes of a prefix"))?;
-            at += 1;
-            start = at;
         } else if byte >= 0x80 {
-            at += wide_name_character(&text[at..], at == start).ok_or(BAD)?;
+            at += wide_name_character(&text[at..], false)?;
         } else {
             break;
         }
     }
-    if at == start {
-        Err(BAD)
-    } else {
-        Ok((at, prefix))
-    }
+    Some(at)
 }
 
 /// The bytes of a character outside ASCII, if a name may have it there.
