@@ -149,7 +149,7 @@ pub struct StanzaError {
     /// Who detected the error, where that is not the `from` of the stanza (RFC 6120 §8.3.1).
     pub by: Option<Jid>,
     /// An element in an application's namespace beside the defined condition.
-    pub application: Option<Element>,
+    pub application: Option<Box<Element>>,
 }
 
 impl StanzaError {
@@ -184,7 +184,7 @@ impl StanzaError {
 
     /// Adds the application's own condition.
     pub fn application(mut self, element: Element) -> StanzaError {
-        self.application = Some(element);
+        self.application = Some(Box::new(element));
         self
     }
 
@@ -199,7 +199,7 @@ impl StanzaError {
             let element = Element::new("text", ns::STANZA_ERRORS).with_attr("xml:lang", "en");
             error.push(element.with_text(text.as_str()));
         }
-        error.with_children(self.application.clone())
+        error.with_children(self.application.as_deref().cloned())
     }
 
     /// Reads an `<error/>`. An unknown type reads as `cancel`, an unknown or absent condition as
@@ -208,7 +208,7 @@ impl StanzaError {
         let mut read = StanzaError::new(StanzaCondition::UndefinedCondition);
         for child in error.children() {
             if child.ns() != ns::STANZA_ERRORS {
-                read.application.get_or_insert_with(|| child.clone());
+                read.application.get_or_insert_with(|| Box::new(child.clone()));
             } else if child.name() == "text" {
                 read.text = Some(child.text());
             } else if let Some(condition) = StanzaCondition::from_name(child.name()) {
@@ -251,7 +251,7 @@ pub struct StreamError {
     /// Human-readable English.
     pub text: Option<Cow<'static, str>>,
     /// An element in an application's namespace beside the defined condition.
-    pub application: Option<Element>,
+    pub application: Option<Box<Element>>,
 }
 
 impl StreamError {

@@ -320,7 +320,7 @@ pub(super) fn handled_too_high(h: u32, send_count: u32) -> StreamError {
         .with_attr("h", h.to_string())
         .with_attr("send-count", send_count.to_string());
     StreamError {
-        application: Some(detail),
+        application: Some(Box::new(detail)),
         ..StreamError::new(StreamCondition::UndefinedCondition)
     }
 }

@@ -76,7 +76,7 @@ fn a_header_without_content_namespace() {
 #[test]
 fn errors() {
     let mut error = StreamError::with_text(StreamCondition::NotWellFormed, "a < b");
-    error.application = Some(Element::new("too-bad", "urn:x"));
+    error.application = Some(Box::new(Element::new("too-bad", "urn:x")));
     assert_eq!(
         stream_error(&error),
         "<stream:error><not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
