@@ -2,6 +2,7 @@
 
 pub mod core;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -299,25 +300,28 @@ async fn serve_http(
 
 /// Tells whoever started the server where it listens and what to type next.
 fn announce(config: &Config, listeners: &[String], program: &str) {
+    let mut text = String::new();
     let names: Vec<_> = config.hosts.iter().map(|h| h.name.as_str()).collect();
-    println!(
-        "eider {} serves {}",
+    text += &format!(
+        "eider {} serves {}\n",
         env!("CARGO_PKG_VERSION"),
         names.join(", ")
     );
     for line in listeners {
-        println!("  listening  {line}");
+        text += &format!("  listening  {line}\n");
     }
     let data = std::path::absolute(&config.data_directory);
     let data = data.unwrap_or_else(|_| config.data_directory.clone());
-    println!("  data       {}", data.display());
+    text += &format!("  data       {}\n", data.display());
     let authority = tls::authority_file(&data);
     if authority.exists() {
-        println!(
-            "  trust      {} (certificate authority, for your client)",
+        text += &format!(
+            "  trust      {} (certificate authority, for your client)\n",
             authority.display()
         );
     }
     let host = names.first().copied().unwrap_or("localhost");
-    println!("Next, in another terminal: {program} user add anna@{host}");
+    text += &format!("Next, in another terminal: {program} user add anna@{host}\n");
+    // Who started it may not read along.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -84,7 +84,7 @@ macro_rules! metrics {
             pub fn new() -> Self {
                 let mut registry = Registry::with_prefix("eider");
                 let mut maker = Maker(&mut registry);
-                $( let $field = maker.$make(stringify!($field), $doc $(, $($arg),+)?); )*
+                $( let $field = maker.$make(stringify!($field), help($doc) $(, $($arg),+)?); )*
                 Self { $( $field, )* samplers: Mutex::default(), registry }
             }
         }
@@ -225,6 +225,11 @@ impl Metrics {
     }
 }
 
+/// A documentation line as help text: the exposition adds the full stop.
+fn help(doc: &str) -> &str {
+    doc.trim().trim_end_matches('.')
+}
+
 struct Maker<'a>(&'a mut Registry);
 
 impl Maker<'_> {
@@ -304,6 +309,7 @@ mod tests {
             "eider_refused_total{limit=\"roster_items\"} 1",
             "eider_commit_messages_count 1",
             "eider_inbox_stanzas 5",
+            "# HELP eider_sessions_started Sessions started.\n",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -109,5 +109,5 @@ pub fn report(global: &Global, tables: &Tables, done: &str) {
         .map(|t| vec![t.table.clone(), t.rows.to_string()])
         .collect();
     output::table(&["table", "rows"], &rows, "nothing is in it");
-    println!("{done}: {} rows", tables.rows);
+    output::line(format_args!("{done}: {} rows", tables.rows));
 }

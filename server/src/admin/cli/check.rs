@@ -29,7 +29,7 @@ pub struct Check {
 /// `Findings` where an error is among them.
 pub async fn run(global: &Global, check: Check) -> Result<(), Failure> {
     if check.page {
-        print!("{}", page::page());
+        output::text(format_args!("{}", page::page()));
         return Ok(());
     }
     let findings = match global.sources().load() {
@@ -107,7 +107,7 @@ fn report(global: &Global, mut findings: Vec<Finding>) -> Result<(), Failure> {
     for finding in &findings {
         match global.json {
             true => output::json(finding),
-            false => println!("{}", finding.line()),
+            false => output::line(format_args!("{}", finding.line())),
         }
     }
     let errors = findings
@@ -120,8 +120,8 @@ fn report(global: &Global, mut findings: Vec<Finding>) -> Result<(), Failure> {
     }
     if !global.json {
         match findings.len() {
-            0 => println!("everything is in order"),
-            _ => println!("nothing is broken"),
+            0 => output::line("everything is in order"),
+            _ => output::line("nothing is broken"),
         }
     }
     Ok(())

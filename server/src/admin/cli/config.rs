@@ -23,8 +23,8 @@ pub enum Config {
 /// Every problem of the configuration.
 pub fn run(global: &Global, command: &Config) -> Result<(), Failure> {
     match command {
-        Config::Example => print!("{}", render::example()),
-        Config::Reference => print!("{}", render::reference()),
+        Config::Example => output::text(format_args!("{}", render::example())),
+        Config::Reference => output::text(format_args!("{}", render::reference())),
         Config::Check => check(global)?,
     }
     Ok(())
@@ -40,8 +40,8 @@ fn check(global: &Global) -> Result<(), Failure> {
         return Ok(());
     }
     match keys.as_slice() {
-        [] => println!("valid; every option has its default"),
-        keys => println!("valid; set: {}", keys.join(", ")),
+        [] => output::line("valid; every option has its default"),
+        keys => output::line(format_args!("valid; set: {}", keys.join(", "))),
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ pub async fn run(global: &Global, log: Log) -> Result<(), Failure> {
     if global.json {
         output::json(&levels);
     } else {
-        println!("{}", levels.levels);
+        output::line(format_args!("{}", levels.levels));
     }
     Ok(())
 }

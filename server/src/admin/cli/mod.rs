@@ -90,7 +90,7 @@ pub fn exit(global: &Global, result: Result<(), Failure>) -> ExitCode {
     };
     if global.json {
         let line = serde_json::json!({ "failure": failure });
-        println!("{line}");
+        output::line(format_args!("{line}"));
     } else {
         eprintln!("eider: {failure}");
         if let Some(hint) = &failure.hint {

@@ -1,5 +1,6 @@
 //! What is printed: tables and lines for people, JSON for scripts, progress on standard error.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,22 @@ use serde::Serialize;
 
 use super::Global;
 
+/// Prints a text. Who reads along may have seen enough (`eider user list | head`): then the program ends.
+pub fn text(text: impl Display) {
+    if write!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints a line.
+pub fn line(line: impl Display) {
+    text(format_args!("{line}\n"));
+}
+
 /// Prints a value as one line of JSON.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(line) => println!("{line}"),
+        Ok(text) => line(text),
         Err(e) => eprintln!("eider: {e}"),
     }
 }
@@ -18,10 +31,9 @@ pub fn json(value: &impl Serialize) {
 /// Prints rows under a heading, columns aligned; nothing but a remark where there are none.
 pub fn table(heading: &[&str], rows: &[Vec<String>], none: &str) {
     if rows.is_empty() {
-        println!("{none}");
-        return;
+        return line(none);
     }
-    print!("{}", table_text(heading, rows));
+    text(table_text(heading, rows));
 }
 
 fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
@@ -33,16 +45,16 @@ fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain([heading[i].len()]).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..heading.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
+    let aligned = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<_> = cells
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
         format!("{}\n", padded.join("  ").trim_end())
     };
-    let mut text = line(&mut heading.iter().copied());
+    let mut text = aligned(&mut heading.iter().copied());
     for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
+        text.push_str(&aligned(&mut row.iter().map(String::as_str)));
     }
     text
 }

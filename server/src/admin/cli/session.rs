@@ -40,7 +40,7 @@ pub async fn run(global: &Global, command: Session) -> Result<(), Failure> {
             if global.json {
                 output::json(&ended);
             } else {
-                println!("sessions ended: {}", ended.count);
+                output::line(format_args!("sessions ended: {}", ended.count));
             }
         }
     }

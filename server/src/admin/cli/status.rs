@@ -18,21 +18,30 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         Some(reason) => format!("{}: {reason}", status.state),
         None => status.state.clone(),
     };
-    println!("state       {state}");
-    println!(
+    output::line(format_args!("state       {state}"));
+    output::line(format_args!(
         "version     {}, process {}",
         status.version, status.process_id
-    );
-    println!("running     {}", output::seconds(status.uptime_seconds));
-    println!("hosts       {}", status.hosts.join(", "));
+    ));
+    output::line(format_args!(
+        "running     {}",
+        output::seconds(status.uptime_seconds)
+    ));
+    output::line(format_args!("hosts       {}", status.hosts.join(", ")));
     for listener in &status.listeners {
-        println!("listener    {listener}");
+        output::line(format_args!("listener    {listener}"));
     }
-    println!("database    {}", status.engine);
-    println!("data        {}", status.data_directory.display());
-    println!("sessions    {}", status.sessions);
-    println!("memory      {}", output::bytes(status.resident_bytes));
-    println!("log         {}", status.log_levels);
+    output::line(format_args!("database    {}", status.engine));
+    output::line(format_args!(
+        "data        {}",
+        status.data_directory.display()
+    ));
+    output::line(format_args!("sessions    {}", status.sessions));
+    output::line(format_args!(
+        "memory      {}",
+        output::bytes(status.resident_bytes)
+    ));
+    output::line(format_args!("log         {}", status.log_levels));
     Ok(())
 }
 
@@ -47,11 +56,14 @@ pub async fn reload(global: &Global) -> Result<(), Failure> {
         return Ok(());
     }
     match reloaded.applied.as_slice() {
-        [] => println!("certificates read again; nothing else changed"),
-        keys => println!("changed: {}", keys.join(", ")),
+        [] => output::line("certificates read again; nothing else changed"),
+        keys => output::line(format_args!("changed: {}", keys.join(", "))),
     }
     if !reloaded.restart.is_empty() {
-        println!("after a restart: {}", reloaded.restart.join(", "));
+        output::line(format_args!(
+            "after a restart: {}",
+            reloaded.restart.join(", ")
+        ));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub async fn run(global: &Global, account: String) -> Result<(), Failure> {
         if let Reply::Event { event } = reply {
             match json {
                 true => output::json(&event),
-                false => println!("{}", line(&event)),
+                false => output::line(format_args!("{}", line(&event))),
             }
         }
     })

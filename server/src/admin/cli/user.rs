@@ -142,7 +142,7 @@ fn report(
     if global.json {
         output::json(value);
     } else {
-        println!("{}", text());
+        output::line(format_args!("{}", text()));
     }
     Ok(())
 }
@@ -173,16 +173,16 @@ fn show(global: &Global, info: &AccountInfo) {
     if global.json {
         return output::json(info);
     }
-    println!("account    {}", info.account);
-    println!(
+    output::line(format_args!("account    {}", info.account));
+    output::line(format_args!(
         "log in     {}",
         if info.enabled { "allowed" } else { "disabled" }
-    );
-    println!("made       {}", info.created);
-    println!(
+    ));
+    output::line(format_args!("made       {}", info.created));
+    output::line(format_args!(
         "last seen  {}",
         info.last_seen.as_deref().unwrap_or("never")
-    );
-    println!();
+    ));
+    output::line("");
     session::list(global, &info.sessions);
 }
