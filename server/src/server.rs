@@ -243,24 +243,39 @@ fn reload_policy(reloader: &Reloader, streams: &Arc<StreamParts>, lifecycle: &Li
     });
 }
 
-/// Reads certificates again at every reload, and hourly for those the local authority renews.
+/// How often the files of the certificate directory are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(30);
+/// How often they are read in any case, for the local authority to renew its own.
+const CERTIFICATE_READ: Duration = Duration::from_secs(3_600);
+
+/// Reads certificates again at every reload, when their files change, and hourly.
 fn reload_certificates(reloader: &Arc<Reloader>, tls: Arc<TlsContext>, lifecycle: &Lifecycle) {
     let mut watch = reloader.watch();
     let stop = lifecycle.soft_stop().clone();
     tokio::spawn(async move {
+        let mut read_at = Instant::now();
         loop {
+            let mut due = read_at.elapsed() >= CERTIFICATE_READ;
             tokio::select! {
-                changed = watch.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(Duration::from_secs(3_600)) => {}
+                changed = watch.changed() => match changed {
+                    Ok(()) => due = true,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(CERTIFICATE_LOOK) => {}
                 () = stop.cancelled() => return,
             }
             let (tls, config) = (tls.clone(), watch.borrow_and_update().clone());
-            let read = tokio::task::spawn_blocking(move || tls.reload(&config, SystemTime::now()));
+            let read = tokio::task::spawn_blocking(move || {
+                let wanted = due || tls.is_stale(&config);
+                wanted.then(|| tls.reload(&config, SystemTime::now()))
+            });
             match read.await {
-                Ok(Ok(findings)) => report(&findings),
-                Ok(Err(e)) => tracing::error!("certificates not read again: {e}"),
+                Ok(None) => continue,
+                Ok(Some(Ok(findings))) => report(&findings),
+                Ok(Some(Err(e))) => tracing::error!("certificates not read again: {e}"),
                 Err(e) => tracing::error!("certificates not read again: {e}"),
             }
+            read_at = Instant::now();
         }
     });
 }

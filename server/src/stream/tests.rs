@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod client;
+mod external;
 
 use aws_lc_rs::digest;
 use eider_storage::Fence;

@@ -23,7 +23,12 @@ pub struct CertificateSet {
     default: Option<Arc<HostCertificate>>,
     /// Hosts in ASCII form where client certificates log in.
     external: HashSet<String>,
+    /// The files of the directory as they were when they were read.
+    seen: Vec<Seen>,
 }
+
+/// A file, when it was last changed and how long it is.
+type Seen = (PathBuf, Option<SystemTime>, u64);
 
 /// The form of a domain in certificates and server names: A-labels, lower case.
 pub(crate) fn ascii(domain: &str) -> String {
@@ -41,7 +46,10 @@ impl CertificateSet {
     ) -> Result<(Self, Vec<Error>), Error> {
         let mut set = CertificateSet::default();
         let mut findings = Vec::new();
-        for (chain, key) in pairs(&config.certificate_directory())? {
+        let pairs = pairs(&config.certificate_directory())?;
+        // Before they are read: what changes meanwhile is seen as changed.
+        set.seen = seen(&pairs);
+        for (chain, key) in pairs {
             set.add(&chain, &key, factory, old, &mut findings);
         }
         for host in &config.hosts {
@@ -105,6 +113,15 @@ impl CertificateSet {
             }
         }
         self.by_source.insert(chain.to_owned(), certificate);
+    }
+
+    /// Whether the directory is no longer as it was when it was read.
+    pub(super) fn is_stale(&self, config: &Config) -> bool {
+        match pairs(&config.certificate_directory()) {
+            Ok(pairs) => seen(&pairs) != self.seen,
+            // To be found out, and reported, by reading it again.
+            Err(_) => true,
+        }
     }
 
     /// Whether no certificate was loaded at all.
@@ -171,4 +188,22 @@ pub(crate) fn pairs(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> 
     }
     pairs.sort();
     Ok(pairs)
+}
+
+/// What tells that a file is another one than before.
+fn seen(pairs: &[(PathBuf, PathBuf)]) -> Vec<Seen> {
+    let files = pairs.iter().flat_map(|(chain, key)| [chain, key]);
+    let look = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file);
+        let changed = metadata
+            .as_ref()
+            .ok()
+            .and_then(|metadata| metadata.modified().ok());
+        (
+            file.clone(),
+            changed,
+            metadata.map_or(0, |metadata| metadata.len()),
+        )
+    };
+    files.map(look).collect()
 }

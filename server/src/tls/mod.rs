@@ -127,6 +127,12 @@ impl TlsContext {
         Ok(findings)
     }
 
+    /// Whether files of the certificate directory have changed since they were
+    /// read. Looks at the files: not for an async worker thread.
+    pub fn is_stale(&self, config: &Config) -> bool {
+        self.current().is_stale(config)
+    }
+
     /// The certificates in use.
     pub fn current(&self) -> Arc<CertificateSet> {
         self.current.read().clone()

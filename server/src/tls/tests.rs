@@ -161,9 +161,11 @@ fn a_broken_file_keeps_the_old_certificate() {
     };
     let first = shown();
 
+    assert!(!context.is_stale(&config));
     let good = fs::read(&file).expect("there");
     for broken in [&b"not a certificate"[..], &good[..good.len() / 2]] {
         fs::write(&file, broken).expect("written");
+        assert!(context.is_stale(&config));
         let findings = context
             .reload(&config, SystemTime::now())
             .expect("directory is there");

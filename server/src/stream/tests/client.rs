@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use eider_storage::{AccountId, Credentials, Fence, SqliteConfig, Timestamp};
 use eider_xmpp::sasl;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -145,18 +145,32 @@ impl Server {
 
     /// TLS over a socket, trusting the server's own authority.
     pub async fn tls(&self, socket: TcpStream) -> Client<TlsStream<TcpStream>> {
+        self.tls_as(socket, None).await.expect("handshake")
+    }
+
+    /// The same, showing a certificate.
+    pub async fn tls_as(
+        &self,
+        socket: TcpStream,
+        identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> std::io::Result<Client<TlsStream<TcpStream>>> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(local::authority_file(&self.directory));
         roots.add(authority.expect("authority")).expect("trusted");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match identity {
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(vec![certificate], key)
+                .expect("a pair"),
+            None => builder.with_no_client_auth(),
+        };
         let name = ServerName::try_from("localhost").expect("a name");
         let connector = TlsConnector::from(Arc::new(config));
-        Client::new(connector.connect(name, socket).await.expect("handshake"))
+        Ok(Client::new(connector.connect(name, socket).await?))
     }
 }
 
