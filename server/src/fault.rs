@@ -66,3 +66,16 @@ pub fn reached(point: Point) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn reached(_: Point) {}
+
+/// Whether `EIDER_UNSAFE_NO_SYNC` asks for commits that do not wait for the disk: the loss test must notice.
+#[cfg(debug_assertions)]
+pub fn no_sync() -> bool {
+    std::env::var_os("EIDER_UNSAFE_NO_SYNC").is_some_and(|value| !value.is_empty())
+}
+
+/// Never, in release builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn no_sync() -> bool {
+    false
+}

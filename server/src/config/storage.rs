@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use eider_storage::{PostgresConfig, SqliteConfig};
+use eider_storage::{PostgresConfig, SqliteConfig, Synchronous};
 
 use super::Config;
+use crate::fault;
+
 use super::schema::{choice, section};
 use super::secret::Secret;
 
@@ -45,6 +47,11 @@ impl Config {
             Engine::Sqlite => eider_storage::Config::Sqlite(SqliteConfig {
                 readers: storage.login_connections as usize,
                 deadline: storage.deadline(),
+                synchronous: if fault::no_sync() {
+                    Synchronous::Off
+                } else {
+                    Synchronous::Full
+                },
                 ..SqliteConfig::new(self.sqlite_file())
             }),
             Engine::Postgres => {
@@ -59,6 +66,7 @@ impl Config {
                     archive_connections: storage.archive_connections,
                     console_connections: storage.console_connections,
                     deadline: storage.deadline(),
+                    synchronous_commit: fault::no_sync().then(|| "off".to_owned()),
                     ..PostgresConfig::new(dsn)
                 })
             }

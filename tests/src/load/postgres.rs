@@ -36,6 +36,7 @@ pub struct Postgres {
     port: u16,
     /// Its directory.
     pub directory: PathBuf,
+    server: Command,
 }
 
 /// User and group id that PostgreSQL runs as: it refuses to run as root.
@@ -119,9 +120,25 @@ impl Postgres {
             guard,
             port,
             directory: home,
+            server,
         };
         postgres.wait().await?;
         Ok(postgres)
+    }
+
+    /// SIGKILL for every process of it, so that nothing in its memory survives, and a new start.
+    pub async fn crash(&mut self) -> Result<()> {
+        self.guard.kill_tree();
+        // A new start refuses while a process of the old one is attached to its shared memory.
+        let begun = Instant::now();
+        loop {
+            self.guard = Guard::spawn("postgres", &mut self.server)?;
+            match self.wait().await {
+                Ok(()) => return Ok(()),
+                Err(error) if begun.elapsed() > Duration::from_secs(30) => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     async fn wait(&mut self) -> Result<()> {

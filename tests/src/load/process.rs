@@ -45,6 +45,16 @@ impl Guard {
         self.stop_with(Signal::TERM, patience)
     }
 
+    /// SIGKILL for the process and all that descend from it, at once.
+    pub fn kill_tree(&mut self) {
+        for pid in tree(self.pid()) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+
     /// As [`Guard::stop`], with another first signal.
     pub fn stop_with(&mut self, signal: Signal, patience: Duration) -> Duration {
         let begun = Instant::now();

@@ -7,6 +7,7 @@
 //! database holds and what receivers got.
 
 mod channel;
+mod powercut;
 mod receiver;
 mod record;
 mod run;
@@ -22,6 +23,10 @@ pub enum Moment {
     Point(&'static str),
     /// At a random time.
     Blind,
+    /// At a random time, with the power: what was not synced is gone.
+    PowerCut,
+    /// PostgreSQL is killed, and started again.
+    Database,
 }
 
 impl Moment {
@@ -41,6 +46,8 @@ impl Moment {
         match self {
             Moment::Point(name) => name,
             Moment::Blind => "blind",
+            Moment::PowerCut => "power cut",
+            Moment::Database => "database killed",
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Moment;
+use super::powercut::PowerCut;
 use super::receiver::{Habit, Receiver, random};
 use super::record::Record;
 use super::sender::Sender;
@@ -40,6 +41,15 @@ pub struct Options {
     /// Kills at random times.
     #[arg(long, default_value_t = 20)]
     pub blind: u32,
+    /// Cuts of the power (SQLite).
+    #[arg(long, default_value_t = 50)]
+    pub power_cuts: u32,
+    /// Kills of the database (PostgreSQL).
+    #[arg(long, default_value_t = 20)]
+    pub database_kills: u32,
+    /// Commits do not wait for the disk: this run has to fail.
+    #[arg(long)]
+    pub no_sync: bool,
     /// Messages a second, all senders together.
     #[arg(long, default_value_t = 200)]
     pub rate: u32,
@@ -74,7 +84,7 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
         Engine::Sqlite => None,
         Engine::Postgres => Some(Postgres::start(&directory).await?),
     };
-    let site = Site {
+    let mut site = Site {
         certificate: certs::Certificate::make(&directory, "localhost")?,
         directory,
         postgres,
@@ -85,13 +95,24 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
     let points = Moment::POINTS
         .into_iter()
         .map(|point| (Moment::Point(point), options.hits));
-    let moments = points.chain([(Moment::Blind, options.blind)]);
+    let sqlite = options.engine == Engine::Sqlite;
+    let moments = points.chain([
+        (Moment::Blind, options.blind),
+        (
+            Moment::PowerCut,
+            if sqlite { options.power_cuts } else { 0 },
+        ),
+        (
+            Moment::Database,
+            if sqlite { 0 } else { options.database_kills },
+        ),
+    ]);
     println!(
         "engine    moment                kills   sent  acknowledged  refused  missing  undelivered  twice  disordered"
     );
     let mut failed = 0;
     for (moment, kills) in moments.filter(|(_, kills)| *kills > 0) {
-        let (killed, verdict) = one(options, &site, moment, kills).await?;
+        let (killed, verdict) = one(options, &mut site, moment, kills).await?;
         println!(
             "{:<9} {:<21} {killed:>5}  {:>5}  {:>12}  {:>7}  {:>7}  {:>11}  {:>5}  {:>10}",
             options.engine.name(),
@@ -109,7 +130,12 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
     Ok(failed)
 }
 
-async fn one(options: &Options, site: &Site, moment: Moment, kills: u32) -> Result<(u32, Verdict)> {
+async fn one(
+    options: &Options,
+    site: &mut Site,
+    moment: Moment,
+    kills: u32,
+) -> Result<(u32, Verdict)> {
     let receivers = Habit::ALL.len() as u32;
     let plan = Plan {
         accounts: SENDERS + receivers,
@@ -122,6 +148,11 @@ async fn one(options: &Options, site: &Site, moment: Moment, kills: u32) -> Resu
         engine: options.engine,
     };
     let mut server = Server::start(Kind::Eider, site, &plan).await?;
+    if options.no_sync {
+        server.kill();
+        server.environment("EIDER_UNSAFE_NO_SYNC", "yes");
+        server.launch().await?;
+    }
     let record = Record::default();
     let (stop_sending, stop_receiving) = (
         Arc::new(AtomicBool::new(false)),
@@ -147,7 +178,11 @@ async fn one(options: &Options, site: &Site, moment: Moment, kills: u32) -> Resu
         .cloned()
         .for_each(|receiver| drop(receiving.spawn(receiver.run())));
 
-    let killed = kill_and_restart(&mut server, moment, kills).await?;
+    let killed = match moment {
+        Moment::PowerCut => cut_power(&mut server, site, kills).await?,
+        Moment::Database => kill_database(site, kills).await?,
+        _ => kill_and_restart(&mut server, moment, kills).await?,
+    };
     stop_sending.store(true, Ordering::Relaxed);
     while senders.join_next().await.is_some() {}
     stop_receiving.store(true, Ordering::Relaxed);
@@ -218,4 +253,38 @@ async fn kill_and_restart(server: &mut Server, moment: Moment, kills: u32) -> Re
     server.environment("EIDER_KILL_AT", "");
     server.launch().await?;
     Ok(killed)
+}
+
+/// Cuts the power so often: killed, what was not synced taken back, started again.
+async fn cut_power(server: &mut Server, site: &Site, cuts: u32) -> Result<u32> {
+    server.kill();
+    let power = PowerCut::new(&site.directory, server.directory())?;
+    for (key, value) in power.environment() {
+        server.environment(key, &value);
+    }
+    for cut in 0..cuts {
+        server
+            .launch()
+            .await
+            .context("starting again after a power cut")?;
+        tokio::time::sleep(Duration::from_millis(300 + random(1_200))).await;
+        server.kill();
+        power.cut(cut % 2 == 0)?;
+    }
+    server.environment("LD_PRELOAD", "");
+    server.launch().await?;
+    Ok(cuts)
+}
+
+/// Kills PostgreSQL so often under a server that goes on.
+async fn kill_database(site: &mut Site, kills: u32) -> Result<u32> {
+    let postgres = site
+        .postgres
+        .as_mut()
+        .context("this moment needs PostgreSQL")?;
+    for _ in 0..kills {
+        tokio::time::sleep(Duration::from_millis(500 + random(1_500))).await;
+        postgres.crash().await?;
+    }
+    Ok(kills)
 }
