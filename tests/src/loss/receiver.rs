@@ -75,8 +75,9 @@ impl Receiver {
         if stanza.starts_with(b"<message")
             && let Some(message) = channel::body(stanza).and_then(Message::parse)
         {
+            let owed = crate::load::wire::contains(stanza, "urn:xmpp:delay");
             self.record
-                .received(&format!("{}/{}", self.account, self.resource), message);
+                .received(self.account, self.resource, message, owed);
         }
     }
 

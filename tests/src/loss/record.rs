@@ -1,6 +1,6 @@
 //! What senders and receivers saw, noted as it happened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -55,10 +55,12 @@ pub struct Record(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     sent: BTreeMap<Message, Fate>,
-    /// Per receiving resource: messages in the order they first came.
-    received: HashMap<String, Vec<Message>>,
-    /// How often each came, per resource.
-    times: HashMap<(String, Message), u32>,
+    /// Per receiving account: messages in the order any of its resources first got them.
+    received: HashMap<u32, Vec<Message>>,
+    /// Per resource: messages in the order they first came live, not as owed ones.
+    live: HashMap<(u32, &'static str), Vec<Message>>,
+    seen: HashSet<(u32, Message)>,
+    seen_live: HashSet<(u32, &'static str, Message)>,
 }
 
 impl Record {
@@ -72,18 +74,16 @@ impl Record {
         self.0.lock().sent.insert(message, fate);
     }
 
-    /// A resource got a message.
-    pub fn received(&self, resource: &str, message: Message) {
+    /// A resource got a message; `owed` where it came with the time it was received (XEP-0203).
+    pub fn received(&self, account: u32, resource: &'static str, message: Message, owed: bool) {
         let mut inner = self.0.lock();
-        let times = inner
-            .times
-            .entry((resource.to_owned(), message))
-            .or_insert(0);
-        *times += 1;
-        if *times == 1 {
+        if inner.seen.insert((account, message)) {
+            inner.received.entry(account).or_default().push(message);
+        }
+        if !owed && inner.seen_live.insert((account, resource, message)) {
             inner
-                .received
-                .entry(resource.to_owned())
+                .live
+                .entry((account, resource))
                 .or_default()
                 .push(message);
         }
@@ -94,8 +94,13 @@ impl Record {
         self.0.lock().sent.clone()
     }
 
-    /// What each resource got, in the order it first came.
-    pub fn all_received(&self) -> HashMap<String, Vec<Message>> {
+    /// What each account got, in the order it first came.
+    pub fn all_received(&self) -> HashMap<u32, Vec<Message>> {
         self.0.lock().received.clone()
+    }
+
+    /// What each resource got live, in the order it first came.
+    pub fn all_live(&self) -> Vec<Vec<Message>> {
+        self.0.lock().live.values().cloned().collect()
     }
 }
