@@ -111,3 +111,21 @@ async fn nothing_behind_the_header_is_read() {
         assert!(read(&mut &bad[..], Instant::now()).await.is_err());
     }
 }
+
+/// Every header with every byte changed, and every beginning of it: an answer, no panic.
+#[tokio::test]
+async fn no_mutation_panics() {
+    let line = b"PROXY TCP6 2001:db8::1 2001:db8::2 1 5222\r\n".to_vec();
+    for header in [line, v2(0x21, 0x21, &[9; 40]), v2(0x21, 0x11, &[9; 12])] {
+        for at in 0..header.len() {
+            for byte in 0..=255 {
+                let mut changed = header.clone();
+                changed[at] = byte;
+                let _ = parse_v1(&changed);
+                let _ = parse_v2(&changed);
+                let _ = read(&mut &changed[..], Instant::now()).await;
+            }
+            assert!(read(&mut &header[..at], Instant::now()).await.is_err());
+        }
+    }
+}

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::sasl::{BindingKind, Mechanism};
+use crate::testing::Random;
 
 fn iterations(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).expect("not zero")
@@ -332,4 +333,53 @@ fn xep_0474_example() {
         downgrade_hash(hash, &mechanisms, &bindings),
         "G6k/rBLDqgOhRRaCuuatSDFkJ08="
     );
+}
+
+/// A message with a few bytes changed, taken out or put in.
+fn mutated(random: &mut Random, message: &str) -> Vec<u8> {
+    let mut bytes = message.as_bytes().to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len() + 1);
+        let byte = *random.pick(b"=,nyparscm\0\xff AZ+/i");
+        match random.below(3) {
+            0 if at < bytes.len() => bytes[at] = byte,
+            1 if at < bytes.len() => _ = bytes.remove(at),
+            _ => bytes.insert(at, byte),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn no_mutation_panics_or_logs_in() {
+    let hash = ScramHash::Sha256;
+    let bare = "n=user,r=abc";
+    let header = "p=tls-exporter,,";
+    let first_message = format!("{header}{bare}");
+    let keys = ScramKeys::derive(hash, "secret", &[1; SALT_BYTES], iterations(2));
+    let started = |message: &[u8]| ClientFirst::parse(hash, true, true, &bindings(), message);
+    for seed in 0..20_000 {
+        let mut random = Random::new(seed);
+        let other = mutated(&mut random, &first_message);
+        let message = if random.one_in(2) {
+            other.clone()
+        } else {
+            first_message.clone().into()
+        };
+        let Ok(first) = started(&message) else {
+            continue;
+        };
+        let (challenged, server_first) = first
+            .challenge(keys.clone(), "def", None)
+            .expect("same hash");
+        let binding = [header.as_bytes(), &[7; 32]].concat();
+        let right = client_final(hash, &server_first, bare, &binding);
+        let sent = mutated(&mut random, &right);
+        if sent != right.as_bytes() {
+            assert!(challenged.finish(&sent).is_err(), "seed {seed}");
+        }
+        let _ = crate::sasl::Plain::parse(&sent);
+        let _ = crate::sasl::trace(&sent);
+        let _ = crate::sasl::requested_identity(&sent);
+    }
 }
