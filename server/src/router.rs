@@ -318,32 +318,8 @@ impl Router {
         if delivery.debt.is_some() || delivery.origin == crate::c2s::mailbox::Origin::Copy {
             return;
         }
-        let stanza = &delivery.stanza;
-        let bounces = match stanza.kind() {
-            Kind::Message => !matches!(
-                stanza.message_type(),
-                eider_xmpp::stanza::MessageType::Headline | eider_xmpp::stanza::MessageType::Error
-            ),
-            Kind::Iq => request_kind(stanza).is_some(),
-            Kind::Presence => false,
-        };
-        if !bounces {
-            return;
-        }
-        let error = StanzaError::new(StanzaCondition::ServiceUnavailable);
-        if let Some(reply) = error_reply(stanza, &error) {
-            self.to_local(reply);
-        }
-    }
-
-    /// Delivers a stanza the server made to the session or account it is addressed to.
-    pub fn to_local(&self, stanza: Stanza) {
-        let Some(full) = stanza.to().and_then(Jid::to_full) else {
-            return;
-        };
-        if let Some(handle) = self.sessions.find(&full) {
-            let _ = handle.mailbox.push(Delivery::copy(stanza));
-        }
+        let unavailable = StanzaError::new(StanzaCondition::ServiceUnavailable);
+        self.delivery.bounce(&delivery.stanza, &unavailable);
     }
 }
 
@@ -379,13 +355,19 @@ fn deliver(delivery: &LocalDelivery, message: &Message, positions: &[i64]) {
             })
     };
     if let Some(destination) = message.destination {
-        delivery.message(&Incoming {
+        let stored = stored(false);
+        let taken = delivery.message(&Incoming {
             stanza: &message.stanza,
             to: &message.to,
             destination,
             carbons: message.carbons,
-            stored: stored(false),
+            stored,
         });
+        // The resource went away since the verdict, and nothing will deliver it later.
+        if !taken && !stored.is_some_and(|stored| stored.debt) {
+            let unavailable = StanzaError::new(StanzaCondition::ServiceUnavailable);
+            delivery.bounce(&message.stanza, &unavailable);
+        }
     }
     // To oneself: every resource has it already, as recipient or by a received copy.
     if message.carbons && message.from.bare_str() != message.to.bare_str() {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use eider_storage::AccountId;
+use eider_xmpp::error::StanzaError;
 use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::payload::{carbons, stanza_id};
-use eider_xmpp::stanza::{MessageType, Stanza};
+use eider_xmpp::stanza::{IqType, Kind, MessageType, Stanza, error_reply};
 
 use crate::account::stanza_ids::StanzaIds;
 use crate::c2s::mailbox::{Delivery, Origin};
@@ -133,6 +134,27 @@ impl LocalDelivery {
         let id = self.ids.encode(stored.owner, stored.position);
         let element = stanza_id::fragment(by, &id);
         stanza.rewrite().append(&element).build()
+    }
+
+    /// Answers a stanza that nobody took: messages but headlines and errors, and iq requests.
+    pub fn bounce(&self, stanza: &Stanza, error: &StanzaError) {
+        let bounces = match stanza.kind() {
+            Kind::Message => !matches!(
+                stanza.message_type(),
+                MessageType::Headline | MessageType::Error
+            ),
+            Kind::Iq => matches!(stanza.iq_type(), Ok(IqType::Get | IqType::Set)),
+            Kind::Presence => false,
+        };
+        let Some(reply) = bounces.then(|| error_reply(stanza, error)).flatten() else {
+            return;
+        };
+        let Some(sender) = reply.to().and_then(Jid::to_full) else {
+            return;
+        };
+        if let Some(handle) = self.sessions.find(&sender) {
+            let _ = handle.mailbox.push(Delivery::copy(reply));
+        }
     }
 
     /// Delivers an iq to the resource it names; gives it back where that is not bound.

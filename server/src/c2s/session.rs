@@ -125,6 +125,8 @@ impl Session {
         let mut session = Session::without_stream(parts, restored.handle, identity);
         session.took_messages = session.handle.takes_messages();
         session.sm = Some(Box::new(restored.sm));
+        // While the last run ended, messages may have become owed that its queue does not hold.
+        session.start_catch_up();
         session
     }
 

@@ -208,7 +208,8 @@ impl StanzaError {
         let mut read = StanzaError::new(StanzaCondition::UndefinedCondition);
         for child in error.children() {
             if child.ns() != ns::STANZA_ERRORS {
-                read.application.get_or_insert_with(|| Box::new(child.clone()));
+                read.application
+                    .get_or_insert_with(|| Box::new(child.clone()));
             } else if child.name() == "text" {
                 read.text = Some(child.text());
             } else if let Some(condition) = StanzaCondition::from_name(child.name()) {

@@ -25,6 +25,8 @@ pub enum Moment {
     Blind,
     /// At a random time, with the power: what was not synced is gone.
     PowerCut,
+    /// The server is told to stop and started again: every session resumes.
+    Drain,
     /// PostgreSQL is killed, and started again.
     Database,
 }
@@ -47,6 +49,7 @@ impl Moment {
             Moment::Point(name) => name,
             Moment::Blind => "blind",
             Moment::PowerCut => "power cut",
+            Moment::Drain => "drained",
             Moment::Database => "database killed",
         }
     }

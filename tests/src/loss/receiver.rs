@@ -94,6 +94,9 @@ impl Receiver {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            if old.is_some() {
+                self.record.came_back(channel.resumed);
+            }
             let mut open = true;
             let leave_at = Instant::now() + Duration::from_millis(200 + random(800));
             while open && !self.stop.load(Ordering::Relaxed) {

@@ -59,6 +59,8 @@ struct Inner {
     received: HashMap<u32, Vec<Message>>,
     /// Per resource: messages in the order they first came live, not as owed ones.
     live: HashMap<(u32, &'static str), Vec<Message>>,
+    returned: u32,
+    resumed: u32,
     seen: HashSet<(u32, Message)>,
     seen_live: HashSet<(u32, &'static str, Message)>,
 }
@@ -87,6 +89,19 @@ impl Record {
                 .or_default()
                 .push(message);
         }
+    }
+
+    /// A client came back with a session to resume.
+    pub fn came_back(&self, resumed: bool) {
+        let mut inner = self.0.lock();
+        inner.returned += 1;
+        inner.resumed += u32::from(resumed);
+    }
+
+    /// How many came back, and how many of them resumed.
+    pub fn returned(&self) -> (u32, u32) {
+        let inner = self.0.lock();
+        (inner.returned, inner.resumed)
     }
 
     /// Everything sent, with its fate.

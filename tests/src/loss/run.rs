@@ -44,6 +44,9 @@ pub struct Options {
     /// Cuts of the power (SQLite).
     #[arg(long, default_value_t = 50)]
     pub power_cuts: u32,
+    /// Restarts by SIGTERM.
+    #[arg(long, default_value_t = 10)]
+    pub drains: u32,
     /// Kills of the database (PostgreSQL).
     #[arg(long, default_value_t = 20)]
     pub database_kills: u32,
@@ -98,6 +101,7 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
     let sqlite = options.engine == Engine::Sqlite;
     let moments = points.chain([
         (Moment::Blind, options.blind),
+        (Moment::Drain, options.drains),
         (
             Moment::PowerCut,
             if sqlite { options.power_cuts } else { 0 },
@@ -108,13 +112,13 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
         ),
     ]);
     println!(
-        "engine    moment                kills   sent  acknowledged  refused  missing  undelivered  twice  disordered"
+        "engine    moment                kills   sent  acknowledged  refused  missing  undelivered  twice  disordered  resumed"
     );
     let mut failed = 0;
     for (moment, kills) in moments.filter(|(_, kills)| *kills > 0) {
         let (killed, verdict) = one(options, &mut site, moment, kills).await?;
         println!(
-            "{:<9} {:<21} {killed:>5}  {:>5}  {:>12}  {:>7}  {:>7}  {:>11}  {:>5}  {:>10}",
+            "{:<9} {:<21} {killed:>5}  {:>5}  {:>12}  {:>7}  {:>7}  {:>11}  {:>5}  {:>10}  {}/{}",
             options.engine.name(),
             moment.name(),
             verdict.sent,
@@ -124,6 +128,8 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
             verdict.undelivered,
             verdict.twice,
             verdict.disordered,
+            verdict.resumed,
+            verdict.returned,
         );
         failed += usize::from(!verdict.holds() || killed < kills);
     }
@@ -179,6 +185,7 @@ async fn one(
         .for_each(|receiver| drop(receiving.spawn(receiver.run())));
 
     let killed = match moment {
+        Moment::Drain => drain(&mut server, kills).await?,
         Moment::PowerCut => cut_power(&mut server, site, kills).await?,
         Moment::Database => kill_database(site, kills).await?,
         _ => kill_and_restart(&mut server, moment, kills).await?,
@@ -287,4 +294,13 @@ async fn kill_database(site: &mut Site, kills: u32) -> Result<u32> {
         postgres.crash().await?;
     }
     Ok(kills)
+}
+
+/// Stops the server by SIGTERM so often, and starts it again.
+async fn drain(server: &mut Server, drains: u32) -> Result<u32> {
+    for _ in 0..drains {
+        tokio::time::sleep(Duration::from_millis(300 + random(1_200))).await;
+        server.restart().await?;
+    }
+    Ok(drains)
 }

@@ -70,6 +70,9 @@ impl Sender {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            if old.is_some() {
+                self.record.came_back(channel.resumed);
+            }
             let mut connection = channel.connection;
             if channel.resumed {
                 self.answered(&mut state, &connection);

@@ -18,6 +18,10 @@ pub struct Verdict {
     pub acknowledged: usize,
     /// Refused with an error: nothing was promised.
     pub refused: usize,
+    /// Clients that came back with a session to resume, and how many of them resumed it.
+    pub returned: u32,
+    /// See [`Verdict::returned`].
+    pub resumed: u32,
     /// Acknowledged and not in an archive that should have it.
     pub missing: usize,
     /// Acknowledged and delivered to no resource of the recipient.
@@ -48,6 +52,8 @@ pub async fn verdict(
         sent: sent.len(),
         acknowledged: count(&sent, Fate::Acknowledged),
         refused: count(&sent, Fate::Refused),
+        returned: record.returned().0,
+        resumed: record.returned().1,
         ..Verdict::default()
     };
     let mut archive: HashMap<u32, Vec<Message>> = HashMap::new();

@@ -126,13 +126,14 @@ impl Session {
         for delivery in self.client_state.release() {
             self.put(delivery);
         }
+        let behind_owed = std::mem::take(&mut self.behind_owed);
         let mail = self.handle.mailbox.close();
-        for delivery in mail
-            .stanzas
-            .into_iter()
-            .chain(std::mem::take(&mut self.behind_owed))
-        {
-            self.put(delivery);
+        // Behind owed messages that were not read yet, a debt stays one: the next run reads all in order.
+        let catching_up = self.catch_up.is_some();
+        for delivery in behind_owed.into_iter().chain(mail.stanzas) {
+            if !catching_up || delivery.debt.is_none() {
+                self.put(delivery);
+            }
         }
         let Some(sm) = &self.sm else { return false };
         let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_str());
