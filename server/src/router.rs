@@ -22,6 +22,7 @@ use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
 use crate::pipeline::{Next, Pipeline, addressed};
+use crate::xep::pep::Pep;
 use crate::xep::{Afterwards, Request, Routes, Target, blocking, request_kind, storage_error};
 
 /// How far a stanza has come when the router hands back control.
@@ -55,6 +56,7 @@ pub struct Router {
     presence: Arc<Presence>,
     writer: Writer,
     routes: Arc<Routes>,
+    pep: Arc<Pep>,
     resends: Arc<Resends>,
     metrics: Arc<Metrics>,
 }
@@ -75,6 +77,8 @@ pub struct RouterParts {
     pub writer: Writer,
     /// Routes of iq requests.
     pub routes: Arc<Routes>,
+    /// What clients answer about their capabilities, and owners about subscriptions.
+    pub pep: Arc<Pep>,
     /// Messages sent again.
     pub resends: Arc<Resends>,
     /// Counters.
@@ -94,6 +98,7 @@ impl Router {
             presence: parts.presence,
             writer: parts.writer,
             routes: parts.routes,
+            pep: parts.pep,
             resends: parts.resends,
             metrics: parts.metrics,
         }
@@ -276,6 +281,7 @@ impl Router {
         stanza: &Stanza,
     ) -> Step {
         let Some(set) = request_kind(stanza) else {
+            self.pep.answered(from, stanza);
             return Step::Done;
         };
         let Some(payload) = stanza.children().next().map(|child| child.element()) else {

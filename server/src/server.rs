@@ -1,6 +1,7 @@
 //! The composition root, in reading order: configuration, build, run, drain.
 
 pub mod core;
+pub mod extensions;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use crate::admin::reload::Reloader;
 use crate::admin::trace::Tracer;
 use crate::admin::{health, http, socket, upkeep};
 use crate::c2s::bind;
-use crate::config::{Config, Sources};
+use crate::config::{Config, ConfigWatch, Sources};
 use crate::lifecycle::{self, Lifecycle, Readiness};
 use crate::listener;
 use crate::stream::{self, PasswordWorkers, StreamParts};
 use crate::tls::{self, TlsContext};
+use crate::xep::disco;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +92,13 @@ pub async fn run(start: Start) -> Result<(), Error> {
 
     let reloader = Arc::new(Reloader::new(sources, config.clone(), log.clone()));
     reload_certificates(&reloader, tls.clone(), &lifecycle);
+    let policy = Arc::new(Policy::new(&config));
     let core = Core::build(
         reloader.watch(),
         storage.clone(),
         metrics.clone(),
         tracer.clone(),
+        policy.clone(),
     )
     .await?;
     let waiting = core
@@ -105,7 +109,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     }
 
     let streams = Arc::new(stream_parts(
-        &config, &reloader, tls, &storage, &metrics, &lifecycle,
+        &config, &reloader, tls, &storage, &metrics, &lifecycle, policy, &core,
     )?);
     reload_policy(&reloader, &streams, &lifecycle);
     let mut listeners = serve_clients(&config, &core, &streams, &lifecycle)?;
@@ -181,6 +185,8 @@ fn stream_parts(
     storage: &Arc<dyn Storage>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    policy: Arc<Policy>,
+    core: &Core,
 ) -> Result<StreamParts, Error> {
     let random = Arc::new(SystemRandom::new());
     let decoys = stream::decoy_secret(&config.data_directory, random.as_ref())
@@ -188,7 +194,7 @@ fn stream_parts(
     Ok(StreamParts {
         config: reloader.watch(),
         tls,
-        policy: Arc::new(Policy::new(config)),
+        policy,
         admission: Arc::new(Admission::default()),
         attempts: Arc::new(Attempts::default()),
         storage: storage.clone(),
@@ -198,9 +204,18 @@ fn stream_parts(
         ),
         decoys,
         random,
-        features: Arc::new(|_| String::new()),
-        before_login: None,
+        features: host_features(reloader.watch()),
+        before_login: Some(core.extensions.registration.clone()),
         stop: lifecycle.soft_stop().clone(),
+    })
+}
+
+/// What the stream features say of a host beyond those of the stream: its capabilities (XEP-0115 §6.3).
+fn host_features(config: ConfigWatch) -> Arc<dyn Fn(&str) -> String + Send + Sync> {
+    Arc::new(move |host| {
+        let config = config.borrow();
+        let caps = config.host(host).and_then(disco::host_caps);
+        caps.map(|caps| caps.to_xml()).unwrap_or_default()
     })
 }
 

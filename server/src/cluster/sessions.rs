@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::ledger::{Acknowledged, Ledger};
 use crate::account::resends::Watch;
 use crate::c2s::mailbox::Mailbox;
+use crate::xep::capabilities::Interests;
 
 const SHARDS: usize = 64;
 /// Stored in place of a priority while a resource is not available.
@@ -74,6 +75,7 @@ pub struct SessionHandle {
     directed: Mutex<BTreeSet<Jid>>,
     /// What its messages are compared with, because its client may send some again.
     pub resends: Mutex<Watch>,
+    interests: Mutex<Option<Arc<Interests>>>,
 }
 
 impl SessionHandle {
@@ -102,6 +104,7 @@ impl SessionHandle {
             blocking_interest: AtomicBool::new(false),
             presence: Mutex::new(None),
             directed: Mutex::new(BTreeSet::new()),
+            interests: Mutex::new(None),
             resends: Mutex::default(),
         }
     }
@@ -193,6 +196,16 @@ impl SessionHandle {
     /// All of them are taken back.
     pub fn take_directed(&self) -> BTreeSet<Jid> {
         std::mem::take(&mut *self.directed.lock())
+    }
+
+    /// XEP-0115: pubsub nodes that the client wants to hear of, as far as it is known.
+    pub fn interests(&self) -> Option<Arc<Interests>> {
+        self.interests.lock().clone()
+    }
+
+    /// Notes what the client wants to hear of; what it was before.
+    pub fn set_interests(&self, interests: Option<Arc<Interests>>) -> Option<Arc<Interests>> {
+        std::mem::replace(&mut self.interests.lock(), interests)
     }
 
     /// The address of the current stream's client, or of the last one.

@@ -12,7 +12,7 @@ use super::{Call, Engine, Problem, form};
 pub const ACCOUNT_IDENTITY: (&str, &str) = ("pubsub", "pep");
 
 /// XEP-0060 §10: the features of an account as a pubsub service.
-pub const ACCOUNT_FEATURES: &[&str] = &[
+pub const ACCOUNT_FEATURES: [&str; 44] = [
     "http://jabber.org/protocol/pubsub",
     "http://jabber.org/protocol/pubsub#access-authorize",
     "http://jabber.org/protocol/pubsub#access-open",

@@ -7,6 +7,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use eider_storage::{Fence, SavedSession, Storage, Timestamp};
 use tokio::task::JoinHandle;
 
+use crate::access::Policy;
 use crate::account::delivery::LocalDelivery;
 use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
@@ -25,6 +26,8 @@ use crate::c2s::{bind, saved};
 use crate::cluster::sessions::Sessions;
 use crate::config::ConfigWatch;
 use crate::router::{CommittedDelivery, Router, RouterParts};
+use crate::server::extensions::{ExtensionParts, Extensions};
+use crate::xep::pep::Watcher;
 use crate::xep::{self, Routes};
 
 /// Where the key of stanza-ids is kept: as long as the archive.
@@ -36,6 +39,8 @@ const RESTORE_PAGE: u32 = 1_000;
 pub struct Core {
     /// What sessions reach.
     pub parts: Arc<SessionParts>,
+    /// Extensions that streams reach too.
+    pub extensions: Extensions,
     facts: Arc<AccountFacts>,
     writer: JoinHandle<()>,
 }
@@ -50,11 +55,12 @@ impl Core {
         storage: Arc<dyn Storage>,
         metrics: Arc<Metrics>,
         tracer: Tracer,
+        policy: Arc<Policy>,
     ) -> Result<Core, eider_storage::Error> {
         let ids = Arc::new(StanzaIds::new(&stanza_id_key(storage.as_ref()).await?));
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
-        let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids));
+        let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids.clone()));
         let committed = Arc::new(CommittedDelivery {
             sessions: sessions.clone(),
             delivery: delivery.clone(),
@@ -78,6 +84,24 @@ impl Core {
             rosters.clone(),
             storage.clone(),
         ));
+        let live = LiveSessions {
+            sessions: sessions.clone(),
+            facts: facts.clone(),
+            storage: storage.clone(),
+        };
+        let (extensions, mut routes) = Extensions::build(&ExtensionParts {
+            config: config.clone(),
+            storage: storage.clone(),
+            sessions: sessions.clone(),
+            facts: facts.clone(),
+            rosters: rosters.clone(),
+            ids,
+            policy,
+            live: Arc::new(live),
+            fence,
+        });
+        routes.extend(xep::roster::routes(&rosters, &presence));
+        presence.watch(vec![Arc::new(Watcher(extensions.pep.clone()))]);
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),
@@ -85,9 +109,10 @@ impl Core {
             delivery: delivery.clone(),
             presence: presence.clone(),
             writer: writer.clone(),
+            pep: extensions.pep.clone(),
             resends: resends.clone(),
             metrics: metrics.clone(),
-            routes: Arc::new(routes(&rosters, &presence)),
+            routes: Arc::new(Routes::new(routes)),
         }));
         let parts = Arc::new(SessionParts {
             config,
@@ -105,6 +130,7 @@ impl Core {
         let writer = tokio::spawn(task.run());
         Ok(Core {
             parts,
+            extensions,
             facts,
             writer,
         })
@@ -199,15 +225,6 @@ impl Core {
             tracing::warn!("the archive writer did not end in time");
         }
     }
-}
-
-/// Every route of every extension.
-fn routes(rosters: &Arc<Rosters>, presence: &Arc<Presence>) -> Routes {
-    let mut routes = xep::ping::routes();
-    routes.extend(xep::carbons::routes());
-    routes.extend(xep::session::routes());
-    routes.extend(xep::roster::routes(rosters, presence));
-    Routes::new(routes)
 }
 
 /// The key of stanza-ids; made with the first start.

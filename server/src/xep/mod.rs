@@ -3,13 +3,25 @@
 //! An extension is one file here. It says in `SPEC` what it supports; service discovery,
 //! the README's table and the DOAP file are made from these.
 
+pub mod archive;
+pub mod avatar;
 pub mod blocking;
+pub mod capabilities;
 pub mod carbons;
+pub mod commands;
+pub mod disco;
 pub mod hints;
+pub mod last_activity;
 pub mod offline;
+pub mod pep;
 pub mod ping;
+pub mod private;
+pub mod register;
 pub mod roster;
 pub mod session;
+pub mod time;
+pub mod vcard;
+pub mod version;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -63,11 +75,31 @@ pub struct Spec {
 
 /// Everything supported, by number.
 pub const SPECS: &[&Spec] = &[
-    &blocking::SPEC,
-    &carbons::SPEC,
-    &hints::SPEC,
+    &last_activity::SPEC,
+    &disco::SPEC,
+    &private::SPEC,
+    &commands::SPEC,
+    &vcard::SPEC,
+    &pep::PUBSUB_SPEC,
+    &register::SPEC,
+    &avatar::AVATAR_SPEC,
+    &version::SPEC,
+    &pep::CAPABILITIES_SPEC,
+    &disco::EXTENSIONS_SPEC,
+    &commands::ADMINISTRATION_SPEC,
+    &avatar::UPDATE_SPEC,
+    &disco::CONTACT_SPEC,
     &offline::SPEC,
+    &pep::SPEC,
+    &blocking::SPEC,
     &ping::SPEC,
+    &time::SPEC,
+    &carbons::SPEC,
+    &archive::SPEC,
+    &hints::SPEC,
+    &avatar::SPEC,
+    &archive::FULLTEXT_SPEC,
+    &archive::PREFERENCES_SPEC,
 ];
 
 /// Features that `host` announces for `target`, in order and once each.

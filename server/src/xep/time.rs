@@ -1,0 +1,42 @@
+//! XEP-0202: Entity Time
+
+use std::time::SystemTime;
+
+use eider_storage::Timestamp;
+use eider_xmpp::error::{StanzaCondition, StanzaError};
+use eider_xmpp::ns;
+use eider_xmpp::payload::time;
+
+use crate::config::Feature;
+use crate::xep::{Access, Route, Spec, Status, Target};
+
+/// See [`Spec`].
+pub const SPEC: Spec = Spec {
+    number: 202,
+    name: "Entity Time",
+    version: "2.0",
+    status: Status::Complete,
+    note: "",
+    features: &[(Target::Server, ns::TIME)],
+    switch: Some(Feature::Time),
+};
+
+/// The time of the server.
+pub fn routes() -> Vec<Route> {
+    vec![Route {
+        target: Target::Server,
+        ns: ns::TIME,
+        name: "time",
+        access: Access::Anyone,
+        switch: Some(Feature::Time),
+        handler: Box::new(|request| {
+            let now = Timestamp::from_system(SystemTime::now());
+            let answer = if request.set {
+                Err(StanzaError::new(StanzaCondition::NotAllowed))
+            } else {
+                Ok(Some(time::result(now.0)))
+            };
+            Box::pin(std::future::ready(answer))
+        }),
+    }]
+}
