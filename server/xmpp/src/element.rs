@@ -1,6 +1,10 @@
 //! A small owned tree of XML for payloads, stored values and everything that the server says itself
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::limits::Limits;
 use crate::ns;
@@ -9,11 +13,56 @@ use crate::xml::text::{escape_attribute, escape_text};
 use crate::xml::text::{normalise_attribute, normalise_cdata, normalise_text};
 use crate::xml::{NsRef, ParseError, Scanner, Start, Token};
 
+/// The name of a namespace. What one declaration gives to many elements they share: a long name
+/// costs its length once, however often its prefix is written.
+#[derive(Clone)]
+pub struct Namespace(Shared);
+
+#[derive(Clone)]
+enum Shared {
+    Static(&'static str),
+    Counted(Arc<str>),
+}
+
+impl Deref for Namespace {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Shared::Static(name) => name,
+            Shared::Counted(name) => name,
+        }
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Namespace {
+    fn from(name: T) -> Namespace {
+        match name.into() {
+            Cow::Borrowed(name) => Namespace(Shared::Static(name)),
+            Cow::Owned(name) => Namespace(Shared::Counted(name.into())),
+        }
+    }
+}
+
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Namespace) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Namespace {}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// An element with its namespace resolved; prefixes are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     name: Cow<'static, str>,
-    ns: Cow<'static, str>,
+    ns: Namespace,
     attrs: Vec<Attribute>,
     nodes: Vec<Node>,
 }
@@ -24,7 +73,7 @@ pub struct Attribute {
     /// The local name; `xml:lang` and its like keep their prefix and have no `ns`.
     pub name: Cow<'static, str>,
     /// The namespace of a prefixed attribute.
-    pub ns: Option<Cow<'static, str>>,
+    pub ns: Option<Namespace>,
     /// The value, unescaped.
     pub value: String,
 }
@@ -41,7 +90,7 @@ pub enum Node {
 impl Element {
     /// An empty element. In `jabber:client` it stands for the content namespace of whatever
     /// stream it is written to.
-    pub fn new(name: impl Into<Cow<'static, str>>, ns: impl Into<Cow<'static, str>>) -> Element {
+    pub fn new(name: impl Into<Cow<'static, str>>, ns: impl Into<Namespace>) -> Element {
         Element {
             name: name.into(),
             ns: ns.into(),
@@ -68,10 +117,11 @@ impl Element {
     ) -> Result<Element, ParseError> {
         let mut scanner = Scanner::new(input, context, limits)?;
         let mut open: Vec<Element> = Vec::new();
+        let mut met = Met::default();
         let mut done = None;
         while let Some(token) = scanner.next()? {
             match token {
-                Token::Start(start) => open.push(read_start(&scanner, input, &start)),
+                Token::Start(start) => open.push(read_start(&scanner, &mut met, input, &start)),
                 Token::End(_) => {
                     let element = open.pop().expect("the scanner pairs tags");
                     match open.last_mut() {
@@ -98,7 +148,7 @@ impl Element {
 
     /// Whether this is the element of that name and namespace.
     pub fn is(&self, name: &str, ns: &str) -> bool {
-        self.name == name && self.ns == ns
+        self.name == name && *self.ns == *ns
     }
 
     /// The value of an attribute without namespace, or of `xml:lang`.
@@ -178,7 +228,7 @@ impl Element {
     pub fn push_attr_ns(
         &mut self,
         name: impl Into<Cow<'static, str>>,
-        ns: impl Into<Cow<'static, str>>,
+        ns: impl Into<Namespace>,
         value: impl Into<String>,
     ) {
         let ns = Some(ns.into());
@@ -261,7 +311,7 @@ impl Element {
     pub fn write(&self, out: &mut String, parent_ns: &str) {
         out.push('<');
         out.push_str(&self.name);
-        if self.ns != parent_ns {
+        if *self.ns != *parent_ns {
             write_attr(out, "xmlns", &self.ns);
         }
         for (at, attr) in self.attrs.iter().enumerate() {
@@ -290,6 +340,25 @@ impl Element {
         out.push('>');
     }
 
+    /// At least as many bytes as the element is as XML, escapes aside: what shares a prefix in
+    /// what was read is written with a declaration each.
+    pub(crate) fn written_bytes(&self, parent_ns: &str) -> usize {
+        let declaration = if *self.ns == *parent_ns {
+            0
+        } else {
+            self.ns.len() + 9
+        };
+        let attrs = self.attrs.iter().map(|attr| {
+            let declaration = attr.ns.as_ref().map_or(0, |ns| ns.len() + 2 * 9 + 9);
+            attr.name.len() + attr.value.len() + 4 + declaration
+        });
+        let nodes = self.nodes.iter().map(|node| match node {
+            Node::Element(child) => child.written_bytes(&self.ns),
+            Node::Text(text) => text.len(),
+        });
+        2 * self.name.len() + 5 + declaration + attrs.sum::<usize>() + nodes.sum::<usize>()
+    }
+
     /// The element as XML where `jabber:client` is the default namespace in force.
     pub fn to_xml(&self) -> String {
         let mut out = String::new();
@@ -307,15 +376,44 @@ pub(crate) fn write_attr(out: &mut String, name: &str, value: &str) {
     out.push('\'');
 }
 
-fn read_start(scanner: &Scanner<'_>, input: &[u8], start: &Start) -> Element {
+/// The namespaces met while reading, by where their declarations are.
+#[derive(Default)]
+struct Met {
+    last: Option<(NsRef, Namespace)>,
+    all: BTreeMap<u32, Namespace>,
+}
+
+impl Met {
+    fn get(&mut self, scanner: &Scanner<'_>, ns: NsRef) -> Namespace {
+        let key = match ns {
+            NsRef::None => return "".into(),
+            NsRef::Content => return ns::CLIENT.into(),
+            NsRef::Xml => return ns::XML.into(),
+            NsRef::Span(span) | NsRef::Escaped(span) => span.start,
+            // Positions end far below.
+            NsRef::Header(at) => u32::MAX - u32::from(at),
+        };
+        if let Some((at, name)) = &self.last
+            && *at == ns
+        {
+            return name.clone();
+        }
+        let name = self.all.entry(key);
+        let name = name.or_insert_with(|| scanner.ns(ns).into_owned().into());
+        self.last = Some((ns, name.clone()));
+        name.clone()
+    }
+}
+
+fn read_start(scanner: &Scanner<'_>, met: &mut Met, input: &[u8], start: &Start) -> Element {
     let name = start.name.str(input).to_owned();
-    let mut element = Element::new(name, owned(scanner.ns(start.ns)));
+    let mut element = Element::new(name, met.get(scanner, start.ns));
     element.attrs.reserve_exact(scanner.attrs.len());
     for attr in &scanner.attrs {
         let (name, ns) = match attr.ns {
             NsRef::None => (attr.name, None),
             NsRef::Xml => (attr.name, None),
-            other => (attr.local(), Some(owned(scanner.ns(other)))),
+            other => (attr.local(), Some(met.get(scanner, other))),
         };
         let value = normalise_attribute(attr.value.str(input)).into_owned();
         element.attrs.push(Attribute {
@@ -325,14 +423,6 @@ fn read_start(scanner: &Scanner<'_>, input: &[u8], start: &Start) -> Element {
         });
     }
     element
-}
-
-fn owned(name: Cow<'_, str>) -> Cow<'static, str> {
-    match name {
-        Cow::Borrowed(name) if name.is_empty() => Cow::Borrowed(""),
-        Cow::Borrowed(name) if name == ns::CLIENT => Cow::Borrowed(ns::CLIENT),
-        name => Cow::Owned(name.into_owned()),
-    }
 }
 
 fn push_text(open: &mut [Element], text: &str) {

@@ -10,7 +10,7 @@ use memchr::{memchr, memchr2, memchr3};
 use smallvec::SmallVec;
 
 use crate::error::{StreamCondition, StreamError};
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_DEPTH};
 use crate::stream::StreamHeader;
 use crate::xml::text::{check_characters, is_space};
 
@@ -339,7 +339,7 @@ impl Framer {
                 "stream header within the stream",
             ));
         }
-        if self.open.len() >= self.limits.depth {
+        if self.open.len() >= self.limits.depth.min(MAX_DEPTH) {
             return Err(violation("elements nested too deep"));
         }
         if tag[tag.len() - 2] == b'/' {

@@ -39,16 +39,23 @@ impl Limits {
         namespaces_in_scope: 128,
     };
 
-    /// For bytes that this server wrote itself.
+    /// For bytes that were within other limits before, or that this server wrote itself: whatever
+    /// was accepted once reads again.
     pub const TRUSTED: Limits = Limits {
-        stanza_bytes: 64 * 1024 * 1024,
-        open_tag_bytes: 1024 * 1024,
-        depth: 256,
-        attributes_per_element: 256,
-        elements_per_stanza: 1_000_000,
-        namespaces_in_scope: 1024,
+        stanza_bytes: u32::MAX as usize,
+        open_tag_bytes: usize::MAX,
+        depth: MAX_TRUSTED_DEPTH,
+        attributes_per_element: usize::MAX,
+        elements_per_stanza: usize::MAX,
+        namespaces_in_scope: usize::MAX,
     };
 }
+
+/// Deepest that is ever accepted, whatever a configuration says: trees are walked by recursion.
+pub const MAX_DEPTH: usize = 256;
+
+/// The same with what may be wrapped around a stanza here: carbons, archive results, events.
+const MAX_TRUSTED_DEPTH: usize = MAX_DEPTH + 64;
 
 impl Default for Limits {
     fn default() -> Limits {

@@ -132,7 +132,7 @@ fn write_element(
             if depth > 0 && random.one_in(2) {
                 write_element(random, out, "", depth - 1, prefixes);
             } else {
-                let text: &str = *random.pick(TEXTS);
+                let text = *random.pick(TEXTS);
                 out.push_str(text);
             }
         }

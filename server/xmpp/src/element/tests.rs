@@ -269,3 +269,29 @@ fn damaged_input_never_reads_differently() {
         "{accepted} damaged inputs were still correct"
     );
 }
+
+/// What one declaration costs does not multiply with the uses of its prefix.
+#[test]
+fn long_namespaces_are_shared() {
+    let uris: Vec<String> = (0..20)
+        .map(|at| format!("urn:{at}{}", "x".repeat(9000)))
+        .collect();
+    let declarations: String = uris
+        .iter()
+        .enumerate()
+        .map(|(at, uri)| format!("<a xmlns:p{at}='{uri}'>"))
+        .collect();
+    let uses: String = (0..2000)
+        .map(|at| format!("<p{0}:b p{0}:c=''/>", at % 20))
+        .collect();
+    let input = format!("{declarations}{uses}{}", "</a>".repeat(20));
+    let tree = parse(input.as_bytes()).unwrap();
+    let mut inner = &tree;
+    while inner.first_child().is_some_and(|child| child.name() == "a") {
+        inner = inner.first_child().unwrap();
+    }
+    let names: std::collections::BTreeSet<_> =
+        inner.children().map(|child| child.ns().as_ptr()).collect();
+    assert_eq!(inner.children().count(), 2000);
+    assert_eq!(names.len(), 20);
+}

@@ -58,11 +58,13 @@ fn fails(content: &[u8]) -> Option<StreamCondition> {
 }
 
 fn stanzas(frames: &[Frame]) -> Vec<&str> {
-    let stanza = |frame| match frame {
-        &Frame::Stanza(ref bytes) => Some(std::str::from_utf8(bytes).unwrap()),
-        _ => None,
-    };
-    frames.iter().filter_map(stanza).collect()
+    let mut found = Vec::new();
+    for frame in frames {
+        if let Frame::Stanza(bytes) = frame {
+            found.push(std::str::from_utf8(bytes).unwrap());
+        }
+    }
+    found
 }
 
 #[test]
@@ -378,4 +380,21 @@ fn trickling_makes_progress() {
             "{behind} bytes to be looked at again at {count}"
         );
     }
+}
+
+#[test]
+fn depth_has_a_bound_of_its_own() {
+    let limits = Limits {
+        depth: usize::MAX,
+        ..Limits::AFTER_LOGIN
+    };
+    let deep = |depth: usize| {
+        let input = format!("{HEADER}{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        all(input.as_bytes(), limits)
+    };
+    assert_eq!(deep(MAX_DEPTH).1, None);
+    assert_eq!(
+        deep(MAX_DEPTH + 1).1.unwrap().condition,
+        StreamCondition::PolicyViolation
+    );
 }

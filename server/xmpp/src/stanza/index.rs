@@ -23,6 +23,9 @@ pub(super) fn receive(
     let read = read(&bytes, context, limits)?;
     if read.reserialise {
         let tree = Element::parse_in(&bytes, context, limits)?;
+        if tree.written_bytes(crate::ns::CLIENT) > limits.stanza_bytes {
+            return Err(ParseError::Limit("bytes of a stanza without prefixes"));
+        }
         let plain = StreamContext {
             content_ns: crate::ns::CLIENT.into(),
             prefixes: Vec::new(),

@@ -475,7 +475,7 @@ fn independence_keeps_the_tree() {
 fn assert_same(one: &Element, other: &Element, input: &str) {
     let sorted = |element: &Element| {
         let mut attrs = element.attrs().to_vec();
-        attrs.sort_by(|a, b| (&a.name, &a.ns).cmp(&(&b.name, &b.ns)));
+        attrs.sort_by(|a, b| (&a.name, a.ns.as_deref()).cmp(&(&b.name, b.ns.as_deref())));
         (
             element.name().to_owned(),
             element.ns().to_owned(),
@@ -501,4 +501,16 @@ fn damaged_stanzas_never_panic_and_stay_readable() {
         }
     }
     assert!(accepted > 500, "{accepted}");
+}
+
+/// A prefix is a cheap way to write a long name often.
+#[test]
+fn prefixes_do_not_inflate() {
+    let long = "x".repeat(20_000);
+    let uses = "<p:b/>".repeat(4000);
+    let input = format!("<message xmlns:p='urn:{long}'>{uses}</message>");
+    let error = parse(&input).unwrap_err();
+    assert_eq!(error.condition(), StreamCondition::PolicyViolation);
+    let fine = format!("<message xmlns:p='urn:x'>{uses}</message>");
+    assert_eq!(parse(&fine).unwrap().children().len(), 4000);
 }
