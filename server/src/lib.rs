@@ -4,6 +4,7 @@ pub mod access;
 pub mod account;
 pub mod admin;
 pub mod c2s;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod fault;

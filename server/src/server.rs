@@ -5,10 +5,10 @@ pub mod extensions;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::SystemRandom;
-use eider_storage::{Storage, Timestamp};
+use eider_storage::Storage;
 use tokio::net::TcpListener;
 
 use self::core::Core;
@@ -20,6 +20,7 @@ use crate::admin::reload::Reloader;
 use crate::admin::trace::Tracer;
 use crate::admin::{health, http, socket, upkeep};
 use crate::c2s::bind;
+use crate::clock;
 use crate::config::{Config, ConfigWatch, Sources};
 use crate::lifecycle::{self, Lifecycle, Readiness};
 use crate::listener;
@@ -86,7 +87,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     let control = socket::bind(&path).map_err(Error::system(path.display().to_string()))?;
 
     let storage = eider_storage::open(&config.storage_config()).await?;
-    let (tls, findings) = TlsContext::load(&config, SystemTime::now())?;
+    let (tls, findings) = TlsContext::load(&config, clock::now())?;
     let tls = Arc::new(tls);
     report(&findings);
 
@@ -101,9 +102,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         policy.clone(),
     )
     .await?;
-    let waiting = core
-        .restore_sessions(Timestamp::from_system(SystemTime::now()))
-        .await?;
+    let waiting = core.restore_sessions(clock::timestamp()).await?;
     if waiting > 0 {
         tracing::info!(waiting, "sessions of the last run wait for their clients");
     }
@@ -282,7 +281,7 @@ fn reload_certificates(reloader: &Arc<Reloader>, tls: Arc<TlsContext>, lifecycle
             let (tls, config) = (tls.clone(), watch.borrow_and_update().clone());
             let read = tokio::task::spawn_blocking(move || {
                 let wanted = due || tls.is_stale(&config);
-                wanted.then(|| tls.reload(&config, SystemTime::now()))
+                wanted.then(|| tls.reload(&config, clock::now()))
             });
             match read.await {
                 Ok(None) => continue,

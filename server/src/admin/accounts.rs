@@ -110,7 +110,7 @@ pub async fn add(
     password: &str,
 ) -> Result<AccountId, Failure> {
     let credentials = credentials(password, config.login.iterations).await?;
-    let now = Timestamp::from_system(std::time::SystemTime::now());
+    let now = crate::clock::timestamp();
     let (host, localpart) = (&account.host, &account.localpart);
     let made = storage
         .account_create(Fence::single(), host, localpart, &credentials, now)

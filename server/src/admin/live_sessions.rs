@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use eider_storage::Storage;
@@ -11,6 +11,7 @@ use eider_xmpp::jid::{BareJid, Jid};
 use super::sessions::{SessionInfo, SessionsAdmin};
 use crate::account::facts::AccountFacts;
 use crate::c2s::control::{Control, Kick};
+use crate::clock;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 
 /// See the module's documentation.
@@ -88,7 +89,7 @@ fn info(handle: &SessionHandle) -> SessionInfo {
     let about = &handle.about;
     let age_seconds = handle.since.elapsed().unwrap_or_default().as_secs();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let now = SystemTime::now()
+    let now = clock::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();

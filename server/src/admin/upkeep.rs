@@ -2,11 +2,12 @@
 //! for the next weeks, the rest of interrupted removals. All in small steps, so that nobody waits for it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use eider_storage::{AccountId, Error, Fence, Keep, Storage, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::config::{Config, ConfigWatch, Host};
 
 /// Accounts looked at in one step.
@@ -24,7 +25,7 @@ pub async fn run(storage: Arc<dyn Storage>, config: ConfigWatch, stop: Cancellat
         let now = config.borrow().clone();
         let hours = now.archive.cleaning_interval_hours;
         let done = tokio::select! {
-            done = once(&*storage, &now, Timestamp::from_system(SystemTime::now())) => done,
+            done = once(&*storage, &now, clock::timestamp()) => done,
             () = stop.cancelled() => return,
         };
         match done {

@@ -52,8 +52,8 @@ const CLOCK_BACK: Kind = Kind {
 /// Every kind of this area.
 pub const KINDS: &[&Kind] = &[&FILES, &DISK, &CLOCK_UNSYNCHRONISED, &CLOCK_BACK];
 
-/// Checks the machine.
-pub fn check(config: &Config) -> Vec<Finding> {
+/// Checks the machine at a time.
+pub fn check(config: &Config, now: SystemTime) -> Vec<Finding> {
     let connections: u64 = config
         .listeners
         .c2s
@@ -65,7 +65,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(files(limit, connections));
     findings.extend(disk(&config.data_directory));
-    findings.extend(written_ahead(&config.data_directory, SystemTime::now()));
+    findings.extend(written_ahead(&config.data_directory, now));
     if synchronised() == Some(false) {
         findings.push(CLOCK_UNSYNCHRONISED.found(&[]));
     }
@@ -142,7 +142,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("eider-clock-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a"), b"").unwrap();
-        let now = SystemTime::now();
+        let now = crate::clock::now();
         assert!(written_ahead(&folder, now).is_none());
         let found = written_ahead(&folder, now - Duration::from_secs(3_600)).unwrap();
         assert_eq!(found.id, "clock-went-back");

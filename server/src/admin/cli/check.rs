@@ -1,6 +1,6 @@
 //! `eider check`: looks at everything and says what is wrong.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use crate::admin::check::{
     Finding, Severity, certificates, configuration, database, dns, listeners, page, system,
 };
 use crate::admin::protocol::{AccountInfo, DatabaseInfo, Failure, FailureKind, Request, Status};
+use crate::clock;
 use crate::config::{Config, Error};
 
 /// A check.
@@ -51,15 +52,14 @@ async fn all(global: &Global, config: &Config, with_dns: bool) -> Vec<Finding> {
         }
     };
     findings.extend(listeners::check(config, running).await);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    findings.extend(certificates::check(config, now.as_secs().cast_signed()));
+    let now = clock::now();
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    findings.extend(certificates::check(config, seconds.cast_signed()));
     if with_dns {
         findings.extend(dns::check(config).await);
     }
     findings.extend(database_findings(global, config, running).await);
-    findings.extend(system::check(config));
+    findings.extend(system::check(config, now));
     findings
 }
 

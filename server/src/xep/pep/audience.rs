@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use eider_storage::AccountId;
 use eider_xmpp::jid::{BareJid, FullJid};
 
-use crate::account::facts::{AccountFacts, Facts};
 use crate::account::contacts::{self, Contacts};
+use crate::account::facts::{AccountFacts, Facts};
 use crate::account::roster::Rosters;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::pubsub::{Audience, Contact};
