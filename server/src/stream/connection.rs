@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::PreLoginPermit;
+use crate::access::{PreLoginPermit, Refusal};
 use crate::config;
 
 /// One read takes at most this.
@@ -36,6 +36,8 @@ pub enum End {
     Closed,
     /// To be told to the client.
     Error(StreamError),
+    /// A budget is used up: `policy-violation`.
+    Limit(Refusal),
     /// The connection is gone, or in no state to say anything.
     Gone,
 }
@@ -128,13 +130,10 @@ impl Connection {
         });
         match read.await {
             Ok(0) | Err(_) => Err(End::Gone),
-            Ok(bytes) => self.permit.receive(bytes, &self.limits).map_err(|refusal| {
-                let text = format!("over the limit {}", refusal.as_str());
-                End::Error(StreamError::with_text(
-                    StreamCondition::PolicyViolation,
-                    text,
-                ))
-            }),
+            Ok(bytes) => {
+                let counted = self.permit.receive(bytes, &self.limits);
+                counted.map_err(End::Limit)
+            }
         }
     }
 

@@ -311,15 +311,23 @@ impl<'a> Negotiation<'a> {
         if !self.header_sent && !matches!(end, End::Gone) {
             last.push_str(&self.own_header(None));
         }
-        match end {
+        let error = match end {
             End::Gone => return,
-            End::Closed => last.push_str(CLOSE),
-            End::Error(error) => {
-                self.parts.metrics.stream_error(error.condition.as_str());
-                tracing::debug!(peer = %self.peer, %error, "stream ended before login");
-                last.push_str(&stream::stream_error(&error));
+            End::Closed => {
+                last.push_str(CLOSE);
+                return self.connection.close(&last).await;
             }
-        }
+            End::Error(error) => error,
+            End::Limit(refusal) => {
+                self.parts.metrics.refused(refusal.as_str());
+                let text = format!("over the limit {}", refusal.as_str());
+                StreamError::with_text(StreamCondition::PolicyViolation, text)
+            }
+        };
+        let condition = error.condition.as_str();
+        self.parts.metrics.stream_error(condition);
+        tracing::debug!(peer = %self.peer, %error, "stream ended before login");
+        last.push_str(&stream::stream_error(&error));
         self.connection.close(&last).await;
     }
 

@@ -95,32 +95,9 @@ impl Server {
             stop: CancellationToken::new(),
         });
         let (sent, logins) = mpsc::unbounded_channel();
-        let listen = |tls| {
-            let settings = C2sListener {
-                address: "127.0.0.1".to_owned(),
-                port: 0,
-                tls,
-                proxy_networks: config.listeners.c2s[0].proxy_networks.clone(),
-                ..C2sListener::default()
-            };
-            let bound = listener::bind(&settings).expect("a free port");
-            let address = bound.address;
-            let sent = sent.clone();
-            let serve = move |authenticated| {
-                let _ = sent.send(authenticated);
-                std::future::ready(())
-            };
-            tokio::spawn(listener::serve(
-                bound,
-                parts.clone(),
-                TaskTracker::new(),
-                serve,
-            ));
-            address
-        };
         Server {
-            starttls: listen(TlsMode::Starttls),
-            direct: listen(TlsMode::Direct),
+            starttls: listen(&parts, TlsMode::Starttls, &sent),
+            direct: listen(&parts, TlsMode::Direct, &sent),
             logins,
             parts,
             account,
@@ -174,6 +151,37 @@ impl Server {
     }
 }
 
+/// A listener on a free port, whose logins go to the test.
+fn listen(
+    parts: &Arc<StreamParts>,
+    tls: TlsMode,
+    logins: &mpsc::UnboundedSender<Authenticated>,
+) -> std::net::SocketAddr {
+    let settings = C2sListener {
+        address: "127.0.0.1".to_owned(),
+        port: 0,
+        tls,
+        proxy_networks: parts.config.borrow().listeners.c2s[0]
+            .proxy_networks
+            .clone(),
+        ..C2sListener::default()
+    };
+    let bound = listener::bind(&settings).expect("a free port");
+    let (address, logins) = (bound.address, logins.clone());
+    let serve = move |authenticated| {
+        let _ = logins.send(authenticated);
+        std::future::ready(())
+    };
+    tokio::spawn(listener::serve(
+        bound,
+        parts.clone(),
+        TaskTracker::new(),
+        serve,
+    ));
+    address
+}
+
+/// The keys of a password.
 pub fn credentials(password: &str) -> Credentials {
     let iterations = NonZeroU32::new(1000).expect("not zero");
     let keys = sasl::ScramKeys::derive_all(password, [[1; 16], [2; 16], [3; 16]], iterations);
