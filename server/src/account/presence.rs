@@ -3,6 +3,7 @@
 //! A resource's presence changes, and is read to be shown to others, under the lock of its
 //! account's entry in `cluster/sessions.rs`: whoever is shown a presence gets the later ones after it.
 
+mod blocked;
 mod broadcast;
 mod directed;
 mod last_activity;

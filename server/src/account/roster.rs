@@ -457,9 +457,11 @@ impl Rosters {
     ///
     /// # Errors
     /// Storage's.
-    pub async fn pending(&self, account: AccountId) -> Result<Vec<Bytes>, Error> {
-        let pending = self.storage.pending_list(account).await?;
-        Ok(pending.into_iter().map(|request| request.stanza).collect())
+    pub async fn requests(
+        &self,
+        account: AccountId,
+    ) -> Result<Vec<PendingRequest>, eider_storage::Error> {
+        self.storage.pending_list(account).await
     }
 }
 

@@ -135,11 +135,10 @@ impl Presence {
         let Some(facts) = facts.filter(|facts| facts.pending_requests > 0) else {
             return;
         };
-        match self.rosters.pending(facts.id).await {
-            Ok(pending) => {
-                let kept = pending
-                    .into_iter()
-                    .filter_map(|bytes| Stanza::parse_stored(bytes).ok());
+        match self.rosters.requests(facts.id).await {
+            Ok(requests) => {
+                let kept = requests.into_iter().map(|request| request.stanza);
+                let kept = kept.filter_map(|bytes| Stanza::parse_stored(bytes).ok());
                 kept.for_each(|stanza| push(to, stanza));
             }
             Err(error) => tracing::warn!(%error, "subscription requests are not shown"),

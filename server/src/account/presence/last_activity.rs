@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use eider_storage::{AccountId, Fence, LastActivity, Storage, Timestamp};
+use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Accounts whose last activity waits to be written.
 const WAITING_MAX: usize = 20_000;
+/// Writes under way at once: the engines write together what waits together.
+const WRITES_AT_ONCE: usize = 8;
 /// Of the status text this much is kept.
 const STATUS_MAX_BYTES: usize = 1_024;
 
-/// Writes one account after another.
+/// Writes the newest of each account.
 pub struct LastActivities {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
@@ -68,10 +71,11 @@ impl Drop for LastActivities {
 async fn write_all(shared: &Shared, storage: &dyn Storage) {
     shared.more.notified().await;
     let waiting = std::mem::take(&mut *shared.waiting.lock());
-    for (account, last) in waiting {
-        let written = storage.account_set_last_activity(Fence::single(), account, &last);
+    let writing = stream::iter(waiting).for_each_concurrent(WRITES_AT_ONCE, async |(id, last)| {
+        let written = storage.account_set_last_activity(Fence::single(), id, &last);
         if let Err(error) = written.await {
             tracing::warn!(%error, "the last activity of an account is not written");
         }
-    }
+    });
+    writing.await;
 }

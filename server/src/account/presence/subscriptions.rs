@@ -17,7 +17,9 @@ use eider_xmpp::stanza::Stanza;
 
 use super::{Presence, push, refuses};
 use crate::account::roster::{Limits, Removal};
-use crate::account::subscription::{Deliver, Inbound, Kept, Presence as Shown, Request};
+use crate::account::subscription::{
+    Deliver, Entry, Inbound, Kept, Presence as Shown, Request, removal,
+};
 use crate::cluster::sessions::SessionHandle;
 use crate::config::Config;
 use crate::xep::{blocking, storage_error};
@@ -265,6 +267,39 @@ impl Presence {
             self.push_roster(to, &pushed);
         }
         Ok(Some(decision))
+    }
+
+    /// An account of ours is about to be removed: those who see its presence and those whose
+    /// presence it sees are told, as if it had removed them itself (RFC 6121 §2.5.2).
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn leaving(self: &Arc<Self>, account: &BareJid) -> Result<(), eider_storage::Error> {
+        let own = self.own(account).await?;
+        let Some(facts) = &own.facts else {
+            return Ok(());
+        };
+        let mut effects = Effects::default();
+        for contact in own.contacts.iter() {
+            let entry = Entry {
+                state: contact.state,
+                ..Entry::default()
+            };
+            let (told, presence) = removal(entry);
+            effects.show(account, &contact.jid, presence);
+            for request in told {
+                effects.tell(account, &contact.jid, request);
+            }
+        }
+        for request in self.rosters.requests(facts.id).await? {
+            if let Ok(from) = BareJid::parse(&request.from) {
+                effects.tell(account, &from, Request::Unsubscribed);
+            }
+        }
+        let config = self.config.borrow().clone();
+        self.carry_out(&config, effects).await;
+        self.rosters.forget(facts.id);
+        Ok(())
     }
 
     fn requests_changed(&self, account: &BareJid, kept: Kept) {

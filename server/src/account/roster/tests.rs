@@ -164,7 +164,7 @@ async fn a_request_waits_unlisted_until_it_is_answered() {
     assert_eq!(
         world
             .rosters
-            .pending(world.account)
+            .requests(world.account)
             .await
             .expect("a list")
             .len(),
@@ -184,7 +184,7 @@ async fn a_request_waits_unlisted_until_it_is_answered() {
     assert!(
         world
             .rosters
-            .pending(world.account)
+            .requests(world.account)
             .await
             .expect("a list")
             .is_empty()
@@ -248,7 +248,7 @@ async fn pre_approval_is_stored_and_used() {
     assert!(
         world
             .rosters
-            .pending(world.account)
+            .requests(world.account)
             .await
             .expect("a list")
             .is_empty()
