@@ -164,6 +164,9 @@ impl Commands {
             }
             Request::UserRemove { account } => {
                 let account = Account::parse(&account, &config)?;
+                if let Some(live) = &self.live {
+                    live.sessions.account_leaving(&account.jid()).await;
+                }
                 accounts::remove(storage, &account).await?;
                 tracing::info!(account = account.jid(), "account removed by command");
                 self.changed(&account, "The account has been removed.")

@@ -10,6 +10,7 @@ use eider_xmpp::jid::{BareJid, Jid};
 
 use super::sessions::{SessionInfo, SessionsAdmin};
 use crate::account::facts::AccountFacts;
+use crate::account::presence::Presence;
 use crate::c2s::control::{Control, Kick};
 use crate::clock;
 use crate::cluster::sessions::{SessionHandle, Sessions};
@@ -20,6 +21,8 @@ pub struct LiveSessions {
     pub sessions: Arc<Sessions>,
     /// What is remembered of accounts.
     pub facts: Arc<AccountFacts>,
+    /// Tells contacts of accounts that are removed.
+    pub presence: Arc<Presence>,
     /// Tells whether a changed account is still there.
     pub storage: Arc<dyn Storage>,
 }
@@ -44,6 +47,15 @@ impl SessionsAdmin for LiveSessions {
                 .is_none_or(|named| handle.full.resource() == named)
         });
         end(&handles, Kick::Administrator).await
+    }
+
+    async fn account_leaving(&self, account: &str) {
+        let Ok(bare) = account.parse::<BareJid>() else {
+            return;
+        };
+        if let Err(error) = self.presence.leaving(&bare).await {
+            tracing::warn!(account, %error, "contacts are not told that the account is removed");
+        }
     }
 
     fn account_changed(&self, account: &str) {

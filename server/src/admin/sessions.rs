@@ -48,6 +48,9 @@ pub trait SessionsAdmin: Send + Sync {
     /// gets the stream error `policy-violation` with the text. Returns how many ended.
     async fn kick(&self, jid: &str, text: &str) -> usize;
 
+    /// An account (bare JID) is about to be removed: its contacts are told, while its roster is still there.
+    async fn account_leaving(&self, account: &str);
+
     /// Drops what is remembered of an account (bare JID) that was changed, disabled or removed behind the
     /// server's back.
     fn account_changed(&self, account: &str);

@@ -87,6 +87,7 @@ impl Core {
         let live = LiveSessions {
             sessions: sessions.clone(),
             facts: facts.clone(),
+            presence: presence.clone(),
             storage: storage.clone(),
         };
         let (extensions, mut routes) = Extensions::build(&ExtensionParts {
@@ -141,6 +142,7 @@ impl Core {
         Arc::new(LiveSessions {
             sessions: self.parts.sessions.clone(),
             facts: self.facts.clone(),
+            presence: self.parts.presence.clone(),
             storage: self.parts.storage.clone(),
         })
     }

@@ -86,6 +86,7 @@ impl Extensions {
             config: parts.config.clone(),
             storage: storage.clone(),
             sessions: parts.sessions.clone(),
+            live: parts.live.clone(),
             policy: parts.policy.clone(),
         }));
         let mut routes = plain_routes(parts);

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::access::{Policy, Subject, counted_address};
 use crate::admin::accounts::{self, Account};
 use crate::admin::protocol::{Failure, FailureKind};
+use crate::admin::sessions::SessionsAdmin;
 use crate::c2s::control::{Control, Kick};
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
@@ -45,6 +46,8 @@ pub struct RegistrationParts {
     pub storage: Arc<dyn Storage>,
     /// Sessions that a change ends.
     pub sessions: Arc<Sessions>,
+    /// What is remembered of accounts, and who is told of their removal.
+    pub live: Arc<dyn SessionsAdmin>,
     /// Who may register from where.
     pub policy: Arc<Policy>,
 }
@@ -193,8 +196,10 @@ impl Registration {
         session: &SessionHandle,
         account: &Account,
     ) -> Answer {
+        self.parts.live.account_leaving(session.bare.as_str()).await;
         let removed = accounts::remove(self.parts.storage.as_ref(), account).await;
         removed.map_err(|error| failure(&error))?;
+        self.parts.live.account_changed(session.bare.as_str());
         tracing::info!(account = %session.bare, "account removed by its user");
         let result = iq_result(&request.stanza, None);
         let _ = session.mailbox.push(Delivery::copy(result));

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use eider_storage::{AccountId, Fence, LastActivity, Storage, Timestamp};
+use eider_storage::{AccountId, Fence, LastActivity, Storage};
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::clock;
 
 /// Accounts whose last activity waits to be written.
 const WAITING_MAX: usize = 20_000;
@@ -43,7 +44,7 @@ impl LastActivities {
     pub fn note(&self, account: AccountId, mut status: String) {
         let end = status.floor_char_boundary(STATUS_MAX_BYTES);
         status.truncate(end);
-        let at = Timestamp::from_system(SystemTime::now());
+        let at = clock::timestamp();
         let mut waiting = self.shared.waiting.lock();
         if waiting.len() >= WAITING_MAX && !waiting.contains_key(&account) {
             return;

@@ -5,10 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use eider_storage::{AccountId, Timestamp};
+use eider_storage::AccountId;
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::jid::BareJid;
@@ -20,6 +19,7 @@ use crate::account::roster::{Limits, Removal};
 use crate::account::subscription::{
     Deliver, Entry, Inbound, Kept, Presence as Shown, Request, removal,
 };
+use crate::clock;
 use crate::cluster::sessions::SessionHandle;
 use crate::config::Config;
 use crate::xep::{blocking, storage_error};
@@ -241,7 +241,7 @@ impl Presence {
         }
         let limits = roster_limits(config);
         let kept = kept_bytes(stanza, limits.pending_bytes);
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = clock::timestamp();
         let _lock = self.rosters.lock(facts.id).await;
         let done = self
             .rosters

@@ -227,6 +227,9 @@ impl AdminCommand {
     async fn each(&self, request: &Request, form: &Form) -> Result<Outcome, Outcome> {
         for account in accounts_of(request, form)? {
             let storage = self.parts.storage.as_ref();
+            if matches!(self.kind, Kind::DeleteUser) {
+                self.parts.live.account_leaving(&account.jid()).await;
+            }
             let done = match self.kind {
                 Kind::DeleteUser => accounts::remove(storage, &account).await,
                 Kind::DisableUser => accounts::enable(storage, &account, false).await,
