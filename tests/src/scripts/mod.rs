@@ -2,6 +2,7 @@
 //!
 //! The language is described in `tests/scripts/README.md`.
 
+pub mod checks;
 pub mod client;
 pub mod parse;
 pub mod pattern;

@@ -1,5 +1,6 @@
 //! The steps of protocol scripts; `tests/scripts/README.md` says what each does.
 
+use super::checks;
 use super::client::{Client, PATIENCE, Received, SASL, SM};
 use super::parse::Step;
 use super::run::{PASSWORD, Run};
@@ -21,6 +22,8 @@ pub async fn step(run: &mut Run<'_>, step: &Step) -> Result<()> {
             Ok(())
         }
         ["eider", arguments @ ..] => command(run, arguments).await,
+        [who, "is", "asked", "by", other] => checks::asked(run, who, other, true).await,
+        [who, "is", "not", "asked", "by", other] => checks::asked(run, who, other, false).await,
         [who, action @ ..] if who.contains('/') => acts(run, who, action, step).await,
         _ => bail!("no such step"),
     }
@@ -52,6 +55,8 @@ async fn acts(run: &mut Run<'_>, who: &str, action: &[&str], step: &Step) -> Res
             }
             Ok(())
         }
+        ["has", "not", "got"] => checks::has_not_got(run, who, step).await,
+        ["sees", other, "as", state @ ..] => checks::sees(run, who, other, state).await,
         ["closes"] => {
             let client = run.client(who)?;
             client.send(b"</stream:stream>").await?;
@@ -111,7 +116,7 @@ async fn nothing(run: &mut Run<'_>, who: &str) -> Result<()> {
 }
 
 /// The end of the stream: with `</stream:stream>` or without.
-async fn ended(client: &mut Client, closed: bool) -> Result<()> {
+pub async fn ended(client: &mut Client, closed: bool) -> Result<()> {
     let mut end = false;
     client.bound = false;
     loop {
@@ -220,7 +225,7 @@ impl Login {
     }
 }
 
-async fn log_in(run: &mut Run<'_>, who: &str, options: &[&str]) -> Result<()> {
+pub async fn log_in(run: &mut Run<'_>, who: &str, options: &[&str]) -> Result<()> {
     let login = Login::parse(options)?;
     let (account, resource) = who.split_once('/').context("no resource")?;
     let user = run.values[&format!("{account}.user")].clone();
