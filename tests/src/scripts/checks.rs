@@ -5,7 +5,7 @@ use super::parse::Step;
 use super::pattern;
 use super::run::Run;
 use super::steps;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 const ROSTER: &str = "jabber:iq:roster";
 
@@ -22,6 +22,14 @@ pub async fn has_not_got(run: &mut Run<'_>, who: &str, step: &Step) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The last stream features are those of the block.
+pub fn has_features(run: &mut Run<'_>, who: &str, step: &Step) -> Result<()> {
+    let features = run.client(who)?.features.clone().context("no features yet")?;
+    let block = run.block(step)?;
+    let compared = pattern::matches(&block[0], &features, &mut run.values);
+    compared.map_err(|why| anyhow!("{why}: {features}"))
 }
 
 /// The subscription in the roster; `none` also where there is no item.

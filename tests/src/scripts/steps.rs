@@ -55,6 +55,7 @@ async fn acts(run: &mut Run<'_>, who: &str, action: &[&str], step: &Step) -> Res
             }
             Ok(())
         }
+        ["has", "features"] => checks::has_features(run, who, step),
         ["has", "not", "got"] => checks::has_not_got(run, who, step).await,
         ["sees", other, "as", state @ ..] => checks::sees(run, who, other, state).await,
         ["closes"] => {
