@@ -26,7 +26,11 @@ pub async fn has_not_got(run: &mut Run<'_>, who: &str, step: &Step) -> Result<()
 
 /// The last stream features are those of the block.
 pub fn has_features(run: &mut Run<'_>, who: &str, step: &Step) -> Result<()> {
-    let features = run.client(who)?.features.clone().context("no features yet")?;
+    let features = run
+        .client(who)?
+        .features
+        .clone()
+        .context("no features yet")?;
     let block = run.block(step)?;
     let compared = pattern::matches(&block[0], &features, &mut run.values);
     compared.map_err(|why| anyhow!("{why}: {features}"))

@@ -102,13 +102,16 @@ fn children(
         return Ok(());
     };
     let mut reason = format!("lacks {first}");
+    let mut deeper = false;
     for (at, candidate) in present.iter().enumerate() {
         if used[at] {
             continue;
         }
         let mut trial = values.clone();
         match compare(first, candidate, &mut trial, false) {
-            Err(why) if candidate.name == first.name => reason = why,
+            Err(why) if candidate.name == first.name && !deeper && first.name != "feature" => {
+                reason = why;
+            }
             Err(_) => {}
             Ok(()) => {
                 used[at] = true;
@@ -119,6 +122,7 @@ fn children(
                     }
                     Err(why) => {
                         used[at] = false;
+                        deeper = true;
                         reason = why;
                     }
                 }

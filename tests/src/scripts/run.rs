@@ -186,7 +186,10 @@ impl Run<'_> {
         let mut story = String::new();
         for (name, client) in &self.clients {
             let _ = write!(story, "\n    -- {name}");
-            let told = client.log.iter().filter(|line| !line.contains(" id='barrier'"));
+            let told = client
+                .log
+                .iter()
+                .filter(|line| !line.contains(" id='barrier'"));
             let told: Vec<&String> = told.collect();
             for line in &told[told.len().saturating_sub(12)..] {
                 let _ = write!(story, "\n    {line}");
