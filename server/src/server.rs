@@ -131,7 +131,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         live: Some(live),
     };
     tokio::spawn(control.serve(Arc::new(commands), lifecycle.hard_stop().clone()));
-    look_after(&storage, &reloader, &metrics, &lifecycle);
+    look_after(&storage, &reloader, &core, &metrics, &lifecycle);
 
     let reload = {
         let reloader = reloader.clone();
@@ -152,9 +152,16 @@ pub async fn run(start: Start) -> Result<(), Error> {
 fn look_after(
     storage: &Arc<dyn Storage>,
     reloader: &Reloader,
+    core: &Core,
     metrics: &Metrics,
     lifecycle: &Lifecycle,
 ) {
+    let queue_max = reloader.current().limits.archive_queue_stanzas as usize;
+    health::show_queues(
+        metrics,
+        &core.parts.sessions,
+        core.parts.writer.depth(queue_max),
+    );
     health::show_pools(metrics, storage.clone());
     tokio::spawn(health::watch(storage.clone(), lifecycle.clone()));
     let stop = lifecycle.soft_stop().clone();

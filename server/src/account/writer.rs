@@ -112,6 +112,12 @@ impl Writer {
         )
     }
 
+    /// A look at how many messages wait, of a queue of at most `queue_max`. Does not keep the writer alive.
+    pub fn depth(&self, queue_max: usize) -> impl Fn() -> usize + Send + Sync + use<> {
+        let slots = self.slots.clone();
+        move || queue_max.saturating_sub(slots.available_permits())
+    }
+
     /// Submits a message. The answer comes after delivery; an error at once where the queue is full.
     pub fn submit(&self, message: Message) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
@@ -204,10 +210,12 @@ impl WriterTask {
         match outcome {
             Ok(positions) => {
                 fault::reached(Point::Committed);
+                self.metrics.debts_made.inc_by(debts(&batch));
                 self.deliver_batch(batch.messages, &positions);
             }
             Err(error) => {
                 warn!(%error, messages = batch.messages.len(), "messages not stored");
+                self.metrics.commit_failures.inc();
                 refuse(batch.messages, &error);
                 // What gathered behind a commit that took its whole deadline has waited as long.
                 self.refuse_waiting(Duration::ZERO);
@@ -289,6 +297,15 @@ impl WriterTask {
             }
         }
     }
+}
+
+/// How many debts a batch makes.
+fn debts(batch: &Batch) -> u64 {
+    let rows = batch
+        .messages
+        .iter()
+        .flat_map(|submission| &submission.message.rows);
+    rows.filter(|row| row.debt).count() as u64
 }
 
 fn refuse(messages: Vec<Box<Submission>>, error: &eider_storage::Error) {

@@ -18,6 +18,7 @@ use super::protocol::{
 use super::reload::Reloader;
 use super::sessions::SessionsAdmin;
 use super::trace::Tracer;
+use crate::c2s::control::Kick;
 use crate::config::{Config, ConfigWatch};
 use crate::lifecycle::{Lifecycle, Readiness};
 
@@ -90,7 +91,7 @@ impl Commands {
                 let live = self.live()?;
                 json(live.sessions.list(account.as_deref()).await)
             }
-            Request::SessionKick { jid, text } => self.kick(&jid, &text).await,
+            Request::SessionKick { jid } => self.kick(&jid).await,
             Request::Database => json(DatabaseInfo::from(self.storage.describe().await?)),
             Request::Reload => self.reload(),
             Request::Backup { target } => self.backup(&target, replies).await,
@@ -159,8 +160,7 @@ impl Commands {
                 let account = Account::parse(&account, &config)?;
                 accounts::passwd(storage, &config, &account, &password.0).await?;
                 tracing::info!(account = account.jid(), "password changed by command");
-                self.changed(&account, "The password has been changed.")
-                    .await
+                self.changed(&account, Kick::CredentialsChanged).await
             }
             Request::UserRemove { account } => {
                 let account = Account::parse(&account, &config)?;
@@ -169,8 +169,7 @@ impl Commands {
                 }
                 accounts::remove(storage, &account).await?;
                 tracing::info!(account = account.jid(), "account removed by command");
-                self.changed(&account, "The account has been removed.")
-                    .await
+                self.changed(&account, Kick::AccountGone).await
             }
             Request::UserEnable { account, enabled } => {
                 let account = Account::parse(&account, &config)?;
@@ -183,8 +182,7 @@ impl Commands {
                 if enabled {
                     return json(Count { count: 0 });
                 }
-                self.changed(&account, "The account has been disabled.")
-                    .await
+                self.changed(&account, Kick::AccountGone).await
             }
             Request::UserShow { account } => {
                 let account = Account::parse(&account, &config)?;
@@ -210,11 +208,11 @@ impl Commands {
     }
 
     /// Ends the sessions of an account whose right to them has changed; answers how many.
-    async fn changed(&self, account: &Account, text: &str) -> Result<Value, Failure> {
+    async fn changed(&self, account: &Account, reason: Kick) -> Result<Value, Failure> {
         let count = match &self.live {
             Some(live) => {
                 live.sessions.account_changed(&account.jid());
-                live.sessions.kick(&account.jid(), text).await
+                live.sessions.kick(&account.jid(), reason).await
             }
             None => 0,
         };
@@ -223,8 +221,8 @@ impl Commands {
         })
     }
 
-    async fn kick(&self, jid: &str, text: &str) -> Result<Value, Failure> {
-        let count = self.live()?.sessions.kick(jid, text).await;
+    async fn kick(&self, jid: &str) -> Result<Value, Failure> {
+        let count = self.live()?.sessions.kick(jid, Kick::Administrator).await;
         if count == 0 {
             let what = format!("there is no session of {jid}");
             return Err(Failure::new(FailureKind::NotFound, what).hint("eider session list"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eider_storage::Storage;
 
 use super::metrics::Metrics;
+use crate::cluster::sessions::Sessions;
 use crate::lifecycle::{Lifecycle, Readiness};
 
 /// Time between two looks at the database.
@@ -47,6 +48,34 @@ pub fn show_pools(metrics: &Metrics, storage: Arc<dyn Storage>) {
             levels.open.set(state.connections_open.into());
         }
     });
+}
+
+/// Has the metrics show what waits: for sessions, in sessions, for the archive.
+pub fn show_queues(
+    metrics: &Metrics,
+    sessions: &Arc<Sessions>,
+    archive_depth: impl Fn() -> usize + Send + Sync + 'static,
+) {
+    // Weak: metrics outlive the sessions by the last scrape, and must not keep them.
+    let sessions = Arc::downgrade(sessions);
+    metrics.on_scrape(move |metrics| {
+        metrics.archive_queue_stanzas.set(level(archive_depth()));
+        let Some(sessions) = sessions.upgrade() else {
+            return;
+        };
+        let (mut queued, mut held) = (0, 0);
+        for handle in sessions.all() {
+            let waiting = handle.mailbox.waiting_bytes();
+            queued += waiting.0;
+            held += waiting.1;
+        }
+        metrics.queue_bytes.set(level(queued));
+        metrics.held_bytes.set(level(held));
+    });
+}
+
+fn level(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -39,14 +39,14 @@ impl SessionsAdmin for LiveSessions {
         infos
     }
 
-    async fn kick(&self, jid: &str, _text: &str) -> usize {
+    async fn kick(&self, jid: &str, reason: Kick) -> usize {
         let Ok(jid) = Jid::parse(jid) else { return 0 };
         let mut handles = self.sessions.of(jid.bare_str());
         handles.retain(|handle| {
             jid.resource()
                 .is_none_or(|named| handle.full.resource() == named)
         });
-        end(&handles, Kick::Administrator).await
+        end(&handles, reason).await
     }
 
     async fn account_leaving(&self, account: &str) {
@@ -107,6 +107,7 @@ fn info(handle: &SessionHandle) -> SessionInfo {
         .as_secs();
     let waits_until = count(&about.waits_until);
     let waiting = waits_until > 0;
+    let (queued, held) = handle.mailbox.waiting_bytes();
     SessionInfo {
         jid: handle.full.as_str().to_owned(),
         address: handle
@@ -123,7 +124,7 @@ fn info(handle: &SessionHandle) -> SessionInfo {
         stream_management: about.stream_management.load(Ordering::Relaxed),
         carbons: handle.carbons(),
         inactive: about.inactive.load(Ordering::Relaxed),
-        queue_bytes: count(&about.held_bytes),
+        queue_bytes: (queued + held) as u64,
         stanzas_in: count(&about.stanzas_in),
         stanzas_out: count(&about.stanzas_out),
     }

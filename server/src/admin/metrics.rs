@@ -120,12 +120,10 @@ metrics! {
     pub bytes_in: Counter = counter,
     /// Bytes of XML written to clients.
     pub bytes_out: Counter = counter,
-    /// Stanzas read and not handled yet, over all sessions.
-    pub inbox_stanzas: Level = level,
-    /// Bytes waiting to be written, over all sessions.
+    /// Bytes on the way to sessions that these have not taken yet.
     pub queue_bytes: Level = level,
-    /// Bytes of stanzas waiting for acknowledgement (XEP-0198), over all sessions.
-    pub unacknowledged_bytes: Level = level,
+    /// Bytes that sessions hold, not written or not acknowledged (XEP-0198) yet.
+    pub held_bytes: Level = level,
     /// Stanzas waiting for the next commit of the archive.
     pub archive_queue_stanzas: Level = level,
     /// Seconds of one commit of the archive.
@@ -140,8 +138,6 @@ metrics! {
     pub debts_cleared: Counter = counter,
     /// Messages recognised as sent again.
     pub resends_recognised: Counter = counter,
-    /// Requests to the database that were not done in time.
-    pub storage_timeouts: Counter = counter,
     /// Panics caught, each of which cost one session.
     pub panics: Counter = counter,
     /// Tries to log in, by mechanism and outcome.
@@ -299,7 +295,7 @@ mod tests {
         metrics.refused("roster_items");
         metrics.commit(Duration::from_micros(900), 12);
         metrics.on_scrape(|m| {
-            m.inbox_stanzas.set(5);
+            m.queue_bytes.set(5);
         });
         let text = metrics.render();
         for line in [
@@ -308,7 +304,7 @@ mod tests {
             "eider_logins_total{mechanism=\"SCRAM-SHA-256\",outcome=\"success\"} 1",
             "eider_refused_total{limit=\"roster_items\"} 1",
             "eider_commit_messages_count 1",
-            "eider_inbox_stanzas 5",
+            "eider_queue_bytes 5",
             "# HELP eider_sessions_started Sessions started.\n",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -67,8 +67,6 @@ pub enum Request {
     SessionKick {
         /// A full JID, or a bare one for all sessions of the account.
         jid: String,
-        /// What the client is told.
-        text: String,
     },
     /// Describes the database; answered with [`DatabaseInfo`].
     Database,

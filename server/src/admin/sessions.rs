@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::c2s::control::Kick;
+
 /// One session, as shown to administrators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
@@ -45,8 +47,8 @@ pub trait SessionsAdmin: Send + Sync {
     async fn list(&self, account: Option<&str>) -> Vec<SessionInfo>;
 
     /// Ends sessions: one (full JID) or all of an account (bare JID), resumable ones too. The client
-    /// gets the stream error `policy-violation` with the text. Returns how many ended.
-    async fn kick(&self, jid: &str, text: &str) -> usize;
+    /// gets the stream error of the reason. Returns how many ended.
+    async fn kick(&self, jid: &str, reason: Kick) -> usize;
 
     /// An account (bare JID) is about to be removed: its contacts are told, while its roster is still there.
     async fn account_leaving(&self, account: &str);

@@ -112,6 +112,13 @@ impl Mailbox {
         }
     }
 
+    /// Bytes queued and not taken by the session yet, and bytes that the session holds, not written or
+    /// not acknowledged.
+    pub fn waiting_bytes(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.queued_bytes, inner.held_bytes)
+    }
+
     /// Queues a stanza.
     ///
     /// # Errors

@@ -44,8 +44,6 @@ pub struct About {
     pub stream_management: AtomicBool,
     /// Whether the client says it is inactive.
     pub inactive: AtomicBool,
-    /// Bytes unwritten or unacknowledged.
-    pub held_bytes: AtomicU64,
 }
 
 /// What others may know and do about one bound resource.

@@ -19,9 +19,6 @@ pub enum Session {
     Kick {
         /// Full or bare JID
         jid: String,
-        /// What the client is told
-        #[arg(long, default_value = "Ended by an administrator.")]
-        text: String,
     },
 }
 
@@ -35,8 +32,8 @@ pub async fn run(global: &Global, command: Session) -> Result<(), Failure> {
             let sessions: Vec<SessionInfo> = ask(global, Request::SessionList { account }).await?;
             list(global, &sessions);
         }
-        Session::Kick { jid, text } => {
-            let ended: Count = ask(global, Request::SessionKick { jid, text }).await?;
+        Session::Kick { jid } => {
+            let ended: Count = ask(global, Request::SessionKick { jid }).await?;
             if global.json {
                 output::json(&ended);
             } else {

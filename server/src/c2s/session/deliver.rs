@@ -109,7 +109,10 @@ impl Session {
             .sessions
             .with(self.handle.bare.as_str(), |entry| {
                 if let Some(entry) = entry {
-                    debts.for_each(|position| entry.ledger.pay(position));
+                    let cleared = debts
+                        .inspect(|position| entry.ledger.pay(*position))
+                        .count();
+                    self.parts.metrics.debts_cleared.inc_by(cleared as u64);
                     fault::reached(Point::DebtCleared);
                 }
             });

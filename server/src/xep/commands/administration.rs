@@ -14,6 +14,7 @@ use crate::access::{Policy, Subject};
 use crate::admin::accounts::{self, Account};
 use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
+use crate::c2s::control::Kick;
 use crate::cluster::sessions::Sessions;
 use crate::config::{Action, Feature};
 use crate::xep::{Request, Spec, Status};
@@ -237,7 +238,7 @@ impl AdminCommand {
                 _ => {
                     self.parts
                         .live
-                        .kick(&account.jid(), "ended by an administrator")
+                        .kick(&account.jid(), Kick::Administrator)
                         .await;
                     Ok(())
                 }
