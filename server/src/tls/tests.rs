@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::clock;
 use crate::config::{Config, Host};
 
 /// A directory of its own, removed at the end.
@@ -57,7 +58,7 @@ fn write_pem(file: &Path, names: &[&str]) -> String {
 #[test]
 fn local_authority_is_made_once_and_renews() {
     let directory = Directory::new();
-    let now = SystemTime::now();
+    let now = clock::now();
     let file = local::certificate_for(&directory.0, "localhost", now).expect("made");
     let (first, authority) = (
         fs::read_to_string(&file).expect("certificate"),
@@ -112,7 +113,7 @@ fn every_layout_of_the_directory_is_read() {
     )
     .expect("key");
     let config = directory.config(&["one.example", "two.example", "bücher.example"]);
-    let (context, findings) = TlsContext::load(&config, SystemTime::now()).expect("loads");
+    let (context, findings) = TlsContext::load(&config, clock::now()).expect("loads");
     assert!(findings.is_empty(), "{findings:?}");
     assert!(
         !directory.0.join("ca.pem").exists(),
@@ -150,7 +151,7 @@ fn a_broken_file_keeps_the_old_certificate() {
     let file = directory.0.join("certificates/one.example.pem");
     write_pem(&file, &["one.example"]);
     let config = directory.config(&["one.example"]);
-    let (context, _) = TlsContext::load(&config, SystemTime::now()).expect("loads");
+    let (context, _) = TlsContext::load(&config, clock::now()).expect("loads");
     let shown = || {
         context
             .current()
@@ -167,7 +168,7 @@ fn a_broken_file_keeps_the_old_certificate() {
         fs::write(&file, broken).expect("written");
         assert!(context.is_stale(&config));
         let findings = context
-            .reload(&config, SystemTime::now())
+            .reload(&config, clock::now())
             .expect("directory is there");
         assert!(
             matches!(findings[..], [Error::BadFile { .. }]),
@@ -178,7 +179,7 @@ fn a_broken_file_keeps_the_old_certificate() {
     write_pem(&file, &["one.example"]);
     assert!(
         context
-            .reload(&config, SystemTime::now())
+            .reload(&config, clock::now())
             .expect("reads")
             .is_empty()
     );
@@ -187,7 +188,7 @@ fn a_broken_file_keeps_the_old_certificate() {
     fs::remove_file(&file).expect("removed");
     assert!(
         context
-            .reload(&config, SystemTime::now())
+            .reload(&config, clock::now())
             .expect("reads")
             .is_empty()
     );
@@ -197,7 +198,7 @@ fn a_broken_file_keeps_the_old_certificate() {
     );
     let mut strict = config.clone();
     strict.tls.local_authority = false;
-    let findings = context.reload(&strict, SystemTime::now()).expect("reads");
+    let findings = context.reload(&strict, clock::now()).expect("reads");
     assert!(
         matches!(findings[..], [Error::NoCertificate { .. }]),
         "{findings:?}"
@@ -270,7 +271,7 @@ async fn handshake(
 async fn names_choose_certificates() {
     let directory = Directory::new();
     let config = directory.config(&["localhost", "one.example"]);
-    let (context, _) = TlsContext::load(&config, SystemTime::now()).expect("loads");
+    let (context, _) = TlsContext::load(&config, clock::now()).expect("loads");
     let connect = |sni| connector(&directory, sni, &[]);
 
     let (client, server) = handshake(&context, connect(true), "one.example", TlsKind::Direct).await;
@@ -300,7 +301,7 @@ async fn names_choose_certificates() {
 async fn alpn_is_answered_on_direct_tls() {
     let directory = Directory::new();
     let config = directory.config(&["localhost"]);
-    let (context, _) = TlsContext::load(&config, SystemTime::now()).expect("loads");
+    let (context, _) = TlsContext::load(&config, clock::now()).expect("loads");
     let offer = |protocol| connector(&directory, true, &[protocol]);
     let (client, _) = handshake(
         &context,

@@ -4,7 +4,7 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::{digest, hmac, pbkdf2};
@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Admission, Attempts, Policy};
 use crate::admin::metrics::Metrics;
+use crate::clock;
 use crate::config::{C2sListener, Config, Host, TlsMode};
 use crate::listener;
 use crate::stream::{Authenticated, PasswordWorkers, StreamParts, decoy_secret};
@@ -75,7 +76,7 @@ impl Server {
         let created =
             storage.account_create(Fence::single(), "localhost", "juliet", &keys, Timestamp(0));
         let account = created.await.expect("a new account");
-        let (tls, findings) = TlsContext::load(&config, SystemTime::now()).expect("TLS");
+        let (tls, findings) = TlsContext::load(&config, clock::now()).expect("TLS");
         assert!(findings.is_empty(), "{findings:?}");
         let random = Arc::new(SystemRandom::new());
         let (sender, watched) = watch::channel(Arc::new(config.clone()));
