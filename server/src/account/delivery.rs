@@ -8,6 +8,8 @@ use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::payload::{carbons, stanza_id};
 use eider_xmpp::stanza::{IqType, Kind, MessageType, Stanza, error_reply};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::account::stanza_ids::StanzaIds;
 use crate::c2s::mailbox::{Delivery, Origin};
 use crate::cluster::sessions::{Entry, SessionHandle, Sessions};
@@ -213,14 +215,17 @@ fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza)
 }
 
 /// The resources of RFC 6121 §8.5 for this message, as they are now.
-fn targets(sessions: &[Arc<SessionHandle>], incoming: &Incoming<'_>) -> Vec<Arc<SessionHandle>> {
+fn targets(
+    sessions: &[Arc<SessionHandle>],
+    incoming: &Incoming<'_>,
+) -> SmallVec<[Arc<SessionHandle>; 2]> {
     let named = incoming.to.resource();
     if incoming.destination == Destination::Resource
         && let Some(handle) = sessions
             .iter()
             .find(|handle| Some(handle.full.resource()) == named)
     {
-        return vec![handle.clone()];
+        return smallvec![handle.clone()];
     }
     let takers = || sessions.iter().filter(|handle| handle.takes_messages());
     match incoming.destination {

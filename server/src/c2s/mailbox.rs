@@ -162,11 +162,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Everything queued, or pending until there is something.
-    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Mail> {
-        self.waker.register(cx.waker());
+    /// Everything queued, or pending until there is something. `held_bytes`: what the session holds
+    /// unwritten or unacknowledged.
+    pub fn poll_take(&self, cx: &mut Context<'_>, held_bytes: usize) -> Poll<Mail> {
         let mut inner = self.inner.lock();
+        inner.held_bytes = held_bytes;
         if inner.mail.stanzas.is_empty() && inner.mail.controls.is_empty() {
+            // Under the lock: who pushes next finds the waker.
+            self.waker.register(cx.waker());
             return Poll::Pending;
         }
         // The bytes stay counted until the session says what it holds: what is taken is
@@ -175,19 +178,15 @@ impl Mailbox {
         Poll::Ready(std::mem::take(&mut inner.mail))
     }
 
-    /// Orders only, or pending until there are some.
-    pub fn poll_controls(&self, cx: &mut Context<'_>) -> Poll<Vec<Control>> {
-        self.waker.register(cx.waker());
+    /// Orders only, or pending until there are some; see [`Mailbox::poll_take`].
+    pub fn poll_controls(&self, cx: &mut Context<'_>, held_bytes: usize) -> Poll<Vec<Control>> {
         let mut inner = self.inner.lock();
+        inner.held_bytes = held_bytes;
         if inner.mail.controls.is_empty() {
+            self.waker.register(cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(std::mem::take(&mut inner.mail.controls))
-    }
-
-    /// Tells how many bytes the session holds unwritten or unacknowledged.
-    pub fn set_held_bytes(&self, held_bytes: usize) {
-        self.inner.lock().held_bytes = held_bytes;
     }
 
     /// Bytes that may still be queued.

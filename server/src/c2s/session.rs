@@ -37,7 +37,7 @@ use crate::c2s::saved::Restored;
 use crate::c2s::stream_management::{Resume, StreamManagement};
 use crate::c2s::wire::Wire;
 use crate::cluster::sessions::{SessionHandle, Sessions};
-use crate::config::ConfigWatch;
+use crate::config::{Config, ConfigWatch};
 use crate::router::Router;
 use crate::stream::Identity;
 
@@ -95,9 +95,32 @@ pub struct Session {
     paused_until: Option<Instant>,
     request_at: Option<Instant>,
     probed_at: Option<Instant>,
+    /// Tells when the configuration was replaced.
+    config: ConfigWatch,
+    limits: SessionLimits,
     bound_at: Instant,
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
+}
+
+/// What a session asks of the configuration for every stanza.
+#[derive(Debug, Clone, Copy)]
+struct SessionLimits {
+    inbox_stanzas: usize,
+    inbox_bytes: usize,
+    queue_bytes: usize,
+    request_stanzas: u32,
+}
+
+impl SessionLimits {
+    fn new(config: &Config) -> SessionLimits {
+        SessionLimits {
+            inbox_stanzas: config.limits.session_inbox_stanzas as usize,
+            inbox_bytes: config.limits.session_inbox_bytes as usize,
+            queue_bytes: config.limits.session_queue_bytes as usize,
+            request_stanzas: config.stream_management.request_stanzas,
+        }
+    }
 }
 
 impl Session {
@@ -136,8 +159,8 @@ impl Session {
         identity: Identity,
     ) -> Session {
         let now = Instant::now();
+        let limits = SessionLimits::new(&parts.config.borrow());
         Session {
-            parts,
             handle,
             identity,
             wire: None,
@@ -157,9 +180,12 @@ impl Session {
             paused_until: None,
             request_at: None,
             probed_at: None,
+            limits,
+            config: parts.config.clone(),
             bound_at: now,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: now,
+            parts,
         }
     }
 
@@ -173,8 +199,9 @@ impl Session {
         self.handle.account
     }
 
-    /// One round after another until nothing moves.
+    /// One round after another until nothing moves; then only time can move something.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.follow_config();
         loop {
             let mut moved = false;
             for step in [
@@ -183,7 +210,6 @@ impl Session {
                 Session::poll_inbox,
                 Session::poll_owed,
                 Session::poll_write,
-                Session::poll_timer,
             ] {
                 match step(self, cx) {
                     Move::None => {}
@@ -191,20 +217,32 @@ impl Session {
                     Move::End(end) => return Poll::Ready(end),
                 }
             }
-            if !moved {
-                return Poll::Pending;
+            if moved {
+                continue;
             }
+            match self.poll_timer(cx) {
+                Move::None => return Poll::Pending,
+                Move::Some => {}
+                Move::End(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    /// Reads the limits again where the configuration was replaced.
+    fn follow_config(&mut self) {
+        if self.config.has_changed().unwrap_or(false) {
+            self.limits = SessionLimits::new(&self.config.borrow_and_update());
         }
     }
 
     /// Takes what others sent: orders first, then stanzas.
     fn poll_mail(&mut self, cx: &mut Context<'_>) -> Move {
-        self.tell_held_bytes();
+        let held = self.all_held_bytes();
         if self.is_congested() {
             // Orders still come through; stanzas wait, bounded, where they are.
-            return self.poll_controls(cx);
+            return self.poll_controls(cx, held);
         }
-        let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx) else {
+        let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx, held) else {
             return Move::None;
         };
         for delivery in mail.stanzas {
@@ -214,8 +252,8 @@ impl Session {
         self.obey_all(mail.controls)
     }
 
-    fn poll_controls(&mut self, cx: &mut Context<'_>) -> Move {
-        match self.handle.mailbox.poll_controls(cx) {
+    fn poll_controls(&mut self, cx: &mut Context<'_>, held_bytes: usize) -> Move {
+        match self.handle.mailbox.poll_controls(cx, held_bytes) {
             Poll::Ready(controls) => self.obey_all(controls),
             Poll::Pending => Move::None,
         }

@@ -25,7 +25,14 @@ pub const WRITE_HIGH_BYTES: usize = 32 * 1024;
 thread_local! {
     /// Reads land here, so that an idle connection owns no read buffer.
     static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+    /// Write buffers not in use, so that an idle connection owns none and a busy one makes none.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Write buffers kept per thread.
+const SPARE_MAX: usize = 16;
+/// A larger one is given back to the allocator.
+const SPARE_BYTES: usize = 64 * 1024;
 
 /// What reading came to.
 pub enum Read {
@@ -129,6 +136,9 @@ impl Wire {
 
     /// Appends bytes to what is to be written.
     pub fn send(&mut self, bytes: &[u8]) {
+        if self.out.capacity() == 0 {
+            self.out = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
         self.out.extend_from_slice(bytes);
     }
 
@@ -168,8 +178,18 @@ impl Wire {
             }
         }
         self.written = 0;
-        self.out = Vec::new();
+        self.put_aside();
         Poll::Ready(Ok(()))
+    }
+
+    fn put_aside(&mut self) {
+        let mut buffer = std::mem::take(&mut self.out);
+        buffer.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_MAX && (1..=SPARE_BYTES).contains(&buffer.capacity()) {
+                spare.push(buffer);
+            }
+        });
     }
 
     /// Whether nothing waits to be written or flushed.

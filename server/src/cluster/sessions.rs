@@ -4,7 +4,7 @@
 //! while it holds the shard, so that two senders' stanzas reach every resource in one order.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use eider_storage::AccountId;
 use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::stanza::Stanza;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -234,7 +235,7 @@ impl Entry {
     }
 }
 
-type Shard = Mutex<HashMap<BareJid, Entry>>;
+type Shard = Mutex<HashMap<BareJid, Entry, RandomState>>;
 
 /// See the module's documentation.
 pub struct Sessions {
@@ -244,9 +245,11 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Sessions {
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        let shards = (0..SHARDS)
+            .map(|_| Mutex::new(HashMap::default()))
+            .collect();
         Sessions {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shards,
         }
     }

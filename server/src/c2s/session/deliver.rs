@@ -71,7 +71,7 @@ impl Session {
 
     /// Asks for an acknowledgement where one is due, or remembers to.
     pub(super) fn request_acknowledgement(&mut self) {
-        let due = self.parts.config.borrow().stream_management.request_stanzas;
+        let due = self.limits.request_stanzas;
         let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else {
             return;
         };
@@ -146,12 +146,15 @@ impl Session {
         }
     }
 
-    /// Tells the mailbox what is held here, so that the bound covers both.
-    pub(super) fn tell_held_bytes(&self) {
+    /// What is held here in all, so that the mailbox's bound covers both.
+    pub(super) fn all_held_bytes(&self) -> usize {
         let behind: usize = self.behind_owed.iter().map(Delivery::cost_bytes).sum();
+        let held = self.held_bytes() + behind;
         self.handle
-            .mailbox
-            .set_held_bytes(self.held_bytes() + behind);
+            .about
+            .held_bytes
+            .store(held as u64, Ordering::Relaxed);
+        held
     }
 
     /// Bytes that the client has not taken or not acknowledged.

@@ -50,12 +50,8 @@ impl Session {
     }
 
     fn is_inbox_full(&self) -> bool {
-        let config = self.parts.config.borrow();
-        let limits = &config.limits;
-        self.inbox.is_full(
-            limits.session_inbox_stanzas as usize,
-            limits.session_inbox_bytes as usize,
-        )
+        self.inbox
+            .is_full(self.limits.inbox_stanzas, self.limits.inbox_bytes)
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Move {
@@ -164,6 +160,13 @@ impl Session {
     }
 
     fn on_nonza(&mut self, bytes: Bytes) -> Move {
+        // As nearly every client writes it, and by far the most frequent.
+        if matches!(
+            &bytes[..],
+            b"<r xmlns='urn:xmpp:sm:3'/>" | b"<r xmlns=\"urn:xmpp:sm:3\"/>"
+        ) {
+            return self.on_request();
+        }
         let Some(wire) = self.wire.as_ref() else {
             return Move::None;
         };

@@ -36,6 +36,9 @@ impl Session {
     }
 
     pub(super) fn poll_owed(&mut self, cx: &mut Context<'_>) -> Move {
+        if self.catch_up.is_none() {
+            return Move::None;
+        }
         let Some(owner) = self.account() else {
             return Move::None;
         };
@@ -63,8 +66,7 @@ impl Session {
 
     /// A page is read only while less than half of the session's bound is in use.
     fn has_room_for_owed(&self) -> bool {
-        let limit = self.parts.config.borrow().limits.session_queue_bytes as usize;
-        self.wire.is_some() && self.held_bytes() < limit / 2
+        self.wire.is_some() && self.held_bytes() < self.limits.queue_bytes / 2
     }
 
     fn on_page(&mut self, page: Page) -> Move {

@@ -4,13 +4,35 @@ use super::{IqType, Kind, Slot, Stanza};
 use crate::element::Element;
 use crate::error::StanzaError;
 use crate::ns;
+use crate::xml::text::escaped_attribute;
 
 /// The result of an iq get or set, addressed back, with an optional payload.
 pub fn iq_result(request: &Stanza, payload: Option<Element>) -> Stanza {
-    let result = answer(request)
-        .with_attr("type", "result")
-        .with_children(payload);
-    Stanza::from_element(&result)
+    let mut xml = String::with_capacity(128);
+    xml.push_str("<iq type='result'");
+    let mut attribute = |name: &str, value: &str| {
+        xml.push_str(name);
+        xml.push_str(&escaped_attribute(value));
+        xml.push('\'');
+    };
+    if let Some(id) = request.id() {
+        attribute(" id='", &id);
+    }
+    if let Some(from) = request.to() {
+        attribute(" from='", from.as_str());
+    }
+    if let Some(to) = request.from() {
+        attribute(" to='", to.as_str());
+    }
+    match payload {
+        None => xml.push_str("/>"),
+        Some(payload) => {
+            xml.push('>');
+            payload.write(&mut xml, ns::CLIENT);
+            xml.push_str("</iq>");
+        }
+    }
+    Stanza::parse_stored(xml.into()).expect("what was written reads back")
 }
 
 /// The error to answer a stanza with; `None` where none may be sent: to errors, to results
