@@ -49,7 +49,6 @@ pub enum After {
 /// See the module's documentation.
 pub struct Router {
     config: ConfigWatch,
-    sessions: Arc<Sessions>,
     facts: Arc<AccountFacts>,
     pipeline: Pipeline,
     delivery: Arc<LocalDelivery>,
@@ -91,7 +90,6 @@ impl Router {
         let pipeline = Pipeline::new(parts.sessions.clone(), parts.facts.clone());
         Router {
             config: parts.config,
-            sessions: parts.sessions,
             facts: parts.facts,
             pipeline,
             delivery: parts.delivery,

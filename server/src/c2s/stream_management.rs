@@ -150,8 +150,6 @@ impl StreamManagement {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use eider_xmpp::stanza::Stanza;
 

@@ -149,12 +149,7 @@ impl Session {
     /// What is held here in all, so that the mailbox's bound covers both.
     pub(super) fn all_held_bytes(&self) -> usize {
         let behind: usize = self.behind_owed.iter().map(Delivery::cost_bytes).sum();
-        let held = self.held_bytes() + behind;
-        self.handle
-            .about
-            .held_bytes
-            .store(held as u64, Ordering::Relaxed);
-        held
+        self.held_bytes() + behind
     }
 
     /// Bytes that the client has not taken or not acknowledged.
