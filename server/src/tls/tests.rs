@@ -223,12 +223,22 @@ fn an_expired_certificate_is_reported() {
 
 /// A client that trusts the local authority and asks for a name, if any.
 fn connector(directory: &Directory, server_name: bool, alpn: &[&[u8]]) -> TlsConnector {
+    connector_of(directory, server_name, alpn, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same, speaking only some versions.
+fn connector_of(
+    directory: &Directory,
+    server_name: bool,
+    alpn: &[&[u8]],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(local::authority_file(&directory.0));
     roots.add(authority.expect("authority")).expect("trusted");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -261,7 +271,10 @@ async fn handshake(
     let server = accept(context, socket, kind)
         .await
         .map(|(_, facts, bindings)| {
-            assert!(bindings.tls_exporter.is_some() && bindings.tls_server_end_point.is_some());
+            // RFC 9266: the exporter binds on TLS 1.3 only.
+            let new = facts.version == rustls::ProtocolVersion::TLSv1_3;
+            assert_eq!(bindings.tls_exporter.is_some(), new);
+            assert!(bindings.tls_server_end_point.is_some());
             facts
         });
     (client.await.expect("no panic"), server)
@@ -318,6 +331,29 @@ async fn alpn_is_answered_on_direct_tls() {
             .contains("NoApplicationProtocol")
     );
     assert!(matches!(server, Err(HandshakeError::Io(_))));
+}
+
+#[tokio::test]
+async fn versions_and_suites() {
+    let directory = Directory::new();
+    let mut config = directory.config(&["localhost"]);
+    let (context, _) = TlsContext::load(&config, clock::now()).expect("loads");
+    let old = |directory| connector_of(directory, true, &[], &[&rustls::version::TLS12]);
+    let (client, server) = handshake(&context, old(&directory), "localhost", TlsKind::Direct).await;
+    assert_eq!(client, Ok(None));
+    let facts = server.expect("accepted");
+    assert_eq!(facts.version, rustls::ProtocolVersion::TLSv1_2);
+    assert!(
+        facts.suite.starts_with("TLS_ECDHE_ECDSA_WITH_"),
+        "{}",
+        facts.suite
+    );
+
+    config.tls.min_version = crate::config::TlsVersion::V1_3;
+    let (context, _) = TlsContext::load(&config, clock::now()).expect("loads");
+    let (client, server) = handshake(&context, old(&directory), "localhost", TlsKind::Direct).await;
+    assert!(client.expect_err("refused").contains("ProtocolVersion"));
+    assert!(server.is_err());
 }
 
 #[test]
