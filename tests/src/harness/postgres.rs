@@ -195,6 +195,12 @@ impl Postgres {
         }
     }
 
+    /// The process id of the server, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.postmaster()
+            .map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// The postmaster's process, while it runs.
     fn postmaster(&self) -> Option<Pid> {
         let file = read_to_string(self.data().join("postmaster.pid")).ok()?;

@@ -67,7 +67,7 @@ impl Maintenance for Sqlite {
         let path = self.config.path.clone();
         let connections_wanted = self.readers.count + 1;
         // The writer's own settings count: readers do not commit.
-        let settings = self.write(Fence::single(), |c| settings(c)).await?;
+        let settings = self.write(Fence::single(), settings).await?;
         self.read(move |connection| {
             describe(connection, &path, settings, connections_wanted, latency_us)
         })
