@@ -91,6 +91,23 @@ fn findings(about: &Description, version: i32, connected: i64) -> Vec<Finding> {
             remedy,
         ));
     }
+    if about.read_only {
+        let problem = "the server is read-only".to_owned();
+        let remedy =
+            "point the configuration at the primary, or SET default_transaction_read_only = off";
+        found.push(finding(
+            problem,
+            "nobody can send messages that are archived",
+            remedy,
+        ));
+    }
+    found.extend(durability_findings(about));
+    found.extend(connection_finding(about, connected));
+    found
+}
+
+fn durability_findings(about: &Description) -> Vec<Finding> {
+    let mut found = Vec::new();
     if !about.durable {
         let problem = "fsync or synchronous_commit is off".to_owned();
         let remedy = "ALTER SYSTEM SET fsync = on; ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()";
@@ -112,39 +129,24 @@ fn findings(about: &Description, version: i32, connected: i64) -> Vec<Finding> {
             remedy,
         ));
     }
-    if about.read_only {
-        let problem = "the server is read-only".to_owned();
-        let remedy =
-            "point the configuration at the primary, or SET default_transaction_read_only = off";
-        found.push(finding(
-            problem,
-            "nobody can send messages that are archived",
-            remedy,
-        ));
-    }
-    if let Some(most) = about.connections_max
-        && i64::from(about.connections_wanted) > i64::from(most)
-    {
+    found
+}
+
+fn connection_finding(about: &Description, connected: i64) -> Option<Finding> {
+    let most = about.connections_max?;
+    let effect = "logins fail when many come at once";
+    if about.connections_wanted > most {
         let problem = format!(
             "the pools want {} connections, PostgreSQL gives {most}",
             about.connections_wanted
         );
-        let remedy = "raise max_connections or make the pools smaller";
-        found.push(finding(
+        return Some(finding(
             problem,
-            "logins fail when many come at once",
-            remedy,
-        ));
-    } else if about
-        .connections_max
-        .is_some_and(|most| connected > i64::from(most) * 9 / 10)
-    {
-        let problem = format!("{connected} connections are open, nearly all there are");
-        found.push(finding(
-            problem,
-            "logins fail when many come at once",
-            "raise max_connections",
+            effect,
+            "raise max_connections or make the pools smaller",
         ));
     }
-    found
+    let crowded = connected > i64::from(most) * 9 / 10;
+    let problem = format!("{connected} connections are open of {most}");
+    crowded.then(|| finding(problem, effect, "raise max_connections"))
 }

@@ -82,49 +82,51 @@ pub(super) fn month_of(at: Timestamp) -> i32 {
     ((year_of_era + era * 400) * 12 + march_month + 2) as i32
 }
 
-fn add_rows(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(), Error> {
-    let count = batch.rows.len();
-    let mut owners_of = vec![0_i16; batch.messages.len()];
-    let (mut owner, mut pos, mut at) = (
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-    );
-    let (mut message, mut flags, mut kind) = (
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-    );
-    let (mut peer, mut resource, mut own) = (
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-        Vec::with_capacity(count),
-    );
-    let mut any_own = false;
+/// Owner rows as columns.
+#[derive(Default)]
+struct Columns<'b> {
+    owner: Vec<i64>,
+    pos: Vec<i64>,
+    at: Vec<i64>,
+    message: Vec<Option<i64>>,
+    flags: Vec<i16>,
+    kind: Vec<i16>,
+    peer: Vec<&'b str>,
+    resource: Vec<Option<&'b str>>,
+    own: Vec<Option<&'b [u8]>>,
+    /// Rows that refer to each message.
+    owners_of: Vec<i16>,
+}
+
+fn columns<'b>(batch: &'b Commit, places: &Places) -> Result<Columns<'b>, Error> {
+    let mut columns = Columns {
+        owners_of: vec![0; batch.messages.len()],
+        ..Default::default()
+    };
     for (row, place) in batch.rows.iter().zip(&places.rows) {
-        let count = owners_of
-            .get_mut(row.message)
-            .ok_or_else(|| Error::Other("row without a message".into()))?;
-        let Some((at_pos, at_time)) = place else {
-            continue;
-        };
-        owner.push(row.owner.0);
-        pos.push(at_pos.0);
-        at.push(at_time.0);
-        flags.push(row.flags.bits());
-        kind.push(row.kind as i16);
-        peer.push(row.peer.as_str());
-        resource.push(row.peer_resource.as_deref());
-        own.push(row.own_bytes.as_deref());
-        any_own |= row.own_bytes.is_some();
-        *count += i16::from(row.own_bytes.is_none());
-        message.push(
-            row.own_bytes
-                .is_none()
-                .then(|| places.first_message + row.message as i64),
-        );
+        let count = columns.owners_of.get_mut(row.message);
+        let count = count.ok_or_else(|| Error::Other("row without a message".into()))?;
+        let Some((pos, at)) = place else { continue };
+        let shared = row.own_bytes.is_none();
+        *count += i16::from(shared);
+        columns
+            .message
+            .push(shared.then(|| places.first_message + row.message as i64));
+        columns.owner.push(row.owner.0);
+        columns.pos.push(pos.0);
+        columns.at.push(at.0);
+        columns.flags.push(row.flags.bits());
+        columns.kind.push(row.kind as i16);
+        columns.peer.push(&row.peer);
+        columns.resource.push(row.peer_resource.as_deref());
+        columns.own.push(row.own_bytes.as_deref());
     }
-    if owner.is_empty() {
+    Ok(columns)
+}
+
+fn add_rows(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(), Error> {
+    let rows = columns(batch, places)?;
+    if rows.owner.is_empty() {
         return Ok(());
     }
     let newest = batch
@@ -134,32 +136,32 @@ fn add_rows(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<()
         .max()
         .unwrap_or_default();
     let month = builder.add(month_of(newest))?;
-    let fenced = builder.fenced;
-    add_messages(builder, batch, places.first_message, &owners_of, &month)?;
-    let columns = [
-        builder.add(owner)?,
-        builder.add(pos)?,
-        builder.add(at)?,
-        builder.add(message)?,
-        builder.add(flags)?,
-        builder.add(kind)?,
-        builder.add(peer)?,
-        builder.add(resource)?,
-    ]
-    .join(", ");
-    let (name, source, alias) = if any_own {
-        (
-            ", own_bytes",
-            format!("{columns}, {}", builder.add(own)?),
-            ", own_bytes",
-        )
-    } else {
-        ("", columns, "")
-    };
+    add_messages(
+        builder,
+        batch,
+        places.first_message,
+        &rows.owners_of,
+        &month,
+    )?;
+    let mut names = "owner, pos, at, message, flags, kind, peer, peer_resource".to_owned();
+    let mut source = vec![
+        builder.add(rows.owner)?,
+        builder.add(rows.pos)?,
+        builder.add(rows.at)?,
+        builder.add(rows.message)?,
+        builder.add(rows.flags)?,
+        builder.add(rows.kind)?,
+        builder.add(rows.peer)?,
+        builder.add(rows.resource)?,
+    ];
+    if rows.own.iter().any(Option::is_some) {
+        names.push_str(", own_bytes");
+        source.push(builder.add(rows.own)?);
+    }
+    let (source, fenced) = (source.join(", "), builder.fenced);
     builder.parts.push(format!(
-        "a AS (INSERT INTO archive (owner, pos, at, message, flags, kind, peer, peer_resource{name}, month)
-         SELECT u.*, {month} FROM unnest({source}) u (owner, pos, at, message, flags, kind, peer, peer_resource{alias})
-         WHERE {fenced})"
+        "a AS (INSERT INTO archive ({names}, month)
+         SELECT u.*, {month} FROM unnest({source}) u ({names}) WHERE {fenced})"
     ));
     add_texts(builder, batch, places)
 }

@@ -1,37 +1,41 @@
 //! Copies between engines, backups and their restoring.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::conformance::{ARCHIVED, account, at, fill, row, single};
 use crate::server::Postgres;
+use crate::sqlite::Directory;
 use eider_storage::{
-    ArchiveFilter, Config, Direction, Error, PageRequest, Position, PostgresConfig, SqliteConfig,
+    AccountId, ArchiveFilter, Config, Direction, Error, PageRequest, Position, PostgresConfig,
+    SqliteConfig, Storage,
 };
 
-fn file(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("eider-copy-{}-{name}", std::process::id()));
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.clone().into_os_string();
-        file.push(suffix);
-        drop(std::fs::remove_file(file));
-    }
-    path
+/// How many rows of the archive have this word.
+async fn found(s: &Arc<dyn Storage>, owner: AccountId, word: &str) -> usize {
+    let filter = ArchiveFilter {
+        text: Some(word.into()),
+        ..Default::default()
+    };
+    let page = PageRequest {
+        direction: Direction::Forward,
+        anchor: None,
+        limit: 10,
+        count_max: 0,
+    };
+    s.archive_query(owner, &filter, &page)
+        .await
+        .expect("finds")
+        .rows
+        .len()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn there_and_back() {
-    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
-    let url = server.database("eider").expect("a database can be made");
-    let (first, second) = (file("first"), file("second"));
-    let (from, to) = (
-        Config::Sqlite(SqliteConfig::new(&first)),
-        Config::Postgres(PostgresConfig::new(url)),
-    );
-    let s = eider_storage::open(&from).await.expect("opens");
+/// Something in most tables and many messages; answers an account and the id of one that is gone.
+async fn filled(config: &Config, messages: i64) -> (AccountId, AccountId) {
+    let s = eider_storage::open(config).await.expect("opens");
     let alice = fill(&s).await;
     let gone = account(&s, "gone").await;
-    for n in 0..2500 {
+    for n in 0..messages {
         let rows = vec![row(alice, 0, "bob@example.org", ARCHIVED, at(100 + n))];
         s.archive_commit(single(&format!("bulk{n}"), rows))
             .await
@@ -41,6 +45,33 @@ async fn there_and_back() {
         .await
         .expect("removes");
     s.close().await;
+    (alice, gone)
+}
+
+/// The database at `config` is used like the one it is a copy of.
+async fn goes_on(config: &Config, alice: AccountId, next: i64) -> Vec<eider_storage::TableCount> {
+    let s = eider_storage::open(config).await.expect("opens");
+    assert_eq!(found(&s, alice, "bulk77").await, 1);
+    let rows = vec![row(alice, 0, "bob@example.org", ARCHIVED, at(9999))];
+    assert_eq!(
+        s.archive_commit(single("on", rows)).await.expect("commits"),
+        [Position(next)]
+    );
+    let counts = s.counts(&|_, _| {}).await.expect("counts");
+    s.close().await;
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_and_back() {
+    let (server, directory) = (
+        Postgres::start(&["fsync=off"]).expect("PostgreSQL starts"),
+        Directory::new(),
+    );
+    let url = server.database("eider").expect("a database can be made");
+    let from = Config::Sqlite(SqliteConfig::new(directory.file("first")));
+    let to = Config::Postgres(PostgresConfig::new(url));
+    let (alice, gone) = filled(&from, 2500).await;
 
     let told = AtomicU64::new(0);
     let progress = |_: &str, rows: u64| {
@@ -50,82 +81,33 @@ async fn there_and_back() {
         .await
         .expect("copies");
     assert!(told.load(Ordering::Relaxed) > 2500);
-    assert!(matches!(
-        eider_storage::copy(&from, &to, &progress).await,
-        Err(Error::Conflict(_))
-    ));
+    let again = eider_storage::copy(&from, &to, &progress).await;
+    assert!(matches!(again, Err(Error::Conflict(_))));
     let s = eider_storage::open(&to).await.expect("opens");
     assert_eq!(s.counts(&|_, _| {}).await.expect("counts"), copied);
-    let word = ArchiveFilter {
-        text: Some("bulk77".into()),
-        ..Default::default()
-    };
-    let page = PageRequest {
-        direction: Direction::Forward,
-        anchor: None,
-        limit: 10,
-        count_max: 0,
-    };
-    assert_eq!(
-        s.archive_query(alice, &word, &page)
-            .await
-            .expect("finds")
-            .rows
-            .len(),
-        1
-    );
     // Ids and positions go on after what was copied.
     assert!(account(&s, "new").await > gone);
-    let next = s
-        .archive_commit(single(
-            "on",
-            vec![row(alice, 0, "bob@example.org", ARCHIVED, at(9999))],
-        ))
-        .await;
-    assert_eq!(next.expect("commits"), [Position(2531)]);
-    let before = s.counts(&|_, _| {}).await.expect("counts");
     s.close().await;
+    let before = goes_on(&to, alice, 2531).await;
 
-    let back = Config::Sqlite(SqliteConfig::new(&second));
+    let back = Config::Sqlite(SqliteConfig::new(directory.file("second")));
     assert_eq!(
         eider_storage::copy(&to, &back, &|_, _| {})
             .await
             .expect("copies back"),
         before
     );
-    let s = eider_storage::open(&back).await.expect("opens");
-    assert_eq!(
-        s.archive_query(alice, &word, &page)
-            .await
-            .expect("finds")
-            .rows
-            .len(),
-        1
-    );
-    let rows = vec![row(alice, 0, "bob@example.org", ARCHIVED, at(9999))];
-    assert_eq!(
-        s.archive_commit(single("on", rows)).await.expect("commits"),
-        [Position(2532)]
-    );
-    s.close().await;
+    goes_on(&back, alice, 2532).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_copy_goes_on() {
     let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
     let url = server.database("eider").expect("a database can be made");
-    let source = file("source");
-    let (from, to) = (
-        Config::Sqlite(SqliteConfig::new(&source)),
-        Config::Postgres(PostgresConfig::new(url)),
-    );
-    let s = eider_storage::open(&from).await.expect("opens");
-    let alice = fill(&s).await;
-    for n in 0..5000 {
-        let rows = vec![row(alice, 0, "bob@example.org", ARCHIVED, at(100 + n))];
-        s.archive_commit(single("x", rows)).await.expect("commits");
-    }
-    s.close().await;
+    let directory = Directory::new();
+    let from = Config::Sqlite(SqliteConfig::new(directory.file("source")));
+    let to = Config::Postgres(PostgresConfig::new(url));
+    filled(&from, 5000).await;
     // Ended in the middle of the messages: the future is dropped there.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stop = parking_lot::Mutex::new(Some(stop));
@@ -146,7 +128,7 @@ async fn an_interrupted_copy_goes_on() {
         (2000..5030).contains(&partial.parse::<u64>().expect("a number")),
         "{partial}"
     );
-    let other = Config::Sqlite(SqliteConfig::new(file("other")));
+    let other = Config::Sqlite(SqliteConfig::new(directory.file("other")));
     let s = eider_storage::open(&other).await.expect("opens");
     s.close().await;
     assert!(matches!(
@@ -168,20 +150,23 @@ async fn an_interrupted_copy_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backups_are_restored_on_either_engine() {
+    let directory = Directory::new();
     let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
-    let sqlite = Config::Sqlite(SqliteConfig::new(file("live")));
+    let sqlite = Config::Sqlite(SqliteConfig::new(directory.file("live")));
     let postgres = Config::Postgres(PostgresConfig::new(
         server.database("eider").expect("makes"),
     ));
     for (config, other) in [(&sqlite, "one"), (&postgres, "two")] {
         let s = eider_storage::open(config).await.expect("opens");
         fill(&s).await;
-        let target = file(&format!("backup-{other}"));
+        let target = directory.file(&format!("backup-{other}"));
         let written = s.backup(&target, &|_, _| {}).await.expect("backs up");
         s.close().await;
         let database = server.database(other).expect("makes");
         for restored in [
-            Config::Sqlite(SqliteConfig::new(file(&format!("restored-{other}")))),
+            Config::Sqlite(SqliteConfig::new(
+                directory.file(&format!("restored-{other}")),
+            )),
             Config::Postgres(PostgresConfig::new(database)),
         ] {
             let counts = eider_storage::restore(&target, &restored, &|_, _| {})
@@ -198,6 +183,6 @@ async fn backups_are_restored_on_either_engine() {
             s.close().await;
         }
     }
-    let missing = eider_storage::restore(&file("none"), &sqlite, &|_, _| {}).await;
+    let missing = eider_storage::restore(&directory.file("none"), &sqlite, &|_, _| {}).await;
     assert!(missing.is_err());
 }

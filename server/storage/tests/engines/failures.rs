@@ -286,8 +286,8 @@ async fn a_read_only_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pools_are_apart_and_leak_nothing() {
-    let mut server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+async fn pools_are_apart() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
     let url = server.database("eider").expect("a database can be made");
     let mut config = PostgresConfig::new(&url);
     config.login_connections = 2;
@@ -335,6 +335,19 @@ async fn pools_are_apart_and_leak_nothing() {
             .expect("no panic")
             .expect("a page after the lock");
     }
+    s.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_leak_nothing() {
+    let mut server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let url = server.database("eider").expect("a database can be made");
+    let mut config = PostgresConfig::new(&url);
+    config.login_connections = 2;
+    let s = eider_storage::open(&Config::Postgres(config))
+        .await
+        .expect("PostgreSQL opens");
+    account(&s, "alice").await;
     // Connections die under their pools again and again; none of the permits is lost.
     for _ in 0..6 {
         server.kill();

@@ -5,5 +5,9 @@ mod copies;
 mod failures;
 mod postgres;
 #[path = "../../../../tests/src/harness/postgres.rs"]
+#[allow(
+    dead_code,
+    reason = "not everything that the harness can is needed here"
+)]
 mod server;
 mod sqlite;

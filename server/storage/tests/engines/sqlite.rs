@@ -10,7 +10,7 @@ use eider_storage::{Config, SqliteConfig};
 pub struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> Directory {
+    pub fn new() -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "eider-sqlite-{}-{}",
@@ -20,6 +20,13 @@ impl Directory {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).expect("a temporary directory can be made");
         Directory(path)
+    }
+}
+
+impl Directory {
+    /// A file's path in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 }
 

@@ -52,6 +52,16 @@ pub async fn account_life(bench: &mut Bench) {
     );
 }
 
+async fn acknowledge_one(s: &Arc<dyn Storage>, id: AccountId) {
+    let mut commit = single("hello", vec![row(id, 0, "bob@example.org", OWED, NOW)]);
+    let watermark = eider_storage::Watermark {
+        acked_up_to: Position(1),
+        acked_above: vec![],
+    };
+    commit.watermarks.push((id, watermark));
+    s.archive_commit(commit).await.unwrap();
+}
+
 pub async fn login_record(bench: &mut Bench) {
     let s = &bench.storage;
     let id = account(s, "alice").await;
@@ -101,15 +111,7 @@ pub async fn login_record(bench: &mut Bench) {
         status: "gone — fishing".into(),
     };
     s.account_set_last_activity(FENCE, id, &last).await.unwrap();
-    let mut commit = single("hello", vec![row(id, 0, "bob@example.org", OWED, NOW)]);
-    commit.watermarks.push((
-        id,
-        eider_storage::Watermark {
-            acked_up_to: Position(1),
-            acked_above: vec![],
-        },
-    ));
-    s.archive_commit(commit).await.unwrap();
+    acknowledge_one(s, id).await;
     let record = s
         .account_login("example.org", "alice")
         .await

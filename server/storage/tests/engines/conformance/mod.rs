@@ -7,6 +7,7 @@ pub mod maintenance;
 pub mod preferences;
 pub mod pubsub;
 pub mod roster;
+pub mod search;
 pub mod sessions;
 
 pub use maintenance::fill;
@@ -144,12 +145,12 @@ macro_rules! conformance {
             roster::roster_life, roster::roster_versions, roster::roster_expectations, roster::pending_requests,
             preferences::blocking, preferences::private_and_vcard, preferences::archive_preferences,
             archive::positions_are_dense, archive::positions_survive, archive::time_is_monotone, archive::pages,
-            archive::filters, archive::full_text, archive::own_bytes_and_replace, archive::retention,
+            search::filters, search::full_text, search::full_text_follows_deletions, archive::own_bytes_and_replace, archive::retention,
             archive::unknown_owners_are_left_out, archive::sent_rows, archive::concurrent_commits,
-            archive::metadata_and_existence, archive::hostile_text,
+            archive::metadata_and_existence, search::hostile_text,
             debts::debts_follow_the_watermark, debts::unarchived_debts, debts::watermark_never_falls,
             debts::messages_go_with_their_last_owner, debts::limits,
-            pubsub::node_life, pubsub::items_are_trimmed, pubsub::relations, pubsub::services_are_apart,
+            pubsub::node_life, pubsub::items_are_trimmed, pubsub::subscriptions, pubsub::affiliations, pubsub::services_are_apart,
             sessions::taken_once, sessions::expiry,
             maintenance::meta_is_made_once, maintenance::fences, maintenance::description, maintenance::backup_is_whole,
             maintenance::closed_is_unavailable, maintenance::strangers_get_nothing,

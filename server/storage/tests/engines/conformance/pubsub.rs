@@ -127,20 +127,23 @@ pub async fn items_are_trimmed(bench: &mut Bench) {
     assert_eq!(outcome.trimmed, ["gone"]);
 }
 
-pub async fn relations(bench: &mut Bench) {
+fn relation(node: &str, jid: &str, subid: &str, state: &str) -> PubsubRelation {
+    PubsubRelation {
+        node: node.into(),
+        jid: jid.into(),
+        subid: subid.into(),
+        state: state.into(),
+        options: Bytes::from("{}"),
+    }
+}
+
+pub async fn subscriptions(bench: &mut Bench) {
     let s = &bench.storage;
     for node in ["n", "m"] {
         s.pubsub_create(FENCE, PEP, node, b"{}", 9, NOW)
             .await
             .unwrap();
     }
-    let relation = |node: &str, jid: &str, subid: &str, state: &str| PubsubRelation {
-        node: node.into(),
-        jid: jid.into(),
-        subid: subid.into(),
-        state: state.into(),
-        options: Bytes::from("{}"),
-    };
     s.pubsub_subscribe(FENCE, PEP, &relation("n", "bob@x", "1", "pending"), 2)
         .await
         .unwrap();
@@ -197,6 +200,13 @@ pub async fn relations(bench: &mut Bench) {
             .await
             .unwrap()
     );
+}
+
+pub async fn affiliations(bench: &mut Bench) {
+    let s = &bench.storage;
+    s.pubsub_create(FENCE, PEP, "n", b"{}", 9, NOW)
+        .await
+        .unwrap();
     s.pubsub_set_affiliation(FENCE, PEP, &relation("n", "bob@x", "", "owner"))
         .await
         .unwrap();
