@@ -6,6 +6,8 @@ use std::sync::Arc;
 use eider_storage::AccountId;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::ns;
+use eider_xmpp::payload::data_forms::Form;
 use eider_xmpp::stanza::{IqType, Kind, Stanza, error_reply, iq_result};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -106,10 +108,20 @@ impl Router {
     pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
         let config = self.config.borrow().clone();
         match stanza.kind() {
+            Kind::Message if decides_on_subscription(from, stanza) => self.decision(from, stanza),
             Kind::Message => self.message(&config, from, stanza),
             Kind::Iq => self.iq(&config, from, stanza),
             Kind::Presence => self.presence.routed(&config, from, stanza),
         }
+    }
+
+    /// XEP-0060 §8.6: an account's word on who may subscribe to its pubsub nodes.
+    fn decision(&self, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+        let (pep, from, stanza) = (self.pep.clone(), from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            pep.authorization(&from, &stanza).await;
+            After::Done
+        }))
     }
 
     fn message(&self, config: &Config, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
@@ -381,6 +393,20 @@ fn deliver(delivery: &LocalDelivery, message: &Message, positions: &[i64]) {
 
 fn blocks(facts: Option<&Facts>, jid: &Jid) -> bool {
     facts.is_some_and(|facts| facts.blocks(jid))
+}
+
+/// Whether a message is for pubsub alone: from an account to itself, with the form that
+/// decides on a subscription request.
+fn decides_on_subscription(from: &SessionHandle, stanza: &Stanza) -> bool {
+    let to_self = stanza
+        .to()
+        .is_none_or(|to| to.as_str() == from.bare.as_str());
+    to_self
+        && !stanza.is_error()
+        && stanza.child("x", ns::DATA_FORMS).is_some_and(|form| {
+            Form::parse(&form)
+                .is_ok_and(|form| form.form_type() == Some(ns::PUBSUB_SUBSCRIBE_AUTHORIZATION))
+        })
 }
 
 /// RFC 6120 §8.2.3: an id, a known type, one payload in a request, none or one in a result.

@@ -27,6 +27,7 @@ use crate::cluster::sessions::Sessions;
 use crate::config::ConfigWatch;
 use crate::router::{CommittedDelivery, Router, RouterParts};
 use crate::server::extensions::{ExtensionParts, Extensions};
+use crate::xep::blocking::Blocking;
 use crate::xep::pep::Watcher;
 use crate::xep::{self, Routes};
 
@@ -102,6 +103,14 @@ impl Core {
             fence,
         });
         routes.extend(xep::roster::routes(&rosters, &presence));
+        let blocking = Arc::new(Blocking {
+            storage: storage.clone(),
+            facts: facts.clone(),
+            presence: presence.clone(),
+            sessions: sessions.clone(),
+            fence,
+        });
+        routes.extend(blocking.routes());
         presence.watch(vec![Arc::new(Watcher(extensions.pep.clone()))]);
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
