@@ -29,7 +29,7 @@ enum Command {
     Session(cli::session::Session),
     /// Looks for what is wrong: configuration, ports, certificates, DNS, database, machine
     Check(cli::check::Check),
-    /// The configuration: check, example, reference
+    /// The configuration: check, example, reference; supported specifications
     #[command(subcommand)]
     Config(cli::config::Config),
     /// Shows how the server is

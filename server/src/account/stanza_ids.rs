@@ -10,6 +10,23 @@ use aws_lc_rs::cipher::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use eider_storage::AccountId;
+use eider_xmpp::ns;
+
+use crate::xep::{Spec, Status, Target};
+
+/// See [`Spec`].
+pub const SPEC: Spec = Spec {
+    number: 359,
+    name: "Unique and Stable Stanza IDs",
+    version: "0.7.0",
+    status: Status::Complete,
+    note: "",
+    features: &[
+        (Target::Server, ns::STANZA_ID),
+        (Target::Account, ns::STANZA_ID),
+    ],
+    switch: None,
+};
 
 /// Length of the key, in bytes.
 pub const KEY_LEN_BYTES: usize = 32;

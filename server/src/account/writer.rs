@@ -69,6 +69,8 @@ pub trait Deliver: Send + Sync {
 pub struct Writer {
     queue: mpsc::UnboundedSender<Work>,
     slots: Arc<tokio::sync::Semaphore>,
+    /// Room for bytes, in KiB.
+    room: Arc<tokio::sync::Semaphore>,
 }
 
 /// The writer's own end, to be run as one task.
@@ -79,27 +81,33 @@ pub struct WriterTask {
     /// Taken from the queue while a commit's fate was unknown, and to be written next.
     waiting: Vec<Work>,
     slots: Arc<tokio::sync::Semaphore>,
+    room: Arc<tokio::sync::Semaphore>,
     metrics: Arc<Metrics>,
     fence: Fence,
 }
 
 impl Writer {
-    /// The two ends of a queue of at most `queue_max` messages.
+    /// The two ends of a queue of at most `queue_max` messages and `queue_max_bytes` of them.
     pub fn new(
         storage: Arc<dyn Storage>,
         deliver: Arc<dyn Deliver>,
         metrics: Arc<Metrics>,
         fence: Fence,
         queue_max: usize,
+        queue_max_bytes: u64,
     ) -> (Writer, WriterTask) {
         let (sender, queue) = mpsc::unbounded_channel();
         let slots = Arc::new(tokio::sync::Semaphore::new(queue_max));
+        let room_kib = usize::try_from(queue_max_bytes / 1024).unwrap_or(usize::MAX);
+        let room_kib = room_kib.min(tokio::sync::Semaphore::MAX_PERMITS);
+        let room = Arc::new(tokio::sync::Semaphore::new(room_kib));
         let task = WriterTask {
             storage,
             deliver,
             queue,
             waiting: Vec::new(),
             slots: slots.clone(),
+            room: room.clone(),
             metrics,
             fence,
         };
@@ -107,6 +115,7 @@ impl Writer {
             Writer {
                 queue: sender,
                 slots,
+                room,
             },
             task,
         )
@@ -125,7 +134,12 @@ impl Writer {
             let _ = done.send(Err(NotStored::Unavailable));
             return answer;
         };
+        let Ok(room) = self.room.try_acquire_many(cost_kib(&message)) else {
+            let _ = done.send(Err(NotStored::Unavailable));
+            return answer;
+        };
         slot.forget();
+        room.forget();
         fault::reached(Point::Queued);
         let submission = Submission {
             message,
@@ -180,6 +194,11 @@ impl WriterTask {
             }
             gathered.drain(..).for_each(|work| batch.take(work));
             self.slots.add_permits(batch.messages.len());
+            let room = batch
+                .messages
+                .iter()
+                .map(|submission| cost_kib(&submission.message));
+            self.room.add_permits(room.sum::<u32>() as usize);
             self.write(batch).await;
         }
         let paid = self.deliver.paid();
@@ -291,12 +310,19 @@ impl WriterTask {
             match work {
                 Work::Message(submission) if submission.since.elapsed() >= age => {
                     self.slots.add_permits(1);
+                    self.room
+                        .add_permits(cost_kib(&submission.message) as usize);
                     let _ = submission.done.send(Err(NotStored::Unavailable));
                 }
                 other => self.waiting.push(other),
             }
         }
     }
+}
+
+/// What a message takes of the queue's room, in KiB.
+fn cost_kib(message: &Message) -> u32 {
+    u32::try_from(message.stanza.as_bytes().len() / 1024).unwrap_or(u32::MAX - 1) + 1
 }
 
 /// How many debts a batch makes.

@@ -7,6 +7,19 @@ use eider_xmpp::ns;
 use eider_xmpp::stanza::{Kind, MessageType, PresenceType, Stanza};
 
 use crate::c2s::mailbox::Delivery;
+use crate::config::Feature;
+use crate::xep::{Spec, Status};
+
+/// See [`Spec`].
+pub const SPEC: Spec = Spec {
+    number: 352,
+    name: "Client State Indication",
+    version: "1.0.0",
+    status: Status::Complete,
+    note: "",
+    features: &[],
+    switch: Some(Feature::ClientState),
+};
 
 /// Presences held back at most; more than that wakes the client's connection.
 const HELD_MAX: usize = 512;

@@ -4,6 +4,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::c2s::mailbox::Delivery;
+use crate::config::Feature;
+use crate::xep::{Spec, Status};
+
+/// See [`Spec`].
+pub const SPEC: Spec = Spec {
+    number: 198,
+    name: "Stream Management",
+    version: "1.6.3",
+    status: Status::Complete,
+    note: "",
+    features: &[],
+    switch: Some(Feature::StreamManagement),
+};
 
 /// A client's wish to take up its session again (XEP-0198 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,8 +55,6 @@ section! {
         pub offline_messages: u32 = 1_000,
         /// Bytes of messages kept for an account that is away and does not archive.
         pub offline_bytes: u64 = 16 * 1024 * 1024,
-        /// Messages owed to an account that archives; over it the oldest are left to its archive.
-        pub owed_messages: u32 = 10_000,
         /// Nodes of an account's PEP service.
         pub pep_nodes: u32 = 500,
         /// Items of one PEP node.
@@ -75,9 +73,9 @@ section! {
         pub caps_cache_entries: u32 = 20_000,
         /// Accounts whose block list, preferences and subscriptions are held in memory.
         pub facts_cache_entries: u32 = 100_000,
-        /// Stanzas waiting for the archive over all sessions; then sessions stop being read.
+        /// Messages waiting to be written over all sessions; further ones get `resource-constraint`.
         pub archive_queue_stanzas: u32 = 20_000,
-        /// Bytes waiting for the archive over all sessions; then sessions stop being read.
+        /// Bytes of messages waiting to be written over all sessions; further ones get `resource-constraint`.
         pub archive_queue_bytes: u64 = 128 * 1024 * 1024,
         /// Steps of an unfinished ad-hoc command kept per session (XEP-0050).
         pub commands_per_session: u32 = 4,

@@ -13,14 +13,8 @@ section! {
         pub resume_max_seconds: u32 = 3_600,
         /// Bytes of stanzas not acknowledged by one client; over it the session is ended.
         pub queue_bytes: u32 = 512 * 1024,
-        /// Stanzas not acknowledged by one client; over it the session is ended.
-        pub queue_stanzas: u32 = 5_000,
-        /// Bytes of unacknowledged stanzas after which the client is asked for an acknowledgement.
-        pub request_bytes: u32 = 64 * 1024,
         /// Stanzas after which the client is asked for an acknowledgement.
         pub request_stanzas: u32 = 10,
-        /// Seconds in which a client must answer such a request.
-        pub answer_seconds: u32 = 60,
     }
 }
 

@@ -205,6 +205,14 @@ fn limits<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
             );
         }
     }
+    if limits.archive_queue_bytes < 2 * u64::from(limits.stanza_bytes) {
+        let what = "must hold two stanzas: twice limits.stanza_bytes at least";
+        found.add(
+            "limits.archive_queue_bytes",
+            limits.archive_queue_bytes,
+            what,
+        );
+    }
     if limits.bytes_before_login < limits.stanza_bytes_before_login {
         let what = "must hold one stanza: limits.stanza_bytes_before_login at least";
         found.add("limits.bytes_before_login", limits.bytes_before_login, what);
@@ -238,19 +246,9 @@ fn streams<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
         60..=3_600,
     );
     found.range(
-        "stream_management.queue_stanzas",
-        sm.queue_stanzas,
-        16..=u32::MAX,
-    );
-    found.range(
         "stream_management.request_stanzas",
         sm.request_stanzas,
-        1..=sm.queue_stanzas.max(1),
-    );
-    found.range(
-        "stream_management.answer_seconds",
-        sm.answer_seconds,
-        1..=600,
+        1..=1_000,
     );
     if sm.resume_seconds > sm.resume_max_seconds {
         let what = "must not be over stream_management.resume_max_seconds";

@@ -66,14 +66,15 @@ impl Core {
             sessions: sessions.clone(),
             delivery: delivery.clone(),
         });
-        let queue_max = config.borrow().limits.archive_queue_stanzas as usize;
+        let limits = config.borrow().limits.clone();
         let fence = Fence::single();
         let (writer, task) = Writer::new(
             storage.clone(),
             committed,
             metrics.clone(),
             fence,
-            queue_max,
+            limits.archive_queue_stanzas as usize,
+            limits.archive_queue_bytes,
         );
         let resends = Arc::new(Resends::new(storage.clone()));
         let accounts_max = config.borrow().limits.facts_cache_entries as usize;

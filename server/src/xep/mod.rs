@@ -10,12 +10,14 @@ pub mod capabilities;
 pub mod carbons;
 pub mod commands;
 pub mod disco;
+pub mod error_codes;
 pub mod hints;
 pub mod last_activity;
 pub mod offline;
 pub mod pep;
 pub mod ping;
 pub mod private;
+pub mod published;
 pub mod register;
 pub mod roster;
 pub mod session;
@@ -33,6 +35,8 @@ use eider_xmpp::stanza::{IqType, Stanza};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
+use crate::account::stanza_ids;
+use crate::c2s::{client_state, stream_management};
 use crate::cluster::sessions::SessionHandle;
 use crate::config::{Config, Feature, Host};
 
@@ -83,6 +87,7 @@ pub const SPECS: &[&Spec] = &[
     &pep::PUBSUB_SPEC,
     &register::SPEC,
     &avatar::AVATAR_SPEC,
+    &error_codes::SPEC,
     &version::SPEC,
     &pep::CAPABILITIES_SPEC,
     &disco::EXTENSIONS_SPEC,
@@ -94,9 +99,12 @@ pub const SPECS: &[&Spec] = &[
     &blocking::SPEC,
     &ping::SPEC,
     &time::SPEC,
+    &stream_management::SPEC,
     &carbons::SPEC,
     &archive::SPEC,
     &hints::SPEC,
+    &client_state::SPEC,
+    &stanza_ids::SPEC,
     &avatar::SPEC,
     &archive::FULLTEXT_SPEC,
     &archive::PREFERENCES_SPEC,

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::{Global, output};
 use crate::admin::protocol::Failure;
 use crate::config::render;
+use crate::xep::published;
 
 /// The configuration
 #[derive(Debug, Subcommand)]
@@ -13,6 +14,10 @@ pub enum Config {
     Example,
     /// Prints the option reference (Markdown)
     Reference,
+    /// Prints the supported specifications (Markdown)
+    Specs,
+    /// Prints the supported specifications as DOAP
+    Doap,
     /// Checks the configuration and says which keys differ from the defaults
     Check,
 }
@@ -25,6 +30,8 @@ pub fn run(global: &Global, command: &Config) -> Result<(), Failure> {
     match command {
         Config::Example => output::text(format_args!("{}", render::example())),
         Config::Reference => output::text(format_args!("{}", render::reference())),
+        Config::Specs => output::text(published::table()),
+        Config::Doap => output::text(published::doap()),
         Config::Check => check(global)?,
     }
     Ok(())

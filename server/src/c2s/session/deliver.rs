@@ -13,6 +13,7 @@ use crate::admin::trace::Direction;
 use crate::c2s::mailbox::{Delivery, Origin};
 use crate::c2s::wire::WRITE_HIGH_BYTES;
 use crate::fault::{self, Point};
+use crate::xep::error_codes;
 
 /// An acknowledgement is asked for this long after the last stanza, where none was due before.
 const REQUEST_AFTER: Duration = Duration::from_secs(2);
@@ -48,7 +49,13 @@ impl Session {
     }
 
     /// Into the write buffer and the queue of unacknowledged stanzas.
-    pub(super) fn put(&mut self, delivery: Delivery) {
+    pub(super) fn put(&mut self, mut delivery: Delivery) {
+        if delivery.stanza.is_error()
+            && self.parts.config.borrow().compatibility.legacy_error_codes
+            && let Some(with_code) = error_codes::with_code(&delivery.stanza)
+        {
+            delivery.stanza = with_code;
+        }
         self.handle
             .about
             .stanzas_out
