@@ -309,10 +309,16 @@ impl Element {
 
     /// Appends the element as XML where `parent_ns` is the default namespace in force.
     pub fn write(&self, out: &mut String, parent_ns: &str) {
+        // The one namespace that cannot be a default one has its prefix everywhere.
+        let (prefix, inner_ns) = match &*self.ns {
+            ns::XML => ("xml:", parent_ns),
+            ns => ("", ns),
+        };
         out.push('<');
+        out.push_str(prefix);
         out.push_str(&self.name);
-        if *self.ns != *parent_ns {
-            write_attr(out, "xmlns", &self.ns);
+        if *inner_ns != *parent_ns {
+            write_attr(out, "xmlns", inner_ns);
         }
         for (at, attr) in self.attrs.iter().enumerate() {
             match &attr.ns {
@@ -331,11 +337,12 @@ impl Element {
         out.push('>');
         for node in &self.nodes {
             match node {
-                Node::Element(child) => child.write(out, &self.ns),
+                Node::Element(child) => child.write(out, inner_ns),
                 Node::Text(text) => escape_text(out, text),
             }
         }
         out.push_str("</");
+        out.push_str(prefix);
         out.push_str(&self.name);
         out.push('>');
     }

@@ -118,7 +118,12 @@ fn write_element(
     }
     let name = match name {
         "" if random.one_in(4) => {
-            format!("{}:{}", random.pick(prefixes).clone(), random.pick(NAMES))
+            let prefix = if random.one_in(8) {
+                "xml"
+            } else {
+                random.pick(prefixes)
+            };
+            format!("{prefix}:{}", random.pick(NAMES))
         }
         "" => (*random.pick(NAMES)).to_owned(),
         name => name.to_owned(),

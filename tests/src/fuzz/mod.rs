@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for target in chosen {
         let corpus = match &options.corpus {
             Some(folder) => examples(folder)?,
-            None => examples(&repository().join("tests/fuzz").join(target.name))?,
+            None => own_examples(target)?,
         };
         if options.replay {
             for input in &corpus {
@@ -83,7 +83,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn run_briefly(target: &Target, count: usize, seed: u64) -> anyhow::Result<()> {
-    let corpus = examples(&repository().join("tests/fuzz").join(target.name))?;
+    let corpus = own_examples(target)?;
     for input in &corpus {
         feed(target, input)?;
     }
@@ -113,6 +113,12 @@ fn feed(target: &Target, input: &[u8]) -> anyhow::Result<()> {
     let path = folder.join(format!("{:016x}", mutate::digest(input)));
     std::fs::write(&path, input)?;
     bail!("{}: failed on {}", target.name, path.display())
+}
+
+fn own_examples(target: &Target) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut found = examples(&repository().join("tests/fuzz").join(target.name))?;
+    found.extend((target.more_examples)().map(String::into_bytes));
+    Ok(found)
 }
 
 /// The files of a folder, in the order of their names.

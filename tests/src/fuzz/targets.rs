@@ -21,39 +21,31 @@ pub struct Target {
     pub name: &'static str,
     /// Panics where a promise is broken.
     pub feed: fn(&[u8]),
+    /// An example that is generated, beside those in the folder.
+    pub more_examples: fn() -> Option<String>,
 }
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    target("framing", framing),
+    target("stanza", stanza),
+    target("jid", jid),
+    target("sasl", sasl_messages),
+    target("payload", payload),
+    target("proxy", proxy),
     Target {
-        name: "framing",
-        feed: framing,
-    },
-    Target {
-        name: "stanza",
-        feed: stanza,
-    },
-    Target {
-        name: "jid",
-        feed: jid,
-    },
-    Target {
-        name: "sasl",
-        feed: sasl_messages,
-    },
-    Target {
-        name: "payload",
-        feed: payload,
-    },
-    Target {
-        name: "proxy",
-        feed: proxy,
-    },
-    Target {
-        name: "config",
-        feed: config,
+        more_examples: || Some(eider::config::render::example()),
+        ..target("config", config)
     },
 ];
+
+const fn target(name: &'static str, feed: fn(&[u8])) -> Target {
+    Target {
+        name,
+        feed,
+        more_examples: || None,
+    }
+}
 
 /// However the bytes come in pieces, the frames and the error are the same.
 fn framing(input: &[u8]) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use precis_core::profile::PrecisFastInvocation;
+use precis_core::{IdentifierClass, StringClass};
 use precis_profiles::{OpaqueString, UsernameCaseMapped};
 use smallvec::SmallVec;
 
@@ -215,11 +216,22 @@ fn idn(part: &str) -> Result<String, JidError> {
         Hyphens::CheckFirstLast,
     );
     checked.map_err(|_| JidError::Domain)?;
-    // Mapping may produce an address or separators only from what a reader would take for a name.
-    let looks_numeric = name
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if name.ends_with('.') || (looks_numeric && name.contains('.')) {
+    // UTS 46 lets symbols pass that RFC 5892 does not allow in U-labels; what PRECIS allows in
+    // identifiers is what is allowed there.
+    let labels = IdentifierClass::default();
+    let allowed = name
+        .split('.')
+        .all(|label| label.is_ascii() || labels.allows(label).is_ok());
+    // Mapping may produce an address or a separator of what looks like a name, and an A-label may
+    // hide another.
+    let numeric = name.contains('.') && name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let again = rules.to_ascii(
+        name.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+        DnsLength::Verify,
+    );
+    if !allowed || numeric || !again.is_ok_and(|again| again == ascii) {
         return Err(JidError::Domain);
     }
     Ok(name.into_owned())

@@ -40,11 +40,13 @@ impl Fragment {
         let ns = match ns {
             ns::CLIENT => NsRef::Content,
             "" => NsRef::None,
+            ns::XML => NsRef::Xml,
             _ => declared(&xml, name),
         };
+        let start = if ns == NsRef::Xml { "<xml:".len() } else { 1 };
         let child = ChildAt {
             whole: Span::new(0, xml.len()),
-            name: Span::new(1, 1 + name.len()),
+            name: Span::new(start, start + name.len()),
             ns,
         };
         Fragment { child, xml }
