@@ -200,14 +200,19 @@ impl Outgoing<'_> {
                 })
             }),
             (ns::CARBONS, "sent" | "received") => true,
-            (ns::DELAY, "delay") => child
-                .element()
-                .attr("from")
-                .and_then(|from| Jid::parse(from).ok())
-                .is_some_and(|from| self.config.host(from.domain()).is_some()),
-            _ => false,
+            _ => forged_delay(self.config, child),
         }
     }
+}
+
+/// A delay by a host of ours, which only the host may assert (DESIGN §8).
+pub fn forged_delay(config: &Config, child: &Child<'_>) -> bool {
+    let says = |child: &Child<'_>| {
+        let element = child.element();
+        let from = element.attr("from").map(Jid::parse);
+        from.is_some_and(|from| from.is_ok_and(|from| config.host(from.domain()).is_some()))
+    };
+    child.is("delay", ns::DELAY) && says(child)
 }
 
 /// The stanza with both addresses as they are meant.

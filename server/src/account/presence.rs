@@ -11,12 +11,14 @@ mod subscriptions;
 
 use std::sync::{Arc, OnceLock};
 
-use eider_storage::Storage;
+use eider_storage::{AccountId, Storage};
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::ns;
-use eider_xmpp::stanza::{PresenceType, Stanza, error_reply};
+use eider_xmpp::payload::vcard;
+use eider_xmpp::stanza::{Child, PresenceType, Stanza, error_reply};
+use futures_util::future::BoxFuture;
 
 use crate::account::contacts::Contacts;
 use crate::account::facts::{AccountFacts, Facts, Known};
@@ -25,6 +27,7 @@ use crate::account::subscription::Request;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
+use crate::pipeline::forged_delay;
 use crate::router::{After, Step};
 use crate::xep::storage_error;
 
@@ -42,6 +45,12 @@ pub trait PresenceWatcher: Send + Sync {
     fn subscription_changed(&self, account: &BareJid, contact: &BareJid, sees_presence: bool);
 }
 
+/// Completes what a client says of itself before others see it (XEP-0398 §4).
+pub trait PresenceStamp: Send + Sync {
+    /// The presence as others shall see it.
+    fn stamp<'a>(&'a self, account: AccountId, presence: &'a Stanza) -> BoxFuture<'a, Stanza>;
+}
+
 /// See the module's documentation.
 pub struct Presence {
     config: ConfigWatch,
@@ -51,6 +60,7 @@ pub struct Presence {
     storage: Arc<dyn Storage>,
     last_activities: LastActivities,
     watchers: OnceLock<Vec<Arc<dyn PresenceWatcher>>>,
+    stamp: OnceLock<Arc<dyn PresenceStamp>>,
 }
 
 /// What an account's own side says of who sees what.
@@ -83,13 +93,14 @@ impl Presence {
             last_activities: LastActivities::new(storage.clone()),
             storage,
             watchers: OnceLock::new(),
+            stamp: OnceLock::new(),
         }
     }
 
-    /// Says who hears of presence. Once, before any session is served.
-    pub fn watch(&self, watchers: Vec<Arc<dyn PresenceWatcher>>) {
-        let set = self.watchers.set(watchers);
-        assert!(set.is_ok(), "watchers are set once");
+    /// Says who hears of presence and who completes it. Once, before any session is served.
+    pub fn extend(&self, watchers: Vec<Arc<dyn PresenceWatcher>>, stamp: Arc<dyn PresenceStamp>) {
+        let set = self.watchers.set(watchers).is_ok() && self.stamp.set(stamp).is_ok();
+        assert!(set, "set once");
     }
 
     fn watchers(&self) -> &[Arc<dyn PresenceWatcher>] {
@@ -136,7 +147,7 @@ impl Presence {
             PresenceType::Unsubscribe => Request::Unsubscribe,
             PresenceType::Unsubscribed => Request::Unsubscribed,
             PresenceType::Available if stanza.to().is_none() => {
-                return self.available(from, stanza).await;
+                return self.available(config, from, stanza).await;
             }
             PresenceType::Unavailable if stanza.to().is_none() => {
                 self.unavailable(from, stanza).await;
@@ -153,13 +164,15 @@ impl Presence {
     /// RFC 6121 §4.2.2 and §4.4.2.
     async fn available(
         &self,
+        config: &Config,
         from: &Arc<SessionHandle>,
         stanza: &Stanza,
     ) -> Result<(), StanzaError> {
         let priority = priority(stanza)?;
         // Read before anything is said, so that a failure leaves nothing half done.
         self.own(&from.bare).await.map_err(|e| storage_error(&e))?;
-        let stamped = stanza.rewrite().from(from.full.clone()).no_to().build();
+        let stamped = self.stamped(config, from, stanza).await;
+        let stamped = stamped.rewrite().no_to().build();
         let initial = self.sessions.with(from.bare.as_str(), |_| {
             let initial = from.priority().is_none();
             from.set_presence(Some((stamped.clone(), priority)));
@@ -168,7 +181,7 @@ impl Presence {
         // Read again: who was approved meanwhile either finds the presence set or stands here.
         let own = self.own(&from.bare).await.unwrap_or_default();
         self.to_own(from, &stamped);
-        self.broadcast(&own, &stamped).await;
+        self.broadcast(&own, &stamped, None).await;
         if initial {
             self.introduce(from, &own).await;
             self.show_requests(from, own.facts.as_deref()).await;
@@ -177,6 +190,55 @@ impl Presence {
             watcher.available(from, &stamped, initial);
         }
         Ok(())
+    }
+
+    /// An available presence as it goes to others: `from` stamped, what only a host may say taken
+    /// out, the avatar's hash put in.
+    async fn stamped(&self, config: &Config, from: &SessionHandle, stanza: &Stanza) -> Stanza {
+        let forged = |child: &Child<'_>| forged_delay(config, child);
+        let stanza = stanza
+            .rewrite()
+            .from(from.full.clone())
+            .strip(&forged)
+            .build();
+        let host = config.host(from.bare.domain());
+        match (from.account, self.stamp.get()) {
+            (Some(account), Some(stamp)) if host.is_some_and(|h| h.has(Feature::Vcard)) => {
+                stamp.stamp(account, &stanza).await
+            }
+            _ => stanza,
+        }
+    }
+
+    /// The account's avatar has changed: every presence it has out is said again, completed anew.
+    pub async fn announce_again(&self, account: &BareJid) {
+        let config = self.config.borrow().clone();
+        for session in self.sessions.of(account.as_str()) {
+            let Some((said, priority)) = session.presence().zip(session.priority()) else {
+                continue;
+            };
+            let update = said.child("x", ns::VCARD_UPDATE);
+            if vcard::parse_update(update.as_ref()) == vcard::Update::NoPhoto {
+                continue;
+            }
+            let bare = said
+                .rewrite()
+                .strip(&|child| child.is("x", ns::VCARD_UPDATE))
+                .build();
+            let stamped = self.stamped(&config, &session, &bare).await;
+            let is_news = self.sessions.with(account.as_str(), |_| {
+                let is_news = session.presence().as_ref() == Some(&said) && stamped != said;
+                if is_news {
+                    session.set_presence(Some((stamped.clone(), priority)));
+                }
+                is_news
+            });
+            if is_news {
+                let own = self.own(account).await.unwrap_or_default();
+                self.to_own(&session, &stamped);
+                self.broadcast(&own, &stamped, Some(&session)).await;
+            }
+        }
     }
 
     /// RFC 6121 §4.5.2, as the client said it.
@@ -222,7 +284,7 @@ impl Presence {
         };
         if was_available {
             self.to_own(from, stanza);
-            self.broadcast(&own, stanza).await;
+            self.broadcast(&own, stanza, None).await;
         }
         for to in directed {
             let told = was_available && own.contacts.state(to.bare_str()).from();

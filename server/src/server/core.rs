@@ -101,6 +101,7 @@ impl Core {
             ids,
             policy,
             live: Arc::new(live),
+            presence: Arc::downgrade(&presence),
             fence,
         });
         routes.extend(xep::roster::routes(&rosters, &presence));
@@ -112,7 +113,8 @@ impl Core {
             fence,
         });
         routes.extend(blocking.routes());
-        presence.watch(vec![Arc::new(Watcher(extensions.pep.clone()))]);
+        let watcher = Arc::new(Watcher(extensions.pep.clone()));
+        presence.extend(vec![watcher], extensions.avatars.clone());
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),

@@ -1,12 +1,13 @@
 //! The extensions, composed: what answers which iq request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use eider_storage::{Fence, Storage};
 
 use crate::access::Policy;
 use crate::account::facts::AccountFacts;
+use crate::account::presence::Presence;
 use crate::account::roster::Rosters;
 use crate::account::stanza_ids::StanzaIds;
 use crate::admin::sessions::SessionsAdmin;
@@ -14,7 +15,7 @@ use crate::cluster::sessions::Sessions;
 use crate::config::ConfigWatch;
 use crate::pubsub::Engine;
 use crate::xep::archive::Archives;
-use crate::xep::avatar::Avatars;
+use crate::xep::avatar::{AvatarParts, Avatars};
 use crate::xep::capabilities::Capabilities;
 use crate::xep::commands::{Administration, Commands};
 use crate::xep::disco::Disco;
@@ -43,6 +44,8 @@ pub struct ExtensionParts {
     pub policy: Arc<Policy>,
     /// Sessions as administrators end them.
     pub live: Arc<dyn SessionsAdmin>,
+    /// Says again what has changed; it knows the extensions, hence the weak handle.
+    pub presence: Weak<Presence>,
     /// On whose behalf is written.
     pub fence: Fence,
 }
@@ -80,8 +83,13 @@ impl Extensions {
             rosters: parts.rosters.clone(),
             sessions: parts.sessions.clone(),
         }));
-        let entries = limits.facts_cache_entries as usize;
-        let avatars = Arc::new(Avatars::new(storage.clone(), pep.clone(), fence, entries));
+        let avatars = Arc::new(Avatars::new(AvatarParts {
+            storage: storage.clone(),
+            pep: pep.clone(),
+            presence: parts.presence.clone(),
+            fence,
+            entries: limits.facts_cache_entries as usize,
+        }));
         let registration = Arc::new(Registration::new(RegistrationParts {
             config: parts.config.clone(),
             storage: storage.clone(),

@@ -1,6 +1,6 @@
 //! XEP-0398: User Avatar to vCard-Based Avatars Conversion, between XEP-0084 and XEP-0153
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use aws_lc_rs::digest;
 use eider_storage::{AccountId, Fence, Storage, VCard};
@@ -9,8 +9,10 @@ use eider_xmpp::jid::BareJid;
 use eider_xmpp::ns;
 use eider_xmpp::payload::vcard::{self, Photo, Update};
 use eider_xmpp::stanza::Stanza;
+use futures_util::future::BoxFuture;
 use quick_cache::sync::Cache;
 
+use crate::account::presence::{Presence, PresenceStamp};
 use crate::config::Feature;
 use crate::xep::pep::Pep;
 use crate::xep::{Request, Spec, Status, Target};
@@ -52,18 +54,43 @@ pub const UPDATE_SPEC: Spec = Spec {
 pub struct Avatars {
     storage: Arc<dyn Storage>,
     pep: Arc<Pep>,
+    presence: Weak<Presence>,
     fence: Fence,
     hashes: Cache<AccountId, Arc<str>>,
 }
 
+/// What avatars are made of.
+pub struct AvatarParts {
+    /// vCards.
+    pub storage: Arc<dyn Storage>,
+    /// Avatars as published.
+    pub pep: Arc<Pep>,
+    /// Says the presence of an account again when its avatar has changed.
+    pub presence: Weak<Presence>,
+    /// On whose behalf is written.
+    pub fence: Fence,
+    /// Accounts whose hashes are held in memory.
+    pub entries: usize,
+}
+
 impl Avatars {
-    /// Between this storage and this PEP; the hashes of `entries` accounts are held in memory.
-    pub fn new(storage: Arc<dyn Storage>, pep: Arc<Pep>, fence: Fence, entries: usize) -> Avatars {
+    /// Over its parts.
+    pub fn new(parts: AvatarParts) -> Avatars {
         Avatars {
-            storage,
-            pep,
-            fence,
-            hashes: Cache::new(entries),
+            storage: parts.storage,
+            pep: parts.pep,
+            presence: parts.presence,
+            fence: parts.fence,
+            hashes: Cache::new(parts.entries),
+        }
+    }
+
+    /// The hash has changed: presence with it goes out in the background.
+    fn changed(&self, account: &BareJid, id: AccountId, hash: &str) {
+        self.hashes.insert(id, hash.into());
+        if let Some(presence) = self.presence.upgrade() {
+            let account = account.clone();
+            tokio::spawn(async move { presence.announce_again(&account).await });
         }
     }
 
@@ -82,10 +109,11 @@ impl Avatars {
         hash: &str,
     ) {
         let before = self.current(id).await;
-        self.hashes.insert(id, hash.into());
-        let Some(photo) = photo.filter(|_| *before != *hash) else {
+        if *before == *hash {
             return;
-        };
+        }
+        self.changed(account, id, hash);
+        let Some(photo) = photo else { return };
         let data = Element::new("data", ns::AVATAR_DATA).with_text(vcard::encode(&photo.bytes));
         let info = Element::new("info", ns::AVATAR_METADATA)
             .with_attr("id", hash)
@@ -137,7 +165,7 @@ impl Avatars {
             photo_hash: hash.clone(),
         };
         match self.storage.vcard_set(self.fence, id, Some(&written)).await {
-            Ok(()) => self.hashes.insert(id, hash.into()),
+            Ok(()) => self.changed(account, id, &hash),
             Err(error) => tracing::warn!(%account, %error, "avatar not kept in the vCard"),
         }
     }
@@ -188,9 +216,9 @@ impl Avatars {
         hash
     }
 
-    /// §4: available presence of an account with the hash of its photo, unless the client
+    /// Available presence of an account with the hash of its photo, unless the client
     /// says that it has none to show.
-    pub async fn stamp(&self, id: AccountId, presence: &Stanza) -> Stanza {
+    async fn stamped(&self, id: AccountId, presence: &Stanza) -> Stanza {
         let said = presence.child("x", ns::VCARD_UPDATE);
         if vcard::parse_update(said.as_ref()) == Update::NoPhoto {
             return presence.clone();
@@ -202,5 +230,12 @@ impl Avatars {
         let update = vcard::update(&hash).into();
         let stale = |child: &eider_xmpp::stanza::Child<'_>| child.is("x", ns::VCARD_UPDATE);
         presence.rewrite().strip(&stale).append(&update).build()
+    }
+}
+
+impl PresenceStamp for Avatars {
+    /// XEP-0398 §4.
+    fn stamp<'a>(&'a self, account: AccountId, presence: &'a Stanza) -> BoxFuture<'a, Stanza> {
+        Box::pin(self.stamped(account, presence))
     }
 }

@@ -14,6 +14,7 @@ use crate::pubsub::{ACCOUNT_IDENTITY, Audience};
 use crate::xep::commands::Commands;
 use crate::xep::pep::Pep;
 use crate::xep::pep::audience::Accounts;
+use crate::xep::version;
 use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, features, storage_error};
 
 /// See [`Spec`].
@@ -54,6 +55,17 @@ pub const CONTACT_SPEC: Spec = Spec {
     switch: None,
 };
 
+/// XEP-0232.
+pub const SOFTWARE_SPEC: Spec = Spec {
+    number: 232,
+    name: "Software Information",
+    version: "0.3",
+    status: Status::Partial,
+    note: "name and version of the server, no icon, no operating system",
+    features: &[],
+    switch: Some(Feature::Version),
+};
+
 /// The `node` of our own capabilities (XEP-0115 §4): names the software.
 pub const CAPS_NODE: &str = "urn:eider";
 
@@ -76,7 +88,7 @@ pub fn host_info(host: &Host) -> Info {
             .into_iter()
             .map(Into::into)
             .collect(),
-        forms: contacts(host).into_iter().collect(),
+        forms: contacts(host).into_iter().chain(software(host)).collect(),
     }
 }
 
@@ -122,6 +134,15 @@ fn contacts(host: &Host) -> Option<Form> {
         }
     }
     (form.fields.len() > 1).then_some(form)
+}
+
+/// XEP-0232 §3: what the software is, where it may be told.
+fn software(host: &Host) -> Option<Form> {
+    let field = |var, value: &str| Field::new(var, FieldKind::TextSingle).value(value);
+    let form = Form::typed(FormKind::Result, ns::SOFTWARE_INFO)
+        .with(field("software", version::NAME))
+        .with(field("software_version", env!("CARGO_PKG_VERSION")));
+    host.has(Feature::Version).then_some(form)
 }
 
 impl Disco {

@@ -94,6 +94,7 @@ pub const SPECS: &[&Spec] = &[
     &commands::ADMINISTRATION_SPEC,
     &avatar::UPDATE_SPEC,
     &disco::CONTACT_SPEC,
+    &disco::SOFTWARE_SPEC,
     &offline::SPEC,
     &pep::SPEC,
     &blocking::SPEC,

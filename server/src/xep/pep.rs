@@ -197,15 +197,11 @@ impl Pep {
         );
     }
 
-    /// An iq result or error of a client of ours to its own account. True where it answered
-    /// a question about the client's capabilities.
-    pub fn answered(self: &Arc<Self>, session: &Arc<SessionHandle>, iq: &Stanza) -> bool {
-        match self.parts.capabilities.answered(session, iq) {
-            Some(learned) => {
-                self.learned(session, learned);
-                true
-            }
-            None => false,
+    /// An iq result or error of a client of ours to its own account: it may tell what clients
+    /// are capable of.
+    pub fn answered(self: &Arc<Self>, session: &Arc<SessionHandle>, iq: &Stanza) {
+        for (session, learned) in self.parts.capabilities.answered(session, iq) {
+            self.learned(&session, learned);
         }
     }
 

@@ -19,7 +19,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// The software's name.
-const NAME: &str = "Eider";
+pub const NAME: &str = "Eider";
 
 /// The version of the server.
 pub fn routes() -> Vec<Route> {

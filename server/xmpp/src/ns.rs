@@ -142,6 +142,8 @@ namespaces! {
     DIALBACK = "jabber:server:dialback";
     /// XEP-0224
     ATTENTION = "urn:xmpp:attention:0";
+    /// XEP-0232 §3
+    SOFTWARE_INFO = "urn:xmpp:dataforms:softwareinfo";
     /// XEP-0234, XEP-0300
     HASHES = "urn:xmpp:hashes:2";
     /// XEP-0249

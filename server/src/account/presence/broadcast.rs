@@ -28,8 +28,14 @@ impl Presence {
         });
     }
 
-    /// To every contact who is subscribed to the account.
-    pub(super) async fn broadcast(&self, own: &Own, stanza: &Stanza) {
+    /// To every contact who is subscribed to the account; where it is not the session itself that
+    /// says it, only `while_current`: what the session says meanwhile must not be overtaken.
+    pub(super) async fn broadcast(
+        &self,
+        own: &Own,
+        stanza: &Stanza,
+        while_current: Option<&SessionHandle>,
+    ) {
         let Some(from) = stanza.from() else { return };
         let mut unknown = Vec::new();
         let subscribed = own.contacts.iter().filter(|contact| contact.state.from());
@@ -37,13 +43,15 @@ impl Presence {
             if number % CONTACTS_AT_ONCE == CONTACTS_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            if !own.blocks(&contact.jid.to_jid()) && !self.tell(&contact.jid, from, stanza) {
+            if !own.blocks(&contact.jid.to_jid())
+                && !self.tell(&contact.jid, from, stanza, while_current)
+            {
                 unknown.push(&contact.jid);
             }
         }
         for contact in unknown {
             match self.facts.load(contact).await {
-                Ok(_) => drop(self.tell(contact, from, stanza)),
+                Ok(_) => drop(self.tell(contact, from, stanza, while_current)),
                 Err(error) => tracing::warn!(%error, "a contact is not told of a presence"),
             }
         }
@@ -51,13 +59,20 @@ impl Presence {
 
     /// To every available resource of an account that does not block the sender. False where
     /// that is not in memory.
-    fn tell(&self, to: &BareJid, from: &Jid, stanza: &Stanza) -> bool {
+    fn tell(
+        &self,
+        to: &BareJid,
+        from: &Jid,
+        stanza: &Stanza,
+        while_current: Option<&SessionHandle>,
+    ) -> bool {
         self.sessions.with(to.as_str(), |entry| {
             let Some(entry) = entry else { return true };
             let Some(known) = self.facts.cached(to.as_str()) else {
                 return false;
             };
-            if refuses(known.as_deref(), from) {
+            let is_current = |session: &SessionHandle| session.presence().as_ref() == Some(stanza);
+            if refuses(known.as_deref(), from) || !while_current.is_none_or(is_current) {
                 return true;
             }
             let mut addressed: Option<Stanza> = None;

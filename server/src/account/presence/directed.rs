@@ -51,7 +51,11 @@ impl Presence {
             PresenceType::Unavailable => from.remove_directed(to),
             _ => {}
         }
-        self.deliver(to, &addressed(stanza, &from.full, to)).await;
+        let stamped = match kind {
+            PresenceType::Available => self.stamped(config, from, stanza).await,
+            _ => stanza.clone(),
+        };
+        self.deliver(to, &addressed(&stamped, &from.full, to)).await;
         Ok(())
     }
 
