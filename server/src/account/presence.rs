@@ -11,7 +11,7 @@ mod subscriptions;
 
 use std::sync::{Arc, OnceLock};
 
-use eider_storage::{AccountId, Storage};
+use eider_storage::{AccountId, LastActivity, Storage};
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
@@ -267,7 +267,10 @@ impl Presence {
             (was_available, !others)
         });
         let directed = from.take_directed();
-        if is_last && let Some(account) = from.account {
+        if was_available
+            && is_last
+            && let Some(account) = from.account
+        {
             let status = stanza.child("status", ns::CLIENT);
             let status = status.map(|status| status.text()).unwrap_or_default();
             self.last_activities.note(account, status);
@@ -319,6 +322,21 @@ impl Presence {
     /// Storage's.
     pub async fn contacts(&self, account: &BareJid) -> Result<Contacts, eider_storage::Error> {
         Ok(self.own(account).await?.contacts)
+    }
+
+    /// XEP-0012: when an account was last available, and its last words.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn last_activity(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<LastActivity>, eider_storage::Error> {
+        if let Some(last) = self.last_activities.waiting(account) {
+            return Ok(Some(last));
+        }
+        let record = self.storage.account_by_id(account).await?;
+        Ok(record.and_then(|record| record.last_activity))
     }
 
     /// Whether `viewer` may see the presence of `owner`: itself, subscribed to it, or shown

@@ -136,7 +136,7 @@ fn account_routes(
         fence: parts.fence,
     });
     let last = Arc::new(LastActivities {
-        storage: parts.storage.clone(),
+        presence: parts.presence.clone(),
         sessions: parts.sessions.clone(),
         accounts: accounts.clone(),
         started: Instant::now(),

@@ -85,12 +85,12 @@ impl Avatars {
         }
     }
 
-    /// The hash has changed: presence with it goes out in the background.
-    fn changed(&self, account: &BareJid, id: AccountId, hash: &str) {
-        self.hashes.insert(id, hash.into());
+    /// The hash has changed: the account's presence is said again with it, after the answer.
+    fn announce(&self, request: &Request) {
         if let Some(presence) = self.presence.upgrade() {
-            let account = account.clone();
-            tokio::spawn(async move { presence.announce_again(&account).await });
+            let account = request.to.clone();
+            let again = async move { presence.announce_again(&account).await };
+            request.afterwards.set(again);
         }
     }
 
@@ -103,16 +103,18 @@ impl Avatars {
     /// §3.2: a vCard was written: its photo becomes the account's avatar.
     pub async fn vcard_written(
         &self,
-        account: &BareJid,
+        request: &Request,
         id: AccountId,
         photo: Option<&Photo>,
         hash: &str,
     ) {
+        let account = &request.to;
         let before = self.current(id).await;
         if *before == *hash {
             return;
         }
-        self.changed(account, id, hash);
+        self.hashes.insert(id, hash.into());
+        self.announce(request);
         let Some(photo) = photo else { return };
         let data = Element::new("data", ns::AVATAR_DATA).with_text(vcard::encode(&photo.bytes));
         let info = Element::new("info", ns::AVATAR_METADATA)
@@ -141,12 +143,13 @@ impl Avatars {
         let concerns = published.is_some_and(|p| p.attr("node") == Some(ns::AVATAR_METADATA));
         let id = request.session.as_ref().and_then(|session| session.account);
         if let Some(id) = id.filter(|_| concerns && request.set && request.is_own()) {
-            self.metadata_published(&request.to, id).await;
+            self.metadata_published(request, id).await;
         }
     }
 
     /// §3.1: the account published to its avatar's metadata: the avatar becomes its vCard's photo.
-    async fn metadata_published(&self, account: &BareJid, id: AccountId) {
+    async fn metadata_published(&self, request: &Request, id: AccountId) {
+        let account = &request.to;
         let Some(photo) = self.published(account).await else {
             return;
         };
@@ -165,7 +168,10 @@ impl Avatars {
             photo_hash: hash.clone(),
         };
         match self.storage.vcard_set(self.fence, id, Some(&written)).await {
-            Ok(()) => self.changed(account, id, &hash),
+            Ok(()) => {
+                self.hashes.insert(id, hash.into());
+                self.announce(request);
+            }
             Err(error) => tracing::warn!(%account, %error, "avatar not kept in the vCard"),
         }
     }

@@ -1,13 +1,14 @@
 //! XEP-0012: Last Activity
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use eider_storage::{Storage, Timestamp};
+use eider_storage::Timestamp;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 use eider_xmpp::payload::last_activity;
 
+use crate::account::presence::Presence;
 use crate::cluster::sessions::Sessions;
 use crate::config::Feature;
 use crate::pubsub::Audience;
@@ -28,7 +29,7 @@ pub const SPEC: Spec = Spec {
 /// Answers about the server and its accounts.
 pub struct LastActivities {
     /// When accounts were last seen.
-    pub storage: Arc<dyn Storage>,
+    pub presence: Weak<Presence>,
     /// Who is here now.
     pub sessions: Arc<Sessions>,
     /// Who may ask.
@@ -84,13 +85,13 @@ impl LastActivities {
         if !self.sessions.of(request.to.as_str()).is_empty() {
             return Ok(Some(last_activity::result(0, "")));
         }
-        let localpart = request.to.localpart().unwrap_or_default();
-        let account = self
-            .storage
-            .account_login(request.to.domain(), localpart)
-            .await;
-        let account = account.map_err(|error| storage_error(&error))?;
-        let last = account.and_then(|account| account.last_activity);
+        let facts = self.accounts.facts.load(&request.to).await;
+        let facts = facts.map_err(|error| storage_error(&error))?;
+        let last = match (facts, self.presence.upgrade()) {
+            (Some(facts), Some(presence)) => presence.last_activity(facts.id).await,
+            _ => Ok(None),
+        };
+        let last = last.map_err(|error| storage_error(&error))?;
         // Never here at all: nothing is known, not even since when.
         let last = last.ok_or_else(|| StanzaError::new(StanzaCondition::ItemNotFound))?;
         let now = Timestamp::from_system(SystemTime::now());

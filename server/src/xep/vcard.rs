@@ -96,7 +96,7 @@ impl VCards {
             .await;
         set.map_err(|error| storage_error(&error))?;
         self.avatars
-            .vcard_written(&request.to, account, photo.as_ref(), &photo_hash)
+            .vcard_written(request, account, photo.as_ref(), &photo_hash)
             .await;
         Ok(())
     }

@@ -194,8 +194,7 @@ impl Presence {
             probe.id().as_deref(),
         );
         if let Some(facts) = &theirs.facts
-            && let Ok(Some(record)) = self.storage.account_by_id(facts.id).await
-            && let Some(last) = record.last_activity
+            && let Ok(Some(last)) = self.last_activity(facts.id).await
         {
             gone.push(
                 Element::new("delay", ns::DELAY)

@@ -63,6 +63,13 @@ impl LastActivities {
     }
 }
 
+impl LastActivities {
+    /// What is not written yet.
+    pub fn waiting(&self, account: AccountId) -> Option<LastActivity> {
+        self.shared.waiting.lock().get(&account).cloned()
+    }
+}
+
 impl Drop for LastActivities {
     fn drop(&mut self) {
         self.shared.more.notify_one();
@@ -71,11 +78,16 @@ impl Drop for LastActivities {
 
 async fn write_all(shared: &Shared, storage: &dyn Storage) {
     shared.more.notified().await;
-    let waiting = std::mem::take(&mut *shared.waiting.lock());
+    let waiting = shared.waiting.lock().clone();
     let writing = stream::iter(waiting).for_each_concurrent(WRITES_AT_ONCE, async |(id, last)| {
         let written = storage.account_set_last_activity(Fence::single(), id, &last);
         if let Err(error) = written.await {
             tracing::warn!(%error, "the last activity of an account is not written");
+        }
+        // It is looked up here until it can be looked up there.
+        let mut waiting = shared.waiting.lock();
+        if waiting.get(&id) == Some(&last) {
+            waiting.remove(&id);
         }
     });
     writing.await;
