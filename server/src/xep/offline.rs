@@ -22,9 +22,8 @@ pub fn storable(stanza: &Stanza, kind: MessageType) -> bool {
     matches!(kind, MessageType::Chat | MessageType::Normal)
         && !hints::no_store(stanza)
         && stanza.children().any(|child| {
-            !matches!(
-                child.ns.as_ref(),
-                ns::CHAT_STATES | ns::HINTS | ns::STANZA_ID
-            ) && !(child.ns.as_ref() == ns::CLIENT && child.name == "thread")
+            let ns = child.ns.as_ref();
+            let is_thread = ns == ns::CLIENT && child.name == "thread";
+            !is_thread && !matches!(ns, ns::CHAT_STATES | ns::HINTS | ns::STANZA_ID)
         })
 }
