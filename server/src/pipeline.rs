@@ -1,9 +1,8 @@
 //! The ordered stages every stanza passes (DESIGN §3). The order is the order of lines.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use eider_storage::{ArchiveDefault as Preference, Timestamp};
+use eider_storage::ArchiveDefault as Preference;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::ns;
@@ -126,9 +125,7 @@ impl Pipeline {
         let resend_key = out
             .sender
             .filter(|_| !rows.is_empty() && !sender_keeps)
-            .and_then(|facts| {
-                resend_key(facts.id, &stanza, Timestamp::from_system(SystemTime::now()))
-            });
+            .and_then(|facts| resend_key(facts.id, &stanza, crate::clock::timestamp()));
         let message = Message {
             carbons: host.has(Feature::Carbons) && carbons::eligible(&stanza),
             from: out.from.clone(),

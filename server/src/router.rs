@@ -271,7 +271,7 @@ impl Router {
                 Some(may_see) => !may_see,
                 None => return self.load_contacts(from, stanza, to.bare()),
             };
-        if refused || private || self.delivery.iq(to, stamped).is_err() {
+        if refused || private || !self.delivery.iq(to, stamped) {
             refuse(
                 from,
                 stanza,

@@ -108,7 +108,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     }
 
     let streams = Arc::new(stream_parts(
-        &config, &reloader, tls, &storage, &metrics, &lifecycle, policy, &core,
+        &config, &reloader, tls, &lifecycle, policy, &core,
     )?);
     reload_policy(&reloader, &streams, &lifecycle);
     let mut listeners = serve_clients(&config, &core, &streams, &lifecycle)?;
@@ -188,8 +188,6 @@ fn stream_parts(
     config: &Config,
     reloader: &Reloader,
     tls: Arc<TlsContext>,
-    storage: &Arc<dyn Storage>,
-    metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
     policy: Arc<Policy>,
     core: &Core,
@@ -203,8 +201,8 @@ fn stream_parts(
         policy,
         admission: Arc::new(Admission::default()),
         attempts: Arc::new(Attempts::default()),
-        storage: storage.clone(),
-        metrics: metrics.clone(),
+        storage: core.parts.storage.clone(),
+        metrics: core.parts.metrics.clone(),
         passwords: PasswordWorkers::new(
             std::thread::available_parallelism().map_or(1, usize::from),
         ),

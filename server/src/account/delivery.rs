@@ -159,16 +159,12 @@ impl LocalDelivery {
         }
     }
 
-    /// Delivers an iq to the resource it names; gives it back where that is not bound.
-    ///
-    /// # Errors
-    /// The resource is not bound or takes no more.
-    pub fn iq(&self, to: &FullJid, stanza: Stanza) -> Result<(), ()> {
-        let handle = self.sessions.find(to).ok_or(())?;
-        handle
-            .mailbox
-            .push(Delivery::direct(stanza))
-            .map_err(|_| ())
+    /// Delivers an iq to the resource it names; false where that is not bound or takes no more.
+    pub fn iq(&self, to: &FullJid, stanza: Stanza) -> bool {
+        let Some(handle) = self.sessions.find(to) else {
+            return false;
+        };
+        handle.mailbox.push(Delivery::direct(stanza)).is_ok()
     }
 
     /// Delivers to every resource for which `wanted` holds; how many took it.

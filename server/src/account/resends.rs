@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use eider_storage::{AccountId, ResendKey, Storage, Timestamp};
@@ -101,7 +101,7 @@ impl Resends {
         account: AccountId,
         failed_resume: bool,
     ) -> Result<Watch, eider_storage::Error> {
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = crate::clock::timestamp();
         let since = now.minus_seconds(REMEMBERED_SECONDS);
         let rows = self
             .storage

@@ -171,10 +171,10 @@ impl Rosters {
     /// # Errors
     /// Storage's.
     pub async fn get(&self, account: AccountId, known: Option<&str>) -> Result<Got, Error> {
-        if let Some(since) = known.and_then(|version| version.parse::<i64>().ok()) {
-            if let Some(changes) = self.storage.roster_changes(account, since).await? {
-                return Ok(Got::Changes(changes.iter().filter_map(interim).collect()));
-            }
+        if let Some(since) = known.and_then(|version| version.parse::<i64>().ok())
+            && let Some(changes) = self.storage.roster_changes(account, since).await?
+        {
+            return Ok(Got::Changes(changes.iter().filter_map(interim).collect()));
         }
         let roster = self.storage.roster_items(account).await?;
         let items = roster.items.iter().filter(|item| !item.hidden).map(shown);

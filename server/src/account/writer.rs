@@ -4,11 +4,11 @@
 //! recipient in the order of its archive. Only after that is the sender's session told.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use eider_storage::{
-    AccountId, Commit, CommitError, Fence, NewMessage, PosRange, Position, Storage, Timestamp,
-    Unknown, Watermark,
+    AccountId, Commit, CommitError, Fence, NewMessage, PosRange, Position, Storage, Unknown,
+    Watermark,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -41,7 +41,7 @@ pub enum NotStored {
 /// What is handed to the writer.
 pub enum Work {
     /// A message with rows to write.
-    Message(Box<Submission>),
+    Message(Submission),
     /// What an account has acknowledged.
     Paid(AccountId, Acknowledged),
 }
@@ -147,7 +147,7 @@ impl Writer {
             done,
         };
         // The writer ends only after all sessions: a closed queue drops `done`, which its waiter sees.
-        let _ = self.queue.send(Work::Message(Box::new(submission)));
+        let _ = self.queue.send(Work::Message(submission));
         answer
     }
 
@@ -160,7 +160,7 @@ impl Writer {
 /// What goes into one commit.
 #[derive(Default)]
 struct Batch {
-    messages: Vec<Box<Submission>>,
+    messages: Vec<Submission>,
     paid: Vec<(AccountId, Acknowledged)>,
 }
 
@@ -244,7 +244,7 @@ impl WriterTask {
 
     fn commit_of(&self, batch: &Batch) -> Commit {
         let mut commit = Commit::new(self.fence);
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = crate::clock::timestamp();
         for submission in &batch.messages {
             let message = commit.messages.len();
             let stored = &submission.message;
@@ -268,7 +268,7 @@ impl WriterTask {
         commit
     }
 
-    fn deliver_batch(&self, messages: Vec<Box<Submission>>, positions: &[Position]) {
+    fn deliver_batch(&self, messages: Vec<Submission>, positions: &[Position]) {
         let mut rest = positions;
         let mut own = Vec::with_capacity(2);
         for submission in messages {
@@ -334,7 +334,7 @@ fn debts(batch: &Batch) -> u64 {
     rows.filter(|row| row.debt).count() as u64
 }
 
-fn refuse(messages: Vec<Box<Submission>>, error: &eider_storage::Error) {
+fn refuse(messages: Vec<Submission>, error: &eider_storage::Error) {
     let reason = match error {
         eider_storage::Error::Fenced => NotStored::Fenced,
         _ => NotStored::Unavailable,

@@ -1,7 +1,7 @@
 //! RFC 6120 §7 and XEP-0198 §5: an authenticated stream becomes a session, new or resumed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine as _;
@@ -310,7 +310,7 @@ impl Binding {
             full,
             self.account,
             peer,
-            SystemTime::now(),
+            crate::clock::now(),
             limit,
         ));
         let deadline = Instant::now() + REPLACE_TIME;

@@ -96,7 +96,7 @@ pub fn save(
         id,
         account: handle.account?,
         state: Bytes::from(serde_json::to_vec(&saved).ok()?),
-        expires_at: Timestamp::from_system(SystemTime::now() + sm.resume),
+        expires_at: Timestamp::from_system(crate::clock::now() + sm.resume),
     })
 }
 

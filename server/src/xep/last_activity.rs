@@ -1,9 +1,8 @@
 //! XEP-0012: Last Activity
 
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use eider_storage::Timestamp;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 use eider_xmpp::payload::last_activity;
@@ -94,7 +93,7 @@ impl LastActivities {
         let last = last.map_err(|error| storage_error(&error))?;
         // Never here at all: nothing is known, not even since when.
         let last = last.ok_or_else(|| StanzaError::new(StanzaCondition::ItemNotFound))?;
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = crate::clock::timestamp();
         let seconds = u64::try_from((now.0 - last.at.0) / 1_000_000).unwrap_or(0);
         Ok(Some(last_activity::result(seconds, &last.status)))
     }

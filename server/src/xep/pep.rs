@@ -3,7 +3,6 @@
 pub mod audience;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine as _;
@@ -101,7 +100,7 @@ pub fn token() -> String {
 }
 
 fn now() -> Timestamp {
-    Timestamp::from_system(SystemTime::now())
+    crate::clock::timestamp()
 }
 
 impl Pep {

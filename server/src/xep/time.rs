@@ -1,8 +1,5 @@
 //! XEP-0202: Entity Time
 
-use std::time::SystemTime;
-
-use eider_storage::Timestamp;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 use eider_xmpp::payload::time;
@@ -30,7 +27,7 @@ pub fn routes() -> Vec<Route> {
         access: Access::Anyone,
         switch: Some(Feature::Time),
         handler: Box::new(|request| {
-            let now = Timestamp::from_system(SystemTime::now());
+            let now = crate::clock::timestamp();
             let answer = if request.set {
                 Err(StanzaError::new(StanzaCondition::NotAllowed))
             } else {

@@ -126,14 +126,14 @@ impl Presence {
             ProbeAnswer::Unsubscribed if waits => {}
             ProbeAnswer::Unsubscribed => self.unsubscribed(config, from, probe, to, own).await,
             ProbeAnswer::Offline => self.answer_offline(from, probe, to, &theirs).await,
-            ProbeAnswer::All => drop(self.sessions.with(account.as_str(), |entry| {
+            ProbeAnswer::All => self.sessions.with(account.as_str(), |entry| {
                 let sessions = entry.map(|entry| entry.sessions.as_slice());
                 let presences = sessions
                     .unwrap_or_default()
                     .iter()
                     .filter_map(|h| h.presence());
                 presences.for_each(|p| push(from, p.rewrite().to(prober.clone()).build()));
-            })),
+            }),
             ProbeAnswer::Mere {
                 resource,
                 available,

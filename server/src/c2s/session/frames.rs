@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use eider_xmpp::element::Element;
@@ -333,7 +333,7 @@ fn trace_event(session: &FullJid, direction: Direction, stanza: &Stanza) -> Trac
         .children()
         .map(|child| format!("{} {}", child.name, child.ns));
     TraceEvent {
-        at_us: eider_storage::Timestamp::from_system(SystemTime::now()).0,
+        at_us: crate::clock::timestamp().0,
         direction,
         session: session.as_str().to_owned(),
         kind: stanza.kind().as_str().to_owned(),

@@ -1,7 +1,7 @@
 //! XEP-0198 §5: a session waits for its client, and a new stream takes it over.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use eider_xmpp::element::Element;
 use eider_xmpp::error::StreamError;
@@ -28,7 +28,7 @@ impl Session {
             self.put(delivery);
         }
         if let Some(sm) = &self.sm {
-            let until = SystemTime::now() + sm.resume;
+            let until = crate::clock::now() + sm.resume;
             let seconds = until
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()

@@ -113,6 +113,7 @@ fn credentials() -> Credentials {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the accounts are made now")]
 async fn account(
     storage: Arc<dyn Storage>,
     credentials: Arc<Credentials>,
