@@ -95,7 +95,7 @@ fn stanza(input: &[u8]) {
     );
     consistent(&received);
     let appended = Element::new("x", "urn:x").into();
-    let strip = |child: &Child<'_>| child.name.len() % 2 == 0;
+    let strip = |child: &Child<'_>| child.name.len().is_multiple_of(2);
     let to = Jid::parse("juliet@example.com").expect("a JID");
     let rewritten = received
         .rewrite()
