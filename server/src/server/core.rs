@@ -14,7 +14,7 @@ use crate::account::presence::Presence;
 use crate::account::resends::Resends;
 use crate::account::roster::Rosters;
 use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
-use crate::account::writer::Writer;
+use crate::account::writer::{Writer, WriterTask};
 use crate::admin::live_sessions::LiveSessions;
 use crate::admin::metrics::Metrics;
 use crate::admin::trace::Tracer;
@@ -62,20 +62,8 @@ impl Core {
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
         let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids.clone()));
-        let committed = Arc::new(CommittedDelivery {
-            sessions: sessions.clone(),
-            delivery: delivery.clone(),
-        });
-        let limits = config.borrow().limits.clone();
         let fence = Fence::single();
-        let (writer, task) = Writer::new(
-            storage.clone(),
-            committed,
-            metrics.clone(),
-            fence,
-            limits.archive_queue_stanzas as usize,
-            limits.archive_queue_bytes,
-        );
+        let (writer, task) = archive_writer(&config, &storage, &sessions, &delivery, &metrics);
         let resends = Arc::new(Resends::new(storage.clone()));
         let accounts_max = config.borrow().limits.facts_cache_entries as usize;
         let rosters = Arc::new(Rosters::new(storage.clone(), fence, accounts_max));
@@ -86,35 +74,26 @@ impl Core {
             rosters.clone(),
             storage.clone(),
         ));
-        let live = LiveSessions {
-            sessions: sessions.clone(),
-            facts: facts.clone(),
-            presence: presence.clone(),
-            storage: storage.clone(),
-        };
-        let (extensions, mut routes) = Extensions::build(&ExtensionParts {
-            config: config.clone(),
-            storage: storage.clone(),
-            sessions: sessions.clone(),
-            facts: facts.clone(),
-            rosters: rosters.clone(),
-            ids,
-            policy,
-            live: Arc::new(live),
-            presence: Arc::downgrade(&presence),
-            fence,
-        });
-        routes.extend(xep::roster::routes(&rosters, &presence));
-        let blocking = Arc::new(Blocking {
-            storage: storage.clone(),
-            facts: facts.clone(),
-            presence: presence.clone(),
-            sessions: sessions.clone(),
-            fence,
-        });
-        routes.extend(blocking.routes());
-        let watcher = Arc::new(Watcher(extensions.pep.clone()));
-        presence.extend(vec![watcher], extensions.avatars.clone());
+        let (extensions, routes) = extend(
+            ExtensionParts {
+                config: config.clone(),
+                storage: storage.clone(),
+                sessions: sessions.clone(),
+                facts: facts.clone(),
+                rosters: rosters.clone(),
+                ids,
+                policy,
+                live: Arc::new(LiveSessions {
+                    sessions: sessions.clone(),
+                    facts: facts.clone(),
+                    presence: presence.clone(),
+                    storage: storage.clone(),
+                }),
+                presence: Arc::downgrade(&presence),
+                fence,
+            },
+            &presence,
+        );
         let router = Arc::new(Router::new(RouterParts {
             config: config.clone(),
             sessions: sessions.clone(),
@@ -125,7 +104,7 @@ impl Core {
             pep: extensions.pep.clone(),
             resends: resends.clone(),
             metrics: metrics.clone(),
-            routes: Arc::new(Routes::new(routes)),
+            routes,
         }));
         let parts = Arc::new(SessionParts {
             config,
@@ -239,6 +218,46 @@ impl Core {
             tracing::warn!("the archive writer did not end in time");
         }
     }
+}
+
+/// The two ends of the archive's queue.
+fn archive_writer(
+    config: &ConfigWatch,
+    storage: &Arc<dyn Storage>,
+    sessions: &Arc<Sessions>,
+    delivery: &Arc<LocalDelivery>,
+    metrics: &Arc<Metrics>,
+) -> (Writer, WriterTask) {
+    let committed = Arc::new(CommittedDelivery {
+        sessions: sessions.clone(),
+        delivery: delivery.clone(),
+    });
+    let limits = config.borrow().limits.clone();
+    Writer::new(
+        storage.clone(),
+        committed,
+        metrics.clone(),
+        Fence::single(),
+        limits.archive_queue_stanzas as usize,
+        limits.archive_queue_bytes,
+    )
+}
+
+/// The extensions, tied to presence, and every route.
+fn extend(parts: ExtensionParts, presence: &Arc<Presence>) -> (Extensions, Arc<Routes>) {
+    let (extensions, mut routes) = Extensions::build(&parts);
+    routes.extend(xep::roster::routes(&parts.rosters, presence));
+    let blocking = Arc::new(Blocking {
+        storage: parts.storage,
+        facts: parts.facts,
+        presence: presence.clone(),
+        sessions: parts.sessions,
+        fence: parts.fence,
+    });
+    routes.extend(blocking.routes());
+    let watcher = Arc::new(Watcher(extensions.pep.clone()));
+    presence.extend(vec![watcher], extensions.avatars.clone());
+    (extensions, Arc::new(Routes::new(routes)))
 }
 
 /// The key of stanza-ids; made with the first start.

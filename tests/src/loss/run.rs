@@ -136,6 +136,17 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
     Ok(failed)
 }
 
+/// A server, without syncs where that is to be seen to lose.
+async fn start(options: &Options, site: &mut Site, plan: &Plan) -> Result<Server> {
+    let mut server = Server::start(Kind::Eider, site, plan).await?;
+    if options.no_sync {
+        server.kill();
+        server.environment("EIDER_UNSAFE_NO_SYNC", "yes");
+        server.launch().await?;
+    }
+    Ok(server)
+}
+
 async fn one(
     options: &Options,
     site: &mut Site,
@@ -153,12 +164,7 @@ async fn one(
         },
         engine: options.engine,
     };
-    let mut server = Server::start(Kind::Eider, site, &plan).await?;
-    if options.no_sync {
-        server.kill();
-        server.environment("EIDER_UNSAFE_NO_SYNC", "yes");
-        server.launch().await?;
-    }
+    let mut server = start(options, site, &plan).await?;
     let record = Record::default();
     let (stop_sending, stop_receiving) = (
         Arc::new(AtomicBool::new(false)),
