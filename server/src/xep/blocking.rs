@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use eider_storage::{AccountId, Fence, Storage};
 use eider_xmpp::element::Element;
-use eider_xmpp::error::{StanzaCondition, StanzaError};
-use eider_xmpp::jid::{FullJid, Jid};
+use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
+use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::ns;
 use eider_xmpp::payload::blocking::{Change, Error, block_list};
 use eider_xmpp::stanza::Stanza;
@@ -36,6 +36,7 @@ pub fn refuses(facts: &Facts, from: &FullJid) -> bool {
 /// The answer to one's own stanza for a blocked JID (XEP-0191 §3.5).
 pub fn blocked_error() -> StanzaError {
     StanzaError::new(StanzaCondition::NotAcceptable)
+        .kind(ErrorType::Cancel)
         .application(Element::new("blocked", ns::BLOCKING_ERRORS))
 }
 
@@ -147,20 +148,19 @@ impl Blocking {
             }
             other => storage_error(&other),
         })?;
-        let shown = match &change {
-            Change::Block(jids) => self.presence.blocked(&session.bare, jids).await,
-            _ => self.presence.unblocked(&session.bare, &unblocked).await,
-        };
-        if let Err(error) = shown {
-            tracing::warn!(account = %session.bare, %error, "presence does not follow the block list");
+        if let Change::Block(jids) = &change {
+            let shown = self.presence.blocked(&session.bare, jids).await;
+            log_presence(&session.bare, shown);
         }
-        let (sessions, account) = (self.sessions.clone(), session.bare.clone());
+        let (sessions, presence) = (self.sessions.clone(), self.presence.clone());
+        let account = session.bare.clone();
         request.afterwards.set(async move {
             for session in sessions.of(account.as_str()) {
                 if session.blocking_interest() {
                     push(&session, &change);
                 }
             }
+            log_presence(&account, presence.unblocked(&account, &unblocked).await);
         });
         Ok(None)
     }
@@ -176,6 +176,12 @@ impl Blocking {
             .iter()
             .filter_map(|jid| Jid::parse(jid).ok())
             .collect())
+    }
+}
+
+fn log_presence(account: &BareJid, shown: Result<(), eider_storage::Error>) {
+    if let Err(error) = shown {
+        tracing::warn!(%account, %error, "presence does not follow the block list");
     }
 }
 
