@@ -62,11 +62,10 @@ impl Core {
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
         let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids.clone()));
-        let fence = Fence::single();
         let (writer, task) = archive_writer(&config, &storage, &sessions, &delivery, &metrics);
         let resends = Arc::new(Resends::new(storage.clone()));
         let accounts_max = config.borrow().limits.facts_cache_entries as usize;
-        let rosters = Arc::new(Rosters::new(storage.clone(), fence, accounts_max));
+        let rosters = Arc::new(Rosters::new(storage.clone(), Fence::single(), accounts_max));
         let presence = Arc::new(Presence::new(
             config.clone(),
             sessions.clone(),
@@ -83,14 +82,9 @@ impl Core {
                 rosters: rosters.clone(),
                 ids,
                 policy,
-                live: Arc::new(LiveSessions {
-                    sessions: sessions.clone(),
-                    facts: facts.clone(),
-                    presence: presence.clone(),
-                    storage: storage.clone(),
-                }),
+                live: live(&sessions, &facts, &presence, &storage),
                 presence: Arc::downgrade(&presence),
-                fence,
+                fence: Fence::single(),
             },
             &presence,
         );
@@ -130,12 +124,13 @@ impl Core {
 
     /// Live sessions, for administration.
     pub fn live_sessions(&self) -> Arc<LiveSessions> {
-        Arc::new(LiveSessions {
-            sessions: self.parts.sessions.clone(),
-            facts: self.facts.clone(),
-            presence: self.parts.presence.clone(),
-            storage: self.parts.storage.clone(),
-        })
+        let parts = &self.parts;
+        live(
+            &parts.sessions,
+            &self.facts,
+            &parts.presence,
+            &parts.storage,
+        )
     }
 
     /// Takes up the sessions that a drained run saved, so that their clients find them (XEP-0198 §5).
@@ -218,6 +213,21 @@ impl Core {
             tracing::warn!("the archive writer did not end in time");
         }
     }
+}
+
+/// Live sessions, as administration reaches them.
+fn live(
+    sessions: &Arc<Sessions>,
+    facts: &Arc<AccountFacts>,
+    presence: &Arc<Presence>,
+    storage: &Arc<dyn Storage>,
+) -> Arc<LiveSessions> {
+    Arc::new(LiveSessions {
+        sessions: sessions.clone(),
+        facts: facts.clone(),
+        presence: presence.clone(),
+        storage: storage.clone(),
+    })
 }
 
 /// The two ends of the archive's queue.
