@@ -14,80 +14,82 @@ fn parts(input: &str) -> (Option<String>, String, Option<String>) {
     )
 }
 
+const LEGAL: &[(&str, Option<&str>, &str, Option<&str>)] = &[
+    ("juliet@example.com", Some("juliet"), "example.com", None),
+    (
+        "juliet@example.com/foo",
+        Some("juliet"),
+        "example.com",
+        Some("foo"),
+    ),
+    (
+        "juliet@example.com/foo bar",
+        Some("juliet"),
+        "example.com",
+        Some("foo bar"),
+    ),
+    (
+        "juliet@example.com/foo@bar",
+        Some("juliet"),
+        "example.com",
+        Some("foo@bar"),
+    ),
+    (
+        "foo\\20bar@example.com",
+        Some("foo\\20bar"),
+        "example.com",
+        None,
+    ),
+    (
+        "fussball@example.com",
+        Some("fussball"),
+        "example.com",
+        None,
+    ),
+    (
+        "fu\u{df}ball@example.com",
+        Some("fu\u{df}ball"),
+        "example.com",
+        None,
+    ),
+    ("\u{3c0}@example.com", Some("\u{3c0}"), "example.com", None),
+    (
+        "\u{3a3}@example.com/foo",
+        Some("\u{3c3}"),
+        "example.com",
+        Some("foo"),
+    ),
+    (
+        "\u{3c3}@example.com/foo",
+        Some("\u{3c3}"),
+        "example.com",
+        Some("foo"),
+    ),
+    (
+        "\u{3c2}@example.com/foo",
+        Some("\u{3c2}"),
+        "example.com",
+        Some("foo"),
+    ),
+    (
+        "king@example.com/\u{265a}",
+        Some("king"),
+        "example.com",
+        Some("\u{265a}"),
+    ),
+    ("example.com", None, "example.com", None),
+    ("example.com/foobar", None, "example.com", Some("foobar")),
+    (
+        "a.example.com/b@example.net",
+        None,
+        "a.example.com",
+        Some("b@example.net"),
+    ),
+];
+
 #[test]
 fn legal_examples() {
-    for (input, localpart, domain, resource) in [
-        ("juliet@example.com", Some("juliet"), "example.com", None),
-        (
-            "juliet@example.com/foo",
-            Some("juliet"),
-            "example.com",
-            Some("foo"),
-        ),
-        (
-            "juliet@example.com/foo bar",
-            Some("juliet"),
-            "example.com",
-            Some("foo bar"),
-        ),
-        (
-            "juliet@example.com/foo@bar",
-            Some("juliet"),
-            "example.com",
-            Some("foo@bar"),
-        ),
-        (
-            "foo\\20bar@example.com",
-            Some("foo\\20bar"),
-            "example.com",
-            None,
-        ),
-        (
-            "fussball@example.com",
-            Some("fussball"),
-            "example.com",
-            None,
-        ),
-        (
-            "fu\u{df}ball@example.com",
-            Some("fu\u{df}ball"),
-            "example.com",
-            None,
-        ),
-        ("\u{3c0}@example.com", Some("\u{3c0}"), "example.com", None),
-        (
-            "\u{3a3}@example.com/foo",
-            Some("\u{3c3}"),
-            "example.com",
-            Some("foo"),
-        ),
-        (
-            "\u{3c3}@example.com/foo",
-            Some("\u{3c3}"),
-            "example.com",
-            Some("foo"),
-        ),
-        (
-            "\u{3c2}@example.com/foo",
-            Some("\u{3c2}"),
-            "example.com",
-            Some("foo"),
-        ),
-        (
-            "king@example.com/\u{265a}",
-            Some("king"),
-            "example.com",
-            Some("\u{265a}"),
-        ),
-        ("example.com", None, "example.com", None),
-        ("example.com/foobar", None, "example.com", Some("foobar")),
-        (
-            "a.example.com/b@example.net",
-            None,
-            "a.example.com",
-            Some("b@example.net"),
-        ),
-    ] {
+    for &(input, localpart, domain, resource) in LEGAL {
         let expected = (
             localpart.map(str::to_owned),
             domain.to_owned(),

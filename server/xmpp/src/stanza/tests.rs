@@ -385,7 +385,7 @@ fn answers() {
     let result = iq_result(&request, Some(Element::new("query", ns::LAST)));
     assert_eq!(
         text(&result),
-        "<iq to='a@b/c' from='d@e' id='1' type='result'><query xmlns='jabber:iq:last'/></iq>"
+        "<iq type='result' id='1' from='d@e' to='a@b/c'><query xmlns='jabber:iq:last'/></iq>"
     );
     let error = StanzaError::new(StanzaCondition::ItemNotFound)
         .kind(ErrorType::Wait)
