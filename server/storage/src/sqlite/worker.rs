@@ -82,15 +82,15 @@ where
     }
 
     fn finish(mut self: Box<Self>, committed: Result<(), Error>) {
-        let own = self
-            .result
-            .take()
-            .unwrap_or_else(|| Err(Error::Other("a write did not run".into())));
+        let not_run = || Error::Unavailable("the transaction ended before this write".into());
+        let result = match (self.result.take(), committed) {
+            (Some(Err(own)), _) => Err(own),
+            (_, Err(failure)) => Err(failure),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(not_run()),
+        };
         if let Some(done) = self.done.take() {
-            done(match (own, committed) {
-                (Ok(value), Ok(())) => Ok(value),
-                (Ok(_), Err(e)) | (Err(e), _) => Err(e),
-            });
+            done(result);
         }
     }
 }
@@ -328,11 +328,11 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        let (mut answer, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let deadline = self.threads.deadline;
         self.threads.send(Box::new(move |connection| {
             if !answer.is_closed() {
-                let result = interruptible(connection, deadline, &mut answer, work);
+                let result = interruptible(connection, deadline, work);
                 drop(answer.send(result));
             }
         }))?;
@@ -362,7 +362,6 @@ const STEPS_PER_LOOK: std::ffi::c_int = 100_000;
 fn interruptible<T>(
     connection: &Connection,
     deadline: Duration,
-    _answer: &mut oneshot::Sender<Result<T, Error>>,
     work: impl FnOnce(&Connection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let end = std::time::Instant::now() + deadline;
