@@ -1,11 +1,13 @@
 //! A client of the load generator: from connecting to an available session.
 
+use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::connection::{Connection, Endpoint, Management, connect};
 use super::scram::{Exchange, Hash, KeyCache};
@@ -163,47 +165,68 @@ impl Clients {
         Ok((connection, false))
     }
 
-    /// Logs in the accounts `range`, at most `at_once` at a time, in order of their number.
+    /// Logs in the accounts `range`, at most `at_once` at a time, in order of their number. Those that
+    /// are in go on reading until all are.
     pub async fn login_all(
         &self,
-        range: std::ops::Range<u32>,
+        range: Range<u32>,
         at_once: usize,
         wishes: Wishes,
         limit: Duration,
     ) -> Result<Vec<Connection>> {
-        let first = range.start;
-        let count = range.len();
-        let mut pending = FuturesUnordered::new();
-        let mut done: Vec<Option<Connection>> = (0..count).map(|_| None).collect();
-        let mut next = range;
-        let all = async {
-            loop {
-                while pending.len() < at_once
-                    && let Some(index) = next.next()
-                {
-                    let clients = self.clone();
-                    pending.push(tokio::spawn(async move {
-                        (index, clients.login(index, wishes).await)
-                    }));
-                }
-                let Some(finished) = pending.next().await else {
-                    break;
-                };
-                let (index, connection) = finished?;
+        let (first, count) = (range.start, range.len());
+        let (release, released) = watch::channel(false);
+        let in_turn = Arc::new(Semaphore::new(at_once));
+        let ready = Arc::new(Semaphore::new(0));
+        let mut tasks = JoinSet::new();
+        for index in range {
+            let (clients, in_turn, ready) = (self.clone(), in_turn.clone(), ready.clone());
+            let released = released.clone();
+            tasks.spawn(async move {
+                let turn = in_turn.acquire().await?;
+                let connection = clients.login(index, wishes).await;
+                drop(turn);
                 let connection = connection.with_context(|| format!("account {index}"))?;
-                done[(index - first) as usize] = Some(connection);
+                ready.add_permits(1);
+                let connection = hold(connection, released).await;
+                connection
+                    .map(|c| (index, c))
+                    .with_context(|| format!("account {index}"))
+            });
+        }
+        let all = u32::try_from(count)?;
+        tokio::select! {
+            _ = ready.acquire_many(all) => {}
+            Some(failed) = tasks.join_next() => {
+                failed??;
             }
-            anyhow::Ok(())
-        };
-        let outcome = tokio::time::timeout(limit, all).await;
-        let Ok(outcome) = outcome else {
-            let there = done.iter().flatten().count();
-            bail!("after {limit:?} only {there} of {count} had logged in");
-        };
-        outcome?;
-        done.into_iter()
-            .map(|c| c.context("a login failed"))
-            .collect()
+            () = tokio::time::sleep(limit) => {
+                let there = ready.available_permits();
+                bail!("after {limit:?} only {there} of {count} had logged in");
+            }
+        }
+        release.send_replace(true);
+        let mut connections: Vec<Option<Connection>> = (0..count).map(|_| None).collect();
+        while let Some(held) = tasks.join_next().await {
+            let (index, connection) = held??;
+            connections[(index - first) as usize] = Some(connection);
+        }
+        let connections = connections.into_iter();
+        connections.map(|c| c.context("a login failed")).collect()
+    }
+}
+
+/// Reads what comes until released.
+async fn hold(
+    mut connection: Connection,
+    mut released: watch::Receiver<bool>,
+) -> Result<Connection> {
+    loop {
+        connection.drain(|_| ())?;
+        tokio::select! {
+            read = poll_fn(|context| connection.poll_progress(context)) => read?,
+            _ = released.wait_for(|r| *r) => return Ok(connection),
+        }
     }
 }
 
