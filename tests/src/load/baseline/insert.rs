@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use eider_storage::{Config, PostgresConfig};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -49,37 +50,36 @@ pub async fn insert(url: &str, batch: u32, seconds: u32, rate: u32) -> Result<()
     Ok(())
 }
 
-/// One statement with the rows of `batch` messages: bytes once, an owner's row for each side.
+/// One statement with the rows of `batch` messages: bytes once, an archive row and the words for each
+/// side, as Eider's own statement has them.
 fn bound<'q>(first: u64, batch: u32) -> Query<'q, Database, PgArguments> {
     let (mut ids, mut stanzas) = (Vec::new(), Vec::new());
-    let (mut owners, mut positions, mut of, mut peers, mut public) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut owners, mut positions, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut peers, mut resources, mut words) = (Vec::new(), Vec::new(), Vec::new());
     for n in (first..).take(batch as usize) {
-        let from = n % ACCOUNTS;
-        let to = (from + 1) % ACCOUNTS;
-        ids.push(n as i64);
+        let from = n % (ACCOUNTS / 2) * 2;
+        let (to, id) = (from + 1, n as i64);
+        ids.push(id);
         stanzas.push(stanza(n, from, to).into_bytes());
-        for (owner, peer) in [(from, to), (to, from)] {
+        for (owner, peer, resource) in [(from, to, None), (to, from, Some("load"))] {
             owners.push(owner as i64);
-            positions.push((n * 2 + u64::from(owner == to)) as i64);
-            of.push(n as i64);
+            positions.push(id);
+            messages.push(id);
             peers.push(format!("u{peer}@localhost"));
-            public.push(
-                (u128::from(n) << 64 | u128::from(owner).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                    .to_be_bytes()
-                    .to_vec(),
-            );
+            resources.push(resource);
+            words.push(format!("{n:012} {WORDS}"));
         }
     }
-    sqlx::query(STATEMENT)
+    let query = sqlx::query(STATEMENT)
         .bind(ids)
         .bind(stanzas)
         .bind(owners)
-        .bind(positions)
-        .bind(of)
-        .bind(peers)
-        .bind(public)
+        .bind(positions);
+    query.bind(messages).bind(peers).bind(resources).bind(words)
 }
+
+/// The text of [`stanza`] as words.
+const WORDS: &str = "shall we meet at the harbour at seven or is that too late for you";
 
 fn stanza(n: u64, from: u64, to: u64) -> String {
     format!(
@@ -88,23 +88,15 @@ fn stanza(n: u64, from: u64, to: u64) -> String {
     )
 }
 
-/// Tables as an archive needs them (DESIGN §6): bytes once, a row per owner with its place in the
-/// owner's order, its peer and its public id.
-const TABLES: &str = "
-    CREATE TABLE bare_message (id bigint PRIMARY KEY, at timestamptz NOT NULL, stanza bytea NOT NULL);
-    CREATE TABLE bare_owner (owner bigint, position bigint, message bigint NOT NULL, at timestamptz NOT NULL,
-        peer text COLLATE \"C\" NOT NULL, public_id bytea NOT NULL, PRIMARY KEY (owner, position));
-    CREATE INDEX bare_peer ON bare_owner (owner, peer, position);
-    CREATE INDEX bare_public ON bare_owner (owner, public_id);
-";
-
+/// Into Eider's own tables.
 const STATEMENT: &str = "
-    WITH m AS (INSERT INTO bare_message (id, at, stanza)
-        SELECT id, now(), stanza FROM UNNEST($1::bigint[], $2::bytea[]) AS t (id, stanza))
-    INSERT INTO bare_owner (owner, position, message, at, peer, public_id)
-        SELECT owner, position, message, now(), peer, public_id
-        FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
-            AS t (owner, position, message, peer, public_id)";
+    WITH m AS (INSERT INTO message (month, id, owners, bytes)
+        SELECT 24000, id, 2, bytes FROM UNNEST($1::bigint[], $2::bytea[]) AS u (id, bytes)),
+    a AS (INSERT INTO archive (month, owner, pos, message, peer, peer_resource, at, flags, kind)
+        SELECT 24000, u.*, 1700000000000000, 1, 0
+        FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[]) AS u)
+    INSERT INTO archive_text (owner, pos, content)
+        SELECT * FROM UNNEST($3::bigint[], $4::bigint[], $8::text[]) AS u";
 
 /// Runs the part with this batch size beside the row of the same scenario.
 pub async fn measure(
@@ -116,8 +108,8 @@ pub async fn measure(
 ) -> Result<Row> {
     let postgres = site.postgres()?;
     let url = postgres.database("bare").await?;
-    let mut connection = PgConnection::connect(&url).await?;
-    sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+    // Opening it makes the tables.
+    drop(eider_storage::open(&Config::Postgres(PostgresConfig::new(&url))).await?);
     let whole = batch.round().max(1.0);
     let arguments = [
         "insert",
