@@ -60,6 +60,15 @@ impl Ledger {
         }
     }
 
+    /// The ledger for the account's next session: what was owed meanwhile is not in it yet.
+    pub fn reopened(mut self) -> Ledger {
+        if self.complete {
+            self.base = self.acknowledged();
+        }
+        self.complete = false;
+        self
+    }
+
     /// Takes a debt for one more session; false where it is paid or held already.
     pub fn claim(&mut self, position: i64) -> bool {
         if self.is_paid(position)
@@ -205,6 +214,19 @@ mod tests {
         ledger.caught_up(3);
         ledger.pay(3);
         assert!(!ledger.claim(3));
+    }
+
+    #[test]
+    fn a_reopened_ledger_remembers_what_is_paid_and_nothing_else() {
+        let mut ledger = Ledger::new(Acknowledged::default());
+        ledger.add(1, 1);
+        ledger.caught_up(1);
+        ledger.pay(1);
+        let mut ledger = ledger.reopened();
+        // 2 was committed while nobody was there; 3 comes live before 2 is read.
+        ledger.add(3, 1);
+        assert!(!ledger.claim(1));
+        assert!(ledger.claim(2));
     }
 
     #[test]

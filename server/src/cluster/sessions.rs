@@ -235,7 +235,24 @@ impl Entry {
     }
 }
 
-type Shard = Mutex<HashMap<BareJid, Entry, RandomState>>;
+/// The ledger of an account whose last session has just left.
+struct Left {
+    ledger: Ledger,
+    /// How often paid debts were collected since.
+    collected: u8,
+}
+
+/// Collections of paid debts after which what a left ledger knew is surely in storage.
+const LEFT_COLLECTIONS: u8 = 2;
+
+#[derive(Default)]
+struct ShardState {
+    entries: HashMap<BareJid, Entry, RandomState>,
+    /// Paid debts are written a moment later: who logs in before that must not get them again.
+    left: HashMap<BareJid, Left, RandomState>,
+}
+
+type Shard = Mutex<ShardState>;
 
 /// See the module's documentation.
 pub struct Sessions {
@@ -245,9 +262,7 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Sessions {
-        let shards = (0..SHARDS)
-            .map(|_| Mutex::new(HashMap::default()))
-            .collect();
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Sessions {
             hasher: RandomState::default(),
             shards,
@@ -263,7 +278,7 @@ impl Sessions {
 
     /// Runs `look` with the account's entry, under its lock; `None` without sessions.
     pub fn with<R>(&self, bare: &str, look: impl FnOnce(Option<&mut Entry>) -> R) -> R {
-        look(self.shard(bare).lock().get_mut(bare))
+        look(self.shard(bare).lock().entries.get_mut(bare))
     }
 
     /// Adds a session; a fresh ledger starts from what storage knew at login.
@@ -276,9 +291,13 @@ impl Sessions {
         stored: Acknowledged,
     ) -> Result<(), Arc<SessionHandle>> {
         let mut shard = self.shard(handle.bare.as_str()).lock();
-        let entry = shard.entry(handle.bare.clone()).or_insert_with(|| Entry {
-            sessions: Vec::new(),
-            ledger: Ledger::new(stored),
+        let ShardState { entries, left } = &mut *shard;
+        let entry = entries.entry(handle.bare.clone()).or_insert_with(|| {
+            let left = left.remove(handle.bare.as_str());
+            Entry {
+                sessions: Vec::new(),
+                ledger: left.map_or_else(|| Ledger::new(stored), |left| left.ledger.reopened()),
+            }
         });
         if let Some(holder) = entry.find(handle.full.resource()) {
             return Err(holder.clone());
@@ -291,15 +310,21 @@ impl Sessions {
     /// paid debts is handed to `save` under the lock.
     pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) {
         let mut shard = self.shard(handle.bare.as_str()).lock();
-        let Some(entry) = shard.get_mut(handle.bare.as_str()) else {
+        let Some(entry) = shard.entries.get_mut(handle.bare.as_str()) else {
             return;
         };
         entry.sessions.retain(|other| other.key != handle.key);
         if let Some(acknowledged) = entry.ledger.take_dirty() {
             save(acknowledged);
         }
-        if entry.sessions.is_empty() {
-            shard.remove(handle.bare.as_str());
+        if entry.sessions.is_empty()
+            && let Some((bare, entry)) = shard.entries.remove_entry(handle.bare.as_str())
+        {
+            let left = Left {
+                ledger: entry.ledger,
+                collected: 0,
+            };
+            shard.left.insert(bare, left);
         }
     }
 
@@ -326,6 +351,7 @@ impl Sessions {
             all.extend(
                 shard
                     .lock()
+                    .entries
                     .values()
                     .flat_map(|entry| entry.sessions.iter().cloned()),
             );
@@ -340,6 +366,7 @@ impl Sessions {
             .map(|shard| {
                 shard
                     .lock()
+                    .entries
                     .values()
                     .map(|entry| entry.sessions.len())
                     .sum::<usize>()
@@ -351,7 +378,12 @@ impl Sessions {
     pub fn take_dirty_ledgers(&self) -> Vec<(AccountId, Acknowledged)> {
         let mut dirty = Vec::new();
         for shard in &self.shards {
-            for entry in shard.lock().values_mut() {
+            let mut shard = shard.lock();
+            shard.left.retain(|_, left| {
+                left.collected += 1;
+                left.collected <= LEFT_COLLECTIONS
+            });
+            for entry in shard.entries.values_mut() {
                 let account = entry.sessions.first().and_then(|handle| handle.account);
                 if let (Some(account), Some(acknowledged)) = (account, entry.ledger.take_dirty()) {
                     dirty.push((account, acknowledged));
