@@ -156,7 +156,7 @@ impl Run<'_> {
         Ok(out)
     }
 
-    /// `{repeat N text}`, `{hex 00ff}`, `{base64 text}`, `{plain account}`.
+    /// `{repeat N text}`, `{hex 00ff}`, `{base64 text}`, `{plain account}`, `{open}` and `{close}` for the braces themselves.
     fn computed(&self, name: &str) -> Result<Vec<u8>> {
         let (function, argument) = name.split_once(' ').unwrap_or((name, ""));
         match function {
@@ -171,6 +171,8 @@ impl Run<'_> {
                     .map(|at| Ok(u8::from_str_radix(&argument[at..at + 2], 16)?))
                     .collect()
             }
+            "open" => Ok(b"{".to_vec()),
+            "close" => Ok(b"}".to_vec()),
             "base64" => Ok(BASE64.encode(argument.replace("\\0", "\0")).into_bytes()),
             "plain" => {
                 let key = format!("{argument}.user");
