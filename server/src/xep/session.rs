@@ -1,19 +1,35 @@
-//! RFC 3921 §3: the session request of old clients, answered and without effect.
+//! RFC 3921 §3: the session request of old clients, answered and without effect; RFC 6120 §7.6.2.2: a second bind, refused.
 
+use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 
 use crate::xep::{Access, Route, Target};
 
 /// Asked of the server, or without an address.
 pub fn routes() -> Vec<Route> {
-    [Target::Server, Target::Account]
-        .map(|target| Route {
-            target,
-            ns: ns::SESSION,
-            name: "session",
-            access: Access::Own,
-            switch: None,
-            handler: Box::new(|_| Box::pin(std::future::ready(Ok(None)))),
-        })
-        .into()
+    let mut routes = Vec::new();
+    for target in [Target::Server, Target::Account] {
+        routes.push(route(target, ns::SESSION, "session", None));
+        routes.push(route(target, ns::BIND, "bind", Some(StanzaCondition::NotAllowed)));
+    }
+    routes
+}
+
+fn route(
+    target: Target,
+    ns: &'static str,
+    name: &'static str,
+    refusal: Option<StanzaCondition>,
+) -> Route {
+    Route {
+        target,
+        ns,
+        name,
+        access: Access::Own,
+        switch: None,
+        handler: Box::new(move |_| {
+            let answer = refusal.map_or(Ok(None), |condition| Err(StanzaError::new(condition)));
+            Box::pin(std::future::ready(answer))
+        }),
+    }
 }
