@@ -10,7 +10,12 @@ pub fn routes() -> Vec<Route> {
     let mut routes = Vec::new();
     for target in [Target::Server, Target::Account] {
         routes.push(route(target, ns::SESSION, "session", None));
-        routes.push(route(target, ns::BIND, "bind", Some(StanzaCondition::NotAllowed)));
+        routes.push(route(
+            target,
+            ns::BIND,
+            "bind",
+            Some(StanzaCondition::NotAllowed),
+        ));
     }
     routes
 }
