@@ -21,6 +21,8 @@ use crate::xep::{blocking, carbons, hints, offline};
 pub enum Next {
     /// Facts of these accounts are not in memory: load them and ask again.
     Load(SmallVec<[BareJid; 2]>),
+    /// How much waits for this account is not in memory: read it and ask again.
+    LoadOwed(BareJid),
     /// Goes on now; nothing is to be written.
     Deliver(Message),
     /// Goes on once its rows are committed.
@@ -112,12 +114,21 @@ impl Pipeline {
             return refuse(&stanza, StanzaCondition::ServiceUnavailable);
         }
         let kept = recipient.is_some() && host.offline_messages && offline::storable(&stanza, kind);
-        let verdict = match self.verdict(out.to, kind, kept) {
+        let (verdict, reachable) = self.verdict(out.to, kind, kept);
+        let destination = match verdict {
             Verdict::Deliver(destination) => destination,
             Verdict::Refuse => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
             Verdict::Drop => return Next::End(None),
         };
         let rows = rows(host, out, recipient, &stanza, kept);
+        let counts_owed = !reachable && only_owed(&rows);
+        if let Some(facts) = recipient.filter(|_| counts_owed) {
+            match within_offline_bounds(out.config, facts, &stanza) {
+                Some(true) => {}
+                Some(false) => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
+                None => return Next::LoadOwed(out.to.bare()),
+            }
+        }
         let text = (out.config.archive.full_text && rows.iter().any(|row| row.archived))
             .then(|| hints::body_text(&stanza))
             .flatten();
@@ -130,10 +141,11 @@ impl Pipeline {
             carbons: host.has(Feature::Carbons) && carbons::eligible(&stanza),
             from: out.from.clone(),
             to: out.to.clone(),
-            destination: Some(verdict),
+            destination: Some(destination),
             rows,
             text,
             resend_key,
+            counts_owed,
             stanza,
         };
         if message.rows.is_empty() {
@@ -143,7 +155,8 @@ impl Pipeline {
         }
     }
 
-    fn verdict(&self, to: &Jid, kind: MessageType, kept: bool) -> Verdict {
+    /// What RFC 6121 §8.5 says, and whether any resource takes the account's messages.
+    fn verdict(&self, to: &Jid, kind: MessageType, kept: bool) -> (Verdict, bool) {
         self.sessions.with(to.bare_str(), |entry| {
             let sessions = entry
                 .map(|entry| entry.sessions.as_slice())
@@ -152,9 +165,23 @@ impl Pipeline {
             let bound = to
                 .resource()
                 .map(|named| sessions.iter().any(|s| s.full.resource() == named));
-            message_verdict(kind, bound, reachable, kept)
+            (message_verdict(kind, bound, reachable, kept), reachable)
         })
     }
+}
+
+/// Whether the recipient keeps the message for its debt alone.
+fn only_owed(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.debt && !row.archived)
+}
+
+/// XEP-0160 §2: an account without an archive is kept so much and no more.
+fn within_offline_bounds(config: &Config, facts: &Facts, stanza: &Stanza) -> Option<bool> {
+    let bytes = stanza.as_bytes().len() as u64;
+    let limits = &config.limits;
+    facts
+        .owed
+        .has_room(bytes, limits.offline_messages.into(), limits.offline_bytes)
 }
 
 /// The sender's side of a message.
@@ -171,7 +198,8 @@ impl Outgoing<'_> {
         if stanza.bad_to() || stanza.bad_from() {
             return Err(StanzaError::new(StanzaCondition::JidMalformed).kind(ErrorType::Modify));
         }
-        if self.sender.is_some_and(|facts| facts.blocks(self.to)) {
+        let to_self = self.to.bare_str() == self.from.bare_str();
+        if !to_self && self.sender.is_some_and(|facts| facts.blocks(self.to)) {
             return Err(blocking::blocked_error());
         }
         Ok(self.stamped(stanza))

@@ -127,6 +127,7 @@ impl Router {
     fn message(&self, config: &Config, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
         match self.pipeline.message(config, &from.full, stanza) {
             Next::Load(accounts) => self.load(from, stanza, accounts.into_vec()),
+            Next::LoadOwed(account) => self.load_owed(from, stanza, account),
             Next::Deliver(message) => Step::Ready(Box::new(message)),
             Next::Commit(message) => self.commit(from, stanza, message),
             Next::End(reply) => {
@@ -155,6 +156,11 @@ impl Router {
             }
         }
         drop(watch);
+        if message.counts_owed
+            && let Some(Some(facts)) = self.facts.cached(message.to.bare_str())
+        {
+            facts.owed.count(message.stanza.as_bytes().len() as u64);
+        }
         Step::Committing(self.writer.submit(message))
     }
 
@@ -203,6 +209,20 @@ impl Router {
         Step::Run(Box::pin(async move {
             match presence.contacts(&account).await {
                 Ok(_) => After::Again,
+                Err(error) => {
+                    refuse(&from, &stanza, &storage_error(&error));
+                    After::Done
+                }
+            }
+        }))
+    }
+
+    /// Reads how much waits for an account, and has the stanza routed again.
+    fn load_owed(&self, from: &Arc<SessionHandle>, stanza: &Stanza, account: BareJid) -> Step {
+        let (facts, from, stanza) = (self.facts.clone(), from.clone(), stanza.clone());
+        Step::Run(Box::pin(async move {
+            match facts.load_owed(&account).await {
+                Ok(()) => After::Again,
                 Err(error) => {
                     refuse(&from, &stanza, &storage_error(&error));
                     After::Done

@@ -6,11 +6,39 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use eider_storage::{AccountId, ArchiveDefault, ArchivePreferences, LoginRecord, Storage};
+use eider_storage::{
+    AccountId, ArchiveDefault, ArchivePreferences, DebtTotal, LoginRecord, Storage,
+};
 use eider_xmpp::jid::{BareJid, Jid};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::config::{ArchiveDefault as HostDefault, ConfigWatch};
+
+/// What is kept for an account that is away and does not archive, counted since it was last read.
+#[derive(Debug, Default)]
+pub struct Owed(Mutex<Option<DebtTotal>>);
+
+impl Owed {
+    /// Whether one more message is within the bounds; `None` where the total has to be read first.
+    pub fn has_room(&self, bytes: u64, rows_max: u64, bytes_max: u64) -> Option<bool> {
+        let total = (*self.0.lock())?;
+        Some(total.rows < rows_max && total.bytes.saturating_add(bytes) <= bytes_max)
+    }
+
+    /// Counts one more message.
+    pub fn count(&self, bytes: u64) {
+        if let Some(total) = self.0.lock().as_mut() {
+            total.rows += 1;
+            total.bytes += bytes;
+        }
+    }
+
+    /// The account takes its messages: what is owed afterwards is not known.
+    pub fn forget(&self) {
+        *self.0.lock() = None;
+    }
+}
 
 /// What is known of one account.
 #[derive(Debug)]
@@ -23,6 +51,8 @@ pub struct Facts {
     pub pending_requests: u32,
     /// What the user set about archiving; `None` leaves it to the host.
     pub archive_preferences: Option<ArchivePreferences>,
+    /// How much waits for the account while nobody takes it.
+    pub owed: Owed,
     blocked: HashSet<String>,
     /// Bare JIDs of the roster, read only where archiving depends on them.
     contacts: HashSet<String>,
@@ -36,6 +66,7 @@ impl Facts {
             disabled: record.disabled,
             pending_requests: record.pending_requests,
             archive_preferences: record.archive_preferences,
+            owed: Owed::default(),
             blocked: record.block_list.jids.into_iter().collect(),
             contacts,
         }
@@ -130,6 +161,24 @@ impl AccountFacts {
         // Refused where `forget` was called meanwhile: then the next reader asks storage again.
         let _ = guard.insert(known.clone());
         Ok(known)
+    }
+
+    /// Reads how much waits for an account, so that [`Owed`] can count on.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn load_owed(&self, account: &BareJid) -> Result<(), eider_storage::Error> {
+        if let Some(facts) = self.load(account).await? {
+            let rows_max = self
+                .config
+                .borrow()
+                .limits
+                .offline_messages
+                .saturating_add(1);
+            let total = self.storage.archive_debt_total(facts.id, rows_max).await?;
+            *facts.owed.0.lock() = Some(total);
+        }
+        Ok(())
     }
 
     /// The roster's JIDs, where whether to archive depends on them.

@@ -24,6 +24,8 @@ pub struct Message {
     pub rows: SmallVec<[Row; 2]>,
     /// The words a search may find (XEP-0431).
     pub text: Option<String>,
+    /// Whether it counts against what is kept for an account that is away and does not archive.
+    pub counts_owed: bool,
     /// How the sender's account recognises it when it is sent again without an archive.
     pub resend_key: Option<ResendKey>,
 }

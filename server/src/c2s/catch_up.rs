@@ -8,6 +8,7 @@ use eider_xmpp::stanza::Stanza;
 use futures_util::future::BoxFuture;
 
 use crate::account::delivery::{LocalDelivery, Stored};
+use crate::account::facts::AccountFacts;
 
 /// Messages read at once.
 const PAGE_MESSAGES: u32 = 100;
@@ -37,12 +38,21 @@ pub struct CatchUp {
 pub struct OwedMessages {
     storage: Arc<dyn Storage>,
     delivery: Arc<LocalDelivery>,
+    facts: Arc<AccountFacts>,
 }
 
 impl OwedMessages {
-    /// Reads from `storage`; `delivery` gives the stanza-ids.
-    pub fn new(storage: Arc<dyn Storage>, delivery: Arc<LocalDelivery>) -> OwedMessages {
-        OwedMessages { storage, delivery }
+    /// Reads from `storage`; `delivery` gives the stanza-ids, `facts` counts what is owed.
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        delivery: Arc<LocalDelivery>,
+        facts: Arc<AccountFacts>,
+    ) -> OwedMessages {
+        OwedMessages {
+            storage,
+            delivery,
+            facts,
+        }
     }
 
     /// The page after `cursor`.
@@ -52,6 +62,9 @@ impl OwedMessages {
         bare: String,
         cursor: i64,
     ) -> BoxFuture<'static, Page> {
+        if let Some(Some(facts)) = self.facts.cached(&bare) {
+            facts.owed.forget();
+        }
         let this = self.clone();
         Box::pin(async move {
             let rows = this

@@ -192,7 +192,8 @@ impl Session {
     /// Runs the session to its end.
     pub async fn run(mut self) {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.finish(end).await;
+        // Apart, so that a running session does not hold room for its end.
+        Box::pin(self.finish(end)).await;
     }
 
     fn account(&self) -> Option<AccountId> {

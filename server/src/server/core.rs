@@ -106,7 +106,7 @@ impl Core {
             sessions,
             resumables: Arc::new(Resumables::default()),
             presence,
-            catch_up: Arc::new(OwedMessages::new(storage.clone(), delivery)),
+            catch_up: Arc::new(OwedMessages::new(storage.clone(), delivery, facts.clone())),
             storage,
             writer,
             metrics,
