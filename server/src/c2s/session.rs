@@ -1,7 +1,7 @@
 //! A bound resource and its state: the task that owns them (DESIGN §4).
 //!
 //! The task outlives its stream under stream management. Everything it waits for is polled in
-//! one place, [`Session::poll`], so that nothing it does for one side keeps the other waiting.
+//! one place, `Session::poll`, so that nothing it does for one side keeps the other waiting.
 
 mod deliver;
 mod end;

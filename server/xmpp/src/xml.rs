@@ -23,7 +23,7 @@ pub enum ParseError {
     /// Not UTF-8 (RFC 6120 §11.6).
     #[error("not UTF-8")]
     Encoding,
-    /// Over a bound of [`Limits`].
+    /// Over a bound of [`Limits`](crate::Limits).
     #[error("over the limit of {0}")]
     Limit(&'static str),
     /// Text where only elements may stand.

@@ -3,7 +3,7 @@
 //!
 //! Senders and receivers of every kind talk at a fixed rate while the server is killed at named
 //! points ([`Moment::Point`]) or blindly, and started again. Afterwards every receiver collects what is
-//! owed, the server stops, and [`verdict`] compares what senders saw acknowledged with what the
+//! owed, the server stops, and `verdict` compares what senders saw acknowledged with what the
 //! database holds and what receivers got.
 
 mod channel;

@@ -18,7 +18,7 @@ pub enum Storage {
     /// Copies everything into another, empty database: SQLite to PostgreSQL or back. Stopped half-way, the
     /// same command goes on; at the end rows and checksums of both are compared
     Copy {
-        /// The configuration file whose section [storage] names the target; the server serves with it
+        /// The configuration file whose section `[storage]` names the target; the server serves with it
         /// afterwards
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
