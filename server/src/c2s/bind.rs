@@ -32,39 +32,49 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 const REPLACE_TIME: Duration = Duration::from_secs(5);
 
 /// Serves an authenticated stream to its end.
-pub async fn serve(parts: Arc<SessionParts>, authenticated: Authenticated) {
+pub fn serve(
+    parts: Arc<SessionParts>,
+    authenticated: Authenticated,
+) -> impl Future<Output = ()> + Send {
+    // Boxed before the future is made: a future has room for what it was given as long as it lives,
+    // and an idle session's is counted in bytes.
+    let binding = Box::new(Binding::new(parts.clone(), authenticated));
+    let binding = Box::pin(bound(parts.clone(), binding));
+    async move {
+        if let Some(session) = binding.await {
+            run(parts, session).await;
+        }
+    }
+}
+
+/// The session that binding came to; `None` where the stream ended or went to the session it resumes.
+async fn bound(parts: Arc<SessionParts>, mut binding: Box<Binding>) -> Option<Box<Session>> {
     let deadline = parts.config.borrow().login.deadline_seconds;
     let deadline = Instant::now() + Duration::from_secs(deadline.into());
-    let mut binding = Box::new(Binding::new(parts.clone(), authenticated));
-    let outcome = tokio::time::timeout_at(deadline, binding.negotiate()).await;
-    match outcome {
+    match tokio::time::timeout_at(deadline, binding.negotiate()).await {
         Ok(Outcome::Bound(handle)) => {
             let Binding { wire, identity, .. } = *binding;
-            let Some(wire) = wire else { return };
-            run(
-                parts.clone(),
-                Session::new(parts, handle.clone(), identity, wire),
-                handle,
-            )
-            .await;
+            Some(Session::new(parts, handle, identity, wire?))
         }
-        Ok(Outcome::HandedOver) => {}
-        Ok(Outcome::Ended(error)) => end(*binding, error).await,
+        Ok(Outcome::HandedOver) => None,
+        Ok(Outcome::Ended(error)) => {
+            end(*binding, error).await;
+            None
+        }
         Err(_) => {
-            end(
-                *binding,
-                Some(StreamError::new(StreamCondition::ConnectionTimeout)),
-            )
-            .await
+            let timeout = StreamError::new(StreamCondition::ConnectionTimeout);
+            end(*binding, Some(timeout)).await;
+            None
         }
     }
 }
 
 /// Runs a session; a panic in it costs this session and nothing else.
-pub async fn run(parts: Arc<SessionParts>, session: Session, handle: Arc<SessionHandle>) {
+pub async fn run(parts: Arc<SessionParts>, session: Box<Session>) {
+    let handle = session.handle();
     let running = std::panic::AssertUnwindSafe(session.run()).catch_unwind();
-    if Box::pin(running).await.is_err() {
-        after_panic(&parts, &handle).await;
+    if running.await.is_err() {
+        Box::pin(after_panic(&parts, &handle)).await;
     }
 }
 

@@ -130,7 +130,7 @@ impl Session {
         handle: Arc<SessionHandle>,
         identity: Identity,
         wire: Wire,
-    ) -> Session {
+    ) -> Box<Session> {
         let mut session = Session::without_stream(parts, handle, identity);
         session.wire = Some(Box::new(wire));
         session.detached_at = None;
@@ -138,7 +138,7 @@ impl Session {
     }
 
     /// A session that an earlier run saved; it waits for its client.
-    pub fn restored(parts: Arc<SessionParts>, restored: Restored) -> Session {
+    pub fn restored(parts: Arc<SessionParts>, restored: Restored) -> Box<Session> {
         let account = restored.handle.bare.clone();
         let identity = Identity {
             account,
@@ -157,10 +157,10 @@ impl Session {
         parts: Arc<SessionParts>,
         handle: Arc<SessionHandle>,
         identity: Identity,
-    ) -> Session {
+    ) -> Box<Session> {
         let now = Instant::now();
         let limits = SessionLimits::new(&parts.config.borrow());
-        Session {
+        Box::new(Session {
             handle,
             identity,
             wire: None,
@@ -186,14 +186,19 @@ impl Session {
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: now,
             parts,
-        }
+        })
     }
 
     /// Runs the session to its end.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
         // Apart, so that a running session does not hold room for its end.
         Box::pin(self.finish(end)).await;
+    }
+
+    /// What others reach it by.
+    pub fn handle(&self) -> Arc<SessionHandle> {
+        self.handle.clone()
     }
 
     fn account(&self) -> Option<AccountId> {

@@ -35,7 +35,8 @@ section! {
         pub session_inbox_stanzas: u32 = 256,
         /// Bytes read from one session that are not handled yet; then reading stops.
         pub session_inbox_bytes: u32 = 512 * 1024,
-        /// Bytes waiting to be written to one session; over it the session is ended.
+        /// Bytes waiting to be written to one session or to be acknowledged by it (XEP-0198); over it the
+        /// session is ended and its messages stay owed.
         pub session_queue_bytes: u32 = 512 * 1024,
         /// Seconds for which a client may take nothing of what waits for it.
         pub write_timeout_seconds: u32 = 60,

@@ -11,8 +11,6 @@ section! {
         pub resume_seconds: u32 = 600,
         /// The longest such time a client may ask for, at most 3600.
         pub resume_max_seconds: u32 = 3_600,
-        /// Bytes of stanzas not acknowledged by one client; over it the session is ended.
-        pub queue_bytes: u32 = 512 * 1024,
         /// Stanzas after which the client is asked for an acknowledgement.
         pub request_stanzas: u32 = 10,
     }

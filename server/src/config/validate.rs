@@ -192,10 +192,6 @@ fn limits<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
     for (key, bytes) in [
         ("limits.session_inbox_bytes", limits.session_inbox_bytes),
         ("limits.session_queue_bytes", limits.session_queue_bytes),
-        (
-            "stream_management.queue_bytes",
-            config.stream_management.queue_bytes,
-        ),
     ] {
         if bytes < limits.stanza_bytes {
             found.add(

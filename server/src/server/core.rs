@@ -181,7 +181,7 @@ impl Core {
         self.parts.metrics.sessions.inc();
         self.parts.metrics.sessions_waiting.inc();
         let session = Session::restored(self.parts.clone(), restored);
-        tokio::spawn(bind::run(self.parts.clone(), session, handle));
+        tokio::spawn(bind::run(self.parts.clone(), session));
         true
     }
 

@@ -69,7 +69,7 @@ impl End {
 
 impl Session {
     /// Ends the session: saved for the next start where the server drains, else for good.
-    pub(super) async fn finish(mut self, end: End) {
+    pub(super) async fn finish(mut self: Box<Self>, end: End) {
         let resumable = self.sm.as_ref().is_some_and(|sm| sm.id.is_some());
         self.log_end(&end);
         if matches!(end, End::Drained) && resumable && self.save().await {
