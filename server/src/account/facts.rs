@@ -34,6 +34,11 @@ impl Owed {
         }
     }
 
+    /// Nothing is owed: everything was acknowledged, though storage may not know yet.
+    pub fn settle(&self) {
+        *self.0.lock() = Some(DebtTotal::default());
+    }
+
     /// The account takes its messages: what is owed afterwards is not known.
     pub fn forget(&self) {
         *self.0.lock() = None;

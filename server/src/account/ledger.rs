@@ -111,6 +111,11 @@ impl Ledger {
         self.paid_early.clear();
     }
 
+    /// Whether surely nothing is owed.
+    pub fn is_settled(&self) -> bool {
+        self.complete && self.outstanding.is_empty()
+    }
+
     /// Unpaid debts known.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()

@@ -55,6 +55,13 @@ impl OwedMessages {
         }
     }
 
+    /// The account has left, and everything it was owed is paid.
+    pub fn settled(&self, bare: &str) {
+        if let Some(Some(facts)) = self.facts.cached(bare) {
+            facts.owed.settle();
+        }
+    }
+
     /// The page after `cursor`.
     pub fn page(
         self: &Arc<Self>,

@@ -308,24 +308,28 @@ impl Sessions {
 
     /// Removes this very session. The last one takes the ledger along; what it knew of
     /// paid debts is handed to `save` under the lock.
-    pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) {
+    /// True where it was the last one and surely nothing is owed to the account.
+    pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) -> bool {
         let mut shard = self.shard(handle.bare.as_str()).lock();
         let Some(entry) = shard.entries.get_mut(handle.bare.as_str()) else {
-            return;
+            return false;
         };
         entry.sessions.retain(|other| other.key != handle.key);
         if let Some(acknowledged) = entry.ledger.take_dirty() {
             save(acknowledged);
         }
+        let mut nothing_owed = false;
         if entry.sessions.is_empty()
             && let Some((bare, entry)) = shard.entries.remove_entry(handle.bare.as_str())
         {
+            nothing_owed = entry.ledger.is_settled();
             let left = Left {
                 ledger: entry.ledger,
                 collected: 0,
             };
             shard.left.insert(bare, left);
         }
+        nothing_owed
     }
 
     /// The session of a full JID.

@@ -40,6 +40,8 @@ pub struct Server {
 }
 
 impl Server {
+    /// Every client of a run has the same address, so no rate of connections holds for it.
+    ///
     /// Starts a server whose configuration is the tests' own with `extra` (TOML) laid over it.
     pub fn start(kind: Kind, extra: &str) -> Result<Self> {
         let directory = temporary_directory()?;
@@ -64,8 +66,9 @@ impl Server {
         let data = self.directory.join("data");
         let base = format!(
             "data_directory = '{}'\nworker_threads = 2\nhosts = [{{ name = '{}' }}]\n\
-             [[listeners.c2s]]\naddress = '127.0.0.1'\nport = {}\n\
+             [[listeners.c2s]]\naddress = '127.0.0.1'\nport = {}\nconnections_per_second_per_address = 0\n\
              [[listeners.c2s]]\naddress = '127.0.0.1'\nport = {}\ntls = 'direct'\n\
+             connections_per_second_per_address = 0\n\
              [listeners.http]\nport = {}\n[login]\niterations = 4096\n",
             data.display(),
             self.domain,

@@ -193,11 +193,14 @@ async fn leave(
         .chain(unwritten)
         .collect();
     let heirs = release(parts, handle, &debts);
-    parts.sessions.remove(handle, |acknowledged| {
+    let nothing_owed = parts.sessions.remove(handle, |acknowledged| {
         if let Some(account) = handle.account {
             parts.writer.paid(account, acknowledged);
         }
     });
+    if nothing_owed {
+        parts.catch_up.settled(handle.bare.as_str());
+    }
     for heir in heirs {
         let _ = heir.mailbox.control(Control::CatchUp);
     }
