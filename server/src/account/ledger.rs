@@ -116,11 +116,6 @@ impl Ledger {
         self.complete && self.outstanding.is_empty()
     }
 
-    /// Unpaid debts known.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
-    }
-
     /// Whether this debt was paid.
     fn is_paid(&self, position: i64) -> bool {
         position <= self.base.up_to

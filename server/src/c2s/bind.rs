@@ -10,7 +10,6 @@ use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError, StreamCondition, StreamError};
 use eider_xmpp::framing::Frame;
 use eider_xmpp::jid::{BareJid, FullJid};
-use eider_xmpp::limits::Limits;
 use eider_xmpp::ns;
 use eider_xmpp::stanza::{IqType, Kind, Received, Stanza, error_reply, iq_result};
 use eider_xmpp::stream::{CLOSE, stream_error};
@@ -96,31 +95,18 @@ pub async fn flush_and_close(mut wire: Wire) {
     let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
 }
 
-/// The byte side of an authenticated stream.
-fn wire(authenticated: Authenticated, config: &Config) -> Wire {
-    let limits = limits(config);
+/// The byte side of an authenticated stream; its framer has the limits after login.
+fn wire(authenticated: Authenticated) -> Wire {
     let Authenticated {
         transport,
-        mut framer,
+        framer,
         buffered,
         context,
         peer,
         meter,
         ..
     } = authenticated;
-    framer.set_limits(limits);
-    Wire::new(transport, framer, buffered, context, limits, peer, meter)
-}
-
-/// Limits of stanzas after login.
-fn limits(config: &Config) -> Limits {
-    Limits {
-        stanza_bytes: config.limits.stanza_bytes as usize,
-        depth: config.limits.element_depth as usize,
-        attributes_per_element: config.limits.attributes_per_element as usize,
-        elements_per_stanza: config.limits.elements_per_stanza as usize,
-        ..Limits::AFTER_LOGIN
-    }
+    Wire::new(transport, framer, buffered, context, peer, meter)
 }
 
 /// The session to resume ended before the new stream got to it.
@@ -153,7 +139,6 @@ struct Binding {
 
 impl Binding {
     fn new(parts: Arc<SessionParts>, authenticated: Authenticated) -> Binding {
-        let config = parts.config.borrow().clone();
         let identity = authenticated.identity.clone();
         let account = authenticated.login.as_ref().map(|login| login.id);
         let stored = authenticated
@@ -165,7 +150,7 @@ impl Binding {
             "{:?} {}",
             authenticated.tls.version, authenticated.tls.suite
         );
-        let wire = Some(wire(authenticated, &config));
+        let wire = Some(wire(authenticated));
         Binding {
             tls: tls.into_boxed_str(),
             failed_resume: false,

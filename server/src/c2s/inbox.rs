@@ -80,11 +80,6 @@ impl Inbox {
         self.items.is_empty()
     }
 
-    /// Stanzas waiting.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
     /// Whether reading has to stop.
     pub fn is_full(&self, stanzas: usize, bytes: usize) -> bool {
         self.items.len() >= stanzas || self.bytes >= bytes
