@@ -51,9 +51,9 @@ async fn run(name: &'static str, seconds: u64, server: &Server) -> Result<Outcom
         .env("EIDER_JULIET", format!("{}@{}", users[1], server.domain))
         .env("EIDER_PASSWORD", PASSWORD)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let output = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output());
-    let output = output
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || command.output())
         .await?
         .with_context(|| format!("{}", directory.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -63,6 +63,10 @@ async fn run(name: &'static str, seconds: u64, server: &Server) -> Result<Outcom
         .rfind(|line| line.contains(" passed, "))
         .unwrap_or("no result");
     let passed = output.status.success() && last.ends_with(" 0 failed");
+    if !passed {
+        // Libraries complain of every connection that a scenario cuts: worth reading only where something failed.
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    }
     let (last, took) = (last.to_owned(), began.elapsed());
     Ok(Outcome {
         name,
