@@ -1,5 +1,9 @@
 // xmpp.js: login, roster and subscription, chat, archive, carbons, PEP, resumption.
+import { webcrypto } from "node:crypto";
 import { client, xml } from "@xmpp/client";
+
+// Debian's node 18 has it as a module only; @xmpp/client expects the global.
+globalThis.crypto ??= webcrypto;
 
 const env = process.env;
 const PATIENCE_MS = 20_000;
