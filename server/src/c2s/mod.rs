@@ -8,6 +8,7 @@ pub mod inbox;
 pub mod mailbox;
 pub mod resumable;
 pub mod saved;
+pub mod saver;
 pub mod session;
 pub mod stream_management;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use eider_storage::{AccountId, Fence, SavedSession, Storage, Timestamp};
+use eider_storage::{AccountId, SavedSession, Timestamp};
 use eider_xmpp::jid::FullJid;
 use eider_xmpp::sasl::Mechanism;
 use eider_xmpp::stanza::Stanza;
@@ -98,17 +98,6 @@ pub fn save(
         state: Bytes::from(serde_json::to_vec(&saved).ok()?),
         expires_at: Timestamp::from_system(crate::clock::now() + sm.resume),
     })
-}
-
-/// Stores a session. False where storage failed, which is logged.
-pub async fn store(storage: &dyn Storage, saved: SavedSession) -> bool {
-    match storage.sessions_save(Fence::single(), &[saved]).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, "a session could not be saved for the next start");
-            false
-        }
-    }
 }
 
 /// Reads a session back. `None` where it was not written by a version we know.

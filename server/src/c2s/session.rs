@@ -34,6 +34,7 @@ use crate::c2s::inbox::Inbox;
 use crate::c2s::mailbox::Delivery;
 use crate::c2s::resumable::Resumables;
 use crate::c2s::saved::Restored;
+use crate::c2s::saver::Saver;
 use crate::c2s::stream_management::{Resume, StreamManagement};
 use crate::c2s::wire::Wire;
 use crate::cluster::sessions::{SessionHandle, Sessions};
@@ -53,8 +54,10 @@ pub struct SessionParts {
     pub resumables: Arc<Resumables>,
     /// Presence, for the end of a session.
     pub presence: Arc<Presence>,
-    /// Owed messages and saved sessions.
+    /// The database.
     pub storage: Arc<dyn Storage>,
+    /// Writes sessions down for the next start.
+    pub saver: Saver,
     /// Paid debts.
     pub writer: Writer,
     /// Reads owed messages.

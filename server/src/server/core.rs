@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use eider_storage::{Fence, SavedSession, Storage, Timestamp};
+use eider_storage::{Fence, SavedSession, Storage, Timestamp, Watermark};
 use tokio::task::JoinHandle;
 
 use crate::access::Policy;
@@ -21,6 +21,7 @@ use crate::admin::trace::Tracer;
 use crate::c2s::catch_up::OwedMessages;
 use crate::c2s::control::Control;
 use crate::c2s::resumable::Resumables;
+use crate::c2s::saver::Saver;
 use crate::c2s::session::{Session, SessionParts};
 use crate::c2s::{bind, saved};
 use crate::cluster::sessions::Sessions;
@@ -34,7 +35,7 @@ use crate::xep::{self, Routes};
 /// Where the key of stanza-ids is kept: as long as the archive.
 const STANZA_ID_KEY: &str = "stanza_id_key";
 /// Saved sessions read at once at a start.
-const RESTORE_PAGE: u32 = 1_000;
+const RESTORE_PAGE: u32 = 256;
 
 /// The running core.
 pub struct Core {
@@ -107,6 +108,7 @@ impl Core {
             resumables: Arc::new(Resumables::default()),
             presence,
             catch_up: Arc::new(OwedMessages::new(storage.clone(), delivery, facts.clone())),
+            saver: Saver::start(storage.clone(), Fence::single()),
             storage,
             writer,
             metrics,
@@ -140,32 +142,26 @@ impl Core {
     pub async fn restore_sessions(&self, now: Timestamp) -> Result<usize, eider_storage::Error> {
         let storage = &self.parts.storage;
         let mut restored = 0;
-        for (id, _, _) in storage.sessions_list().await? {
-            if let Some(saved) = storage.session_take(Fence::single(), &id, now).await? {
-                restored += usize::from(self.restore(&saved).await);
+        loop {
+            let page = storage.sessions_take(Fence::single(), RESTORE_PAGE).await?;
+            if page.is_empty() {
+                return Ok(restored);
+            }
+            // What expired while the server was away has nothing to announce: its presence ended with the run.
+            for (saved, watermark) in page.iter().filter(|(saved, _)| saved.expires_at > now) {
+                restored += usize::from(self.restore(saved, watermark));
             }
         }
-        // What expired while the server was away has nothing to announce: its presence ended with the run.
-        storage
-            .sessions_expired(Fence::single(), now, RESTORE_PAGE)
-            .await?;
-        Ok(restored)
     }
 
-    async fn restore(&self, saved: &SavedSession) -> bool {
+    fn restore(&self, saved: &SavedSession, watermark: &Watermark) -> bool {
         let limit = self.parts.config.borrow().limits.session_queue_bytes as usize;
         let Some(restored) = saved::restore(saved, limit) else {
             tracing::error!("a saved session cannot be read; its client will log in anew");
             return false;
         };
-        let acknowledged = match self.parts.storage.archive_watermark(saved.account).await {
-            Ok(watermark) => bind::acknowledged(&watermark),
-            Err(error) => {
-                tracing::warn!(%error, "a saved session cannot be restored");
-                return false;
-            }
-        };
         let handle = restored.handle.clone();
+        let acknowledged = bind::acknowledged(watermark);
         if self.parts.sessions.insert(&handle, acknowledged).is_err() {
             return false;
         }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{AccountId, Error, Fence, Timestamp};
+use crate::{AccountId, Error, Fence, Timestamp, Watermark};
 
 /// One session; what is in it is the server's own versioned format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,32 +12,21 @@ pub struct SavedSession {
     pub id: String,
     pub account: AccountId,
     pub state: Bytes,
-    /// From then on the session is not resumable and [`SavedSessions::sessions_expired`] gives it out.
+    /// From then on the session is not resumable.
     pub expires_at: Timestamp,
 }
 
 /// Saved sessions.
 #[async_trait]
 pub trait SavedSessions {
-    /// Saves all in one transaction; an equal id is replaced.
+    /// Saves all in one transaction; an equal id is replaced. A session whose account is gone is left out.
     async fn sessions_save(&self, fence: Fence, sessions: &[SavedSession]) -> Result<(), Error>;
 
-    /// Gives a session out exactly once, deleting it in the same transaction. Expired ones are not given out here.
-    async fn session_take(
+    /// Gives out up to `limit` sessions, each exactly once, deleting them in the same transaction; with
+    /// each what its account has acknowledged. Empty once there are none.
+    async fn sessions_take(
         &self,
         fence: Fence,
-        id: &str,
-        now: Timestamp,
-    ) -> Result<Option<SavedSession>, Error>;
-
-    /// Every saved session without its state, for a start that has to announce them: (id, account, expires_at).
-    async fn sessions_list(&self) -> Result<Vec<(String, AccountId, Timestamp)>, Error>;
-
-    /// Takes up to `limit` sessions that expired before `now`, deleting them.
-    async fn sessions_expired(
-        &self,
-        fence: Fence,
-        now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SavedSession>, Error>;
+    ) -> Result<Vec<(SavedSession, Watermark)>, Error>;
 }

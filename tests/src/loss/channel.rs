@@ -20,8 +20,8 @@ pub struct Manner {
     pub management: bool,
     /// Whether it wants carbons.
     pub carbons: bool,
-    /// Whether it becomes available.
-    pub available: bool,
+    /// The priority it becomes available with; not at all without one.
+    pub priority: Option<i8>,
 }
 
 /// A stream, and whether it took up its old session.
@@ -96,8 +96,10 @@ async fn bind(connection: &mut Connection, manner: &Manner) -> Result<()> {
         connection
             .push_stanza("<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
     }
-    if manner.available {
-        connection.push_stanza("<presence/>");
+    if let Some(priority) = manner.priority {
+        connection.push_stanza(&format!(
+            "<presence><priority>{priority}</priority></presence>"
+        ));
     }
     connection.flush().await
 }

@@ -43,6 +43,14 @@ impl Moment {
         "acknowledgement-sent",
     ];
 
+    /// A point is met up to so often before the kill: some come with each message, some once for many.
+    fn per_hit(self) -> u64 {
+        match self {
+            Moment::Point("acknowledgement-read" | "debt-cleared") => 20,
+            _ => 150,
+        }
+    }
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! Receivers of every kind: online, flapping, offline, without stream management, with two resources.
+//! Receivers of every kind: online, flapping, offline, without stream management, without an archive,
+//! with two resources. None of them ever asks an archive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use aws_lc_rs::rand;
 use tokio::time::Instant;
 
 use super::channel::{self, Manner};
-use super::record::{Message, Record};
+use super::record::{Message, Record, Way};
 use crate::load::client::Clients;
 use crate::load::connection::Management;
 
@@ -29,19 +30,30 @@ pub enum Habit {
     Offline,
     /// Stays, without stream management.
     Unmanaged,
-    /// Two resources, with carbons.
+    /// Two resources with carbons: one gets what is sent, the other a copy (XEP-0280).
     Pair,
+    /// Stays, and its account does not archive.
+    Unarchived,
 }
 
 impl Habit {
     /// All of them, in order of their accounts.
-    pub const ALL: [Habit; 5] = [
+    pub const ALL: [Habit; 6] = [
         Habit::Online,
         Habit::Flapping,
         Habit::Offline,
         Habit::Unmanaged,
         Habit::Pair,
+        Habit::Unarchived,
     ];
+
+    /// Its resources, each with its priority.
+    pub fn resources(self) -> &'static [(&'static str, i8)] {
+        match self {
+            Habit::Pair => &[("one", 1), ("two", 0)],
+            _ => &[("one", 0)],
+        }
+    }
 }
 
 /// One receiving resource.
@@ -55,6 +67,8 @@ pub struct Receiver {
     pub habit: Habit,
     /// Its resource.
     pub resource: &'static str,
+    /// Its priority.
+    pub priority: i8,
     /// Where it notes what came.
     pub record: Record,
     /// Set when it shall leave.
@@ -67,7 +81,7 @@ impl Receiver {
             resource: self.resource,
             management: self.habit != Habit::Unmanaged,
             carbons: self.habit == Habit::Pair,
-            available: true,
+            priority: Some(self.priority),
         }
     }
 
@@ -75,9 +89,15 @@ impl Receiver {
         if stanza.starts_with(b"<message")
             && let Some(message) = channel::body(stanza).and_then(Message::parse)
         {
-            let owed = crate::load::wire::contains(stanza, "urn:xmpp:delay");
+            let way = if crate::load::wire::contains(stanza, "urn:xmpp:carbons:2") {
+                Way::Copied
+            } else if crate::load::wire::contains(stanza, "urn:xmpp:delay") {
+                Way::Owed
+            } else {
+                Way::Live
+            };
             self.record
-                .received(self.account, self.resource, message, owed);
+                .received(self.account, self.resource, message, way);
         }
     }
 

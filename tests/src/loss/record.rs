@@ -48,6 +48,20 @@ pub enum Fate {
     Refused,
 }
 
+/// How a message came to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// As it was sent.
+    Live,
+    /// With the time the server received it (XEP-0203).
+    Owed,
+    /// As a carbon copy of what another resource got.
+    Copied,
+}
+
+/// What came to a resource one way, in the order it first came.
+pub type Order = BTreeMap<(u32, &'static str, Way), Vec<Message>>;
+
 /// Shared by all actors.
 #[derive(Debug, Default, Clone)]
 pub struct Record(Arc<Mutex<Inner>>);
@@ -57,12 +71,11 @@ struct Inner {
     sent: BTreeMap<Message, Fate>,
     /// Per receiving account: messages in the order any of its resources first got them.
     received: HashMap<u32, Vec<Message>>,
-    /// Per resource: messages in the order they first came live, not as owed ones.
-    live: HashMap<(u32, &'static str), Vec<Message>>,
+    orders: Order,
     returned: u32,
     resumed: u32,
     seen: HashSet<(u32, Message)>,
-    seen_live: HashSet<(u32, &'static str, Message)>,
+    seen_so: HashSet<(u32, &'static str, Way, Message)>,
 }
 
 impl Record {
@@ -76,19 +89,21 @@ impl Record {
         self.0.lock().sent.insert(message, fate);
     }
 
-    /// A resource got a message; `owed` where it came with the time it was received (XEP-0203).
-    pub fn received(&self, account: u32, resource: &'static str, message: Message, owed: bool) {
+    /// A resource got a message. A copy is no delivery: the message itself has to come to someone.
+    pub fn received(&self, account: u32, resource: &'static str, message: Message, way: Way) {
         let mut inner = self.0.lock();
-        if inner.seen.insert((account, message)) {
+        if way != Way::Copied && inner.seen.insert((account, message)) {
             inner.received.entry(account).or_default().push(message);
         }
-        if !owed && inner.seen_live.insert((account, resource, message)) {
-            inner
-                .live
-                .entry((account, resource))
-                .or_default()
-                .push(message);
+        if inner.seen_so.insert((account, resource, way, message)) {
+            let order = inner.orders.entry((account, resource, way)).or_default();
+            order.push(message);
         }
+    }
+
+    /// Whether it was returned as not stored.
+    pub fn is_refused(&self, message: Message) -> bool {
+        self.0.lock().sent.get(&message) == Some(&Fate::Refused)
     }
 
     /// A client came back with a session to resume.
@@ -114,8 +129,8 @@ impl Record {
         self.0.lock().received.clone()
     }
 
-    /// What each resource got live, in the order it first came.
-    pub fn all_live(&self) -> Vec<Vec<Message>> {
-        self.0.lock().live.values().cloned().collect()
+    /// What each resource got which way.
+    pub fn all_orders(&self) -> Order {
+        self.0.lock().orders.clone()
     }
 }

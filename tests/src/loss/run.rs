@@ -1,5 +1,6 @@
 //! One run: actors, kills, restarts, the end.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use eider_storage::{ArchiveDefault, ArchivePreferences, Fence};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -15,16 +17,17 @@ use super::powercut::PowerCut;
 use super::receiver::{Habit, Receiver, random};
 use super::record::Record;
 use super::sender::Sender;
-use super::verdict::{Verdict, verdict};
+use super::verdict::{Accounts, Verdict, verdict};
 use crate::load::certs;
+use crate::load::client::localpart;
 use crate::load::postgres::Postgres;
 use crate::load::scram::KeyCache;
-use crate::load::server::{Archive, Engine, Kind, Plan, Rosters, Server, Site, eider_binary};
+use crate::load::server::{Archive, Engine, HOST, Kind, Plan, Rosters, Server, Site, eider_binary};
 
 /// Senders: the first half with origin-ids.
 const SENDERS: u32 = 4;
 /// A kill that does not come is given up after this.
-const KILL_MAX: Duration = Duration::from_secs(20);
+const KILL_MAX: Duration = Duration::from_secs(60);
 
 /// `loss --help`.
 #[derive(Debug, Parser)]
@@ -35,7 +38,7 @@ pub struct Options {
     /// Where messages are kept.
     #[arg(long, value_enum, default_value = "sqlite")]
     pub engine: Engine,
-    /// Kills at each named point.
+    /// Kills at each named point; they exist in builds with debug assertions only.
     #[arg(long, default_value_t = 20)]
     pub hits: u32,
     /// Kills at random times.
@@ -45,23 +48,50 @@ pub struct Options {
     #[arg(long, default_value_t = 50)]
     pub power_cuts: u32,
     /// Restarts by SIGTERM.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 20)]
     pub drains: u32,
     /// Kills of the database (PostgreSQL).
     #[arg(long, default_value_t = 20)]
     pub database_kills: u32,
-    /// Commits do not wait for the disk: this run has to fail.
+    /// Commits do not wait for the disk: a run of power cuts, or of kills of the database, has to fail.
+    /// Builds with debug assertions only.
     #[arg(long)]
     pub no_sync: bool,
+    /// Everything in one data directory, in one row of the table, with one look at the end.
+    #[arg(long)]
+    pub together: bool,
     /// Messages a second, all senders together.
     #[arg(long, default_value_t = 200)]
     pub rate: u32,
     /// Accounts do not archive: only debts are kept.
     #[arg(long)]
     pub no_archive: bool,
-    /// Eider's binary, built with debug assertions; without it the one beside this program.
+    /// Eider's binary; without it the one beside this program.
     #[arg(long)]
     pub eider: Option<PathBuf>,
+}
+
+impl Options {
+    /// What is done, and how often.
+    fn moments(&self) -> Vec<(Moment, u32)> {
+        let sqlite = self.engine == Engine::Sqlite;
+        let (cuts, kills) = match sqlite {
+            true => (self.power_cuts, 0),
+            false => (0, self.database_kills),
+        };
+        let points = Moment::POINTS
+            .into_iter()
+            .map(|point| (Moment::Point(point), self.hits));
+        points
+            .chain([
+                (Moment::Blind, self.blind),
+                (Moment::Drain, self.drains),
+                (Moment::PowerCut, cuts),
+                (Moment::Database, kills),
+            ])
+            .filter(|(_, times)| *times > 0)
+            .collect()
+    }
 }
 
 /// Runs and prints the table. Fails where a promise was broken.
@@ -95,45 +125,46 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
         tls: certs::client_config()?,
         keys: Arc::new(KeyCache::default()),
     };
-    let points = Moment::POINTS
-        .into_iter()
-        .map(|point| (Moment::Point(point), options.hits));
-    let sqlite = options.engine == Engine::Sqlite;
-    let moments = points.chain([
-        (Moment::Blind, options.blind),
-        (Moment::Drain, options.drains),
-        (
-            Moment::PowerCut,
-            if sqlite { options.power_cuts } else { 0 },
-        ),
-        (
-            Moment::Database,
-            if sqlite { 0 } else { options.database_kills },
-        ),
-    ]);
-    println!(
-        "engine    moment                kills   sent  acknowledged  refused  missing  undelivered  twice  disordered  resumed"
-    );
+    let moments = options.moments();
+    println!("{HEAD}");
     let mut failed = 0;
-    for (moment, kills) in moments.filter(|(_, kills)| *kills > 0) {
-        let (killed, verdict) = one(options, &mut site, moment, kills).await?;
-        println!(
-            "{:<9} {:<21} {killed:>5}  {:>5}  {:>12}  {:>7}  {:>7}  {:>11}  {:>5}  {:>10}  {}/{}",
-            options.engine.name(),
-            moment.name(),
-            verdict.sent,
-            verdict.acknowledged,
-            verdict.refused,
-            verdict.missing,
-            verdict.undelivered,
-            verdict.twice,
-            verdict.disordered,
-            verdict.resumed,
-            verdict.returned,
-        );
-        failed += usize::from(!verdict.holds() || killed < kills);
+    let rows: Vec<&[(Moment, u32)]> = match options.together {
+        true => vec![&moments],
+        false => moments.chunks(1).collect(),
+    };
+    for row in rows {
+        let (killed, verdict) = one(options, &mut site, row).await?;
+        let wanted: u32 = row.iter().map(|(_, times)| times).sum();
+        let name = match row {
+            [(moment, _)] => moment.name(),
+            _ => "together",
+        };
+        println!("{}", line(options, name, killed, &verdict));
+        failed += usize::from(!verdict.holds() || killed < wanted);
     }
     Ok(failed)
+}
+
+const HEAD: &str = "engine    archive  moment                kills   sent  acknowledged  refused  copies  missing  \
+                    undelivered  twice  disordered  unlike archive  resumed";
+
+fn line(options: &Options, name: &str, killed: u32, verdict: &Verdict) -> String {
+    format!(
+        "{:<9} {:<7}  {name:<21} {killed:>5}  {:>5}  {:>12}  {:>7}  {:>6}  {:>7}  {:>11}  {:>5}  {:>10}  {:>14}  {}/{}",
+        options.engine.name(),
+        if options.no_archive { "off" } else { "on" },
+        verdict.sent,
+        verdict.acknowledged,
+        verdict.refused,
+        verdict.copies,
+        verdict.missing,
+        verdict.undelivered,
+        verdict.twice,
+        verdict.disordered,
+        verdict.unlike_archive,
+        verdict.resumed,
+        verdict.returned,
+    )
 }
 
 /// A server, without syncs where that is to be seen to lose.
@@ -147,15 +178,14 @@ async fn start(options: &Options, site: &mut Site, plan: &Plan) -> Result<Server
     Ok(server)
 }
 
+/// Clients talk while the server meets the moments one after another; then everything is looked at.
 async fn one(
     options: &Options,
     site: &mut Site,
-    moment: Moment,
-    kills: u32,
+    moments: &[(Moment, u32)],
 ) -> Result<(u32, Verdict)> {
-    let receivers = Habit::ALL.len() as u32;
     let plan = Plan {
-        accounts: SENDERS + receivers,
+        accounts: SENDERS + Habit::ALL.len() as u32,
         rosters: Rosters::Empty,
         archive: if options.no_archive {
             Archive::Owed
@@ -165,24 +195,13 @@ async fn one(
         engine: options.engine,
     };
     let mut server = start(options, site, &plan).await?;
+    let accounts = accounts(options, &server, site, &plan).await?;
     let record = Record::default();
     let (stop_sending, stop_receiving) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
-    let mut senders = JoinSet::new();
-    for account in 0..SENDERS {
-        let sender = Sender {
-            clients: server.clients(),
-            account,
-            recipients: (SENDERS..SENDERS + receivers).collect(),
-            origin_ids: account < SENDERS / 2,
-            interval: Duration::from_secs(1) * SENDERS / options.rate.max(1),
-            record: record.clone(),
-            stop: stop_sending.clone(),
-        };
-        senders.spawn(sender.run());
-    }
+    let mut senders = send(options, &server, &record, &stop_sending);
     let receivers = receivers_of(&server, &record, &stop_receiving);
     let mut receiving = JoinSet::new();
     receivers
@@ -190,12 +209,15 @@ async fn one(
         .cloned()
         .for_each(|receiver| drop(receiving.spawn(receiver.run())));
 
-    let killed = match moment {
-        Moment::Drain => drain(&mut server, kills).await?,
-        Moment::PowerCut => cut_power(&mut server, site, kills).await?,
-        Moment::Database => kill_database(site, kills).await?,
-        _ => kill_and_restart(&mut server, moment, kills).await?,
-    };
+    let mut killed = 0;
+    for (moment, times) in moments.iter().copied() {
+        killed += match moment {
+            Moment::Drain => drain(&mut server, times).await?,
+            Moment::PowerCut => cut_power(&mut server, site, times).await?,
+            Moment::Database => kill_database(site, times).await?,
+            _ => kill_and_restart(&mut server, moment, times).await?,
+        };
+    }
     stop_sending.store(true, Ordering::Relaxed);
     while senders.join_next().await.is_some() {}
     stop_receiving.store(true, Ordering::Relaxed);
@@ -207,35 +229,85 @@ async fn one(
     while collecting.join_next().await.is_some() {}
     server.kill();
     let storage = server.storage(site, &plan).await?;
-    let verdict = verdict(
-        &record,
-        storage.as_ref(),
-        plan.accounts,
-        !options.no_archive,
-    )
-    .await;
+    let verdict = verdict(&record, storage.as_ref(), &accounts).await;
     storage.close().await;
     Ok((killed, verdict?))
 }
 
-fn receivers_of(server: &Server, record: &Record, stop: &Arc<AtomicBool>) -> Vec<Receiver> {
-    let mut receivers = Vec::new();
-    for (account, habit) in (SENDERS..).zip(Habit::ALL) {
-        let resources: &[&'static str] = if habit == Habit::Pair {
-            &["one", "two"]
-        } else {
-            &["one"]
+/// Who archives, and who has one resource. Accounts that do not archive say so in their preferences.
+async fn accounts(
+    options: &Options,
+    server: &Server,
+    site: &Site,
+    plan: &Plan,
+) -> Result<Accounts> {
+    let habits = || (SENDERS..).zip(Habit::ALL);
+    let single = habits().filter(|(_, habit)| habit.resources().len() == 1);
+    let mut accounts = Accounts {
+        archiving: HashSet::new(),
+        single: single.map(|(account, _)| account).collect(),
+    };
+    if options.no_archive {
+        return Ok(accounts);
+    }
+    accounts.archiving.extend(0..plan.accounts);
+    let storage = server.storage(site, plan).await?;
+    for (account, _) in habits().filter(|(_, habit)| *habit == Habit::Unarchived) {
+        accounts.archiving.remove(&account);
+        let id = storage.account_id(HOST, &localpart(account)).await?;
+        let never = ArchivePreferences {
+            default: ArchiveDefault::Never,
+            always: Vec::new(),
+            never: Vec::new(),
         };
-        receivers.extend(resources.iter().map(|resource| Receiver {
+        let id = id.context("an account that was just made is not there")?;
+        storage
+            .archive_preferences_set(Fence::single(), id, &never)
+            .await?;
+    }
+    storage.close().await;
+    Ok(accounts)
+}
+
+fn send(
+    options: &Options,
+    server: &Server,
+    record: &Record,
+    stop: &Arc<AtomicBool>,
+) -> JoinSet<()> {
+    let receivers = Habit::ALL.len() as u32;
+    let mut senders = JoinSet::new();
+    for account in 0..SENDERS {
+        let sender = Sender {
+            clients: server.clients(),
+            account,
+            recipients: (SENDERS..SENDERS + receivers).collect(),
+            origin_ids: account < SENDERS / 2,
+            interval: Duration::from_secs(1) * SENDERS / options.rate.max(1),
+            record: record.clone(),
+            stop: stop.clone(),
+        };
+        senders.spawn(sender.run());
+    }
+    senders
+}
+
+fn receivers_of(server: &Server, record: &Record, stop: &Arc<AtomicBool>) -> Vec<Receiver> {
+    let resources = (SENDERS..).zip(Habit::ALL).flat_map(|(account, habit)| {
+        let resources = habit.resources().iter();
+        resources.map(move |(resource, priority)| (account, habit, *resource, *priority))
+    });
+    resources
+        .map(|(account, habit, resource, priority)| Receiver {
             clients: server.clients(),
             account,
             habit,
             resource,
+            priority,
             record: record.clone(),
             stop: stop.clone(),
-        }));
-    }
-    receivers
+        })
+        .collect()
 }
 
 /// Kills so often, and starts again each time; how often it came to a kill.
@@ -244,7 +316,8 @@ async fn kill_and_restart(server: &mut Server, moment: Moment, kills: u32) -> Re
     for _ in 0..kills {
         server.kill();
         if let Moment::Point(point) = moment {
-            server.environment("EIDER_KILL_AT", &format!("{point}:{}", 20 + random(150)));
+            let times = random(moment.per_hit());
+            server.environment("EIDER_KILL_AT", &format!("{point}:{}", 1 + times));
         }
         server
             .launch()

@@ -52,7 +52,7 @@ impl Sender {
             resource: "s",
             management: true,
             carbons: false,
-            available: false,
+            priority: None,
         };
         let mut state = State::default();
         let mut deadline = None;
@@ -89,6 +89,7 @@ impl Sender {
             .unanswered
             .drain(..)
             .map(|(message, _)| message)
+            .filter(|message| !self.record.is_refused(*message))
             .collect();
         if let Some(management) = &mut connection.management {
             // The count goes on from what the server has handled.
@@ -167,7 +168,7 @@ impl Sender {
                 return;
             }
             state.unanswered.pop_front();
-            if self.record.all_sent().get(&message) != Some(&Fate::Refused) {
+            if !self.record.is_refused(message) {
                 self.record.fate(message, Fate::Acknowledged);
             }
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result};
 use eider_storage::{ArchiveFilter, Direction, PageRequest, Storage};
 
-use super::record::{Fate, Message, Record};
+use super::record::{Fate, Message, Record, Way};
 use crate::load::client::localpart;
 use crate::load::server::HOST;
 
-/// Counts of the closing table; the last four have to be zero.
+/// Counts of the closing table; the last five have to be zero.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Verdict {
     /// Messages sent.
@@ -18,6 +18,8 @@ pub struct Verdict {
     pub acknowledged: usize,
     /// Refused with an error: nothing was promised.
     pub refused: usize,
+    /// Carbon copies that came.
+    pub copies: usize,
     /// Clients that came back with a session to resume, and how many of them resumed it.
     pub returned: u32,
     /// See [`Verdict::returned`].
@@ -26,28 +28,38 @@ pub struct Verdict {
     pub missing: usize,
     /// Acknowledged and delivered to no resource of the recipient.
     pub undelivered: usize,
-    /// More than once in one archive.
+    /// More than once in one archive, or there although it was refused: its sender would send it again.
     pub twice: usize,
     /// Later in an archive, or at a receiver, than a message sent after it.
     pub disordered: usize,
+    /// Come live to a resource in another order than the archive's.
+    pub unlike_archive: usize,
 }
 
 impl Verdict {
     /// Whether every promise held.
     pub fn holds(&self) -> bool {
-        self.missing + self.undelivered + self.twice + self.disordered == 0
+        self.missing + self.undelivered + self.twice + self.disordered + self.unlike_archive == 0
     }
 }
 
-/// Compares. `archives`: whether accounts archive.
+/// Which accounts are what.
+pub struct Accounts {
+    /// Those that archive.
+    pub archiving: HashSet<u32>,
+    /// Those with one resource: what comes to it comes in order, owed or live.
+    pub single: HashSet<u32>,
+}
+
+/// Compares.
 pub async fn verdict(
     record: &Record,
     storage: &dyn Storage,
-    accounts: u32,
-    archives: bool,
+    accounts: &Accounts,
 ) -> Result<Verdict> {
     let sent = record.all_sent();
     let received = record.all_received();
+    let orders = record.all_orders();
     let mut verdict = Verdict {
         sent: sent.len(),
         acknowledged: count(&sent, Fate::Acknowledged),
@@ -57,12 +69,10 @@ pub async fn verdict(
         ..Verdict::default()
     };
     let mut archive: HashMap<u32, Vec<Message>> = HashMap::new();
-    if archives {
-        for account in 0..accounts {
-            archive.insert(account, archived(storage, account).await?);
-        }
-        judge_archives(&mut verdict, &sent, &archive);
+    for account in accounts.archiving.iter().copied() {
+        archive.insert(account, archived(storage, account).await?);
     }
+    judge_archives(&mut verdict, &sent, &archive);
     let got: HashSet<(u32, Message)> = received
         .iter()
         .flat_map(|(account, messages)| messages.iter().map(|message| (*account, *message)))
@@ -70,12 +80,37 @@ pub async fn verdict(
     for (message, _) in sent.iter().filter(|(_, fate)| **fate == Fate::Acknowledged) {
         verdict.undelivered += usize::from(!got.contains(&(message.recipient, *message)));
     }
-    // A resource may get owed messages that another one never acknowledged after newer ones it got
-    // itself; an account gets everything in order, and so does each resource what comes live.
-    for messages in received.values().chain(&record.all_live()) {
-        verdict.disordered += disorder(messages);
+    // With two resources one may get owed messages that the other never acknowledged, after newer
+    // ones it got itself. What comes live is in order everywhere.
+    for account in &accounts.single {
+        verdict.disordered += received
+            .get(account)
+            .map_or(0, |messages| disorder(messages));
+    }
+    for ((account, _, way), messages) in &orders {
+        if *way == Way::Copied {
+            verdict.copies += messages.len();
+        }
+        if *way != Way::Owed {
+            verdict.disordered += disorder(messages);
+            let positions = archive.get(account).map(|archive| positions(archive));
+            verdict.unlike_archive += positions.map_or(0, |at| falls(messages, &at));
+        }
     }
     Ok(verdict)
+}
+
+fn positions(archive: &[Message]) -> HashMap<Message, usize> {
+    archive.iter().copied().zip(0..).collect()
+}
+
+/// How often the archive's position falls.
+fn falls(messages: &[Message], positions: &HashMap<Message, usize>) -> usize {
+    let at: Vec<usize> = messages
+        .iter()
+        .filter_map(|message| positions.get(message).copied())
+        .collect();
+    at.windows(2).filter(|pair| pair[0] > pair[1]).count()
 }
 
 fn count(sent: &BTreeMap<Message, Fate>, fate: Fate) -> usize {
@@ -95,12 +130,17 @@ fn judge_archives(
             .count();
         verdict.disordered += disorder(messages);
     }
-    for (message, _) in sent.iter().filter(|(_, fate)| **fate == Fate::Acknowledged) {
+    let sets: HashMap<u32, HashSet<Message>> = archive
+        .iter()
+        .map(|(owner, messages)| (*owner, messages.iter().copied().collect()))
+        .collect();
+    for (message, fate) in sent {
         for owner in [message.sender, message.recipient] {
-            let has = archive
-                .get(&owner)
-                .is_some_and(|messages| messages.contains(message));
-            verdict.missing += usize::from(!has);
+            let Some(has) = sets.get(&owner).map(|set| set.contains(message)) else {
+                continue;
+            };
+            verdict.missing += usize::from(*fate == Fate::Acknowledged && !has);
+            verdict.twice += usize::from(*fate == Fate::Refused && has);
         }
     }
 }

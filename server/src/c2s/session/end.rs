@@ -138,7 +138,7 @@ impl Session {
         let Some(sm) = &self.sm else { return false };
         let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_str());
         match saved {
-            Some(saved) => saved::store(self.parts.storage.as_ref(), saved).await,
+            Some(saved) => self.parts.saver.save(saved).await,
             None => false,
         }
     }

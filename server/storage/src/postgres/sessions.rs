@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
-use super::pool::Lease;
 use super::{Postgres, get};
-use crate::{AccountId, Error, Fence, SavedSession, SavedSessions, Timestamp};
+use crate::codec::decode_watermark;
+use crate::{AccountId, Error, Fence, SavedSession, SavedSessions, Timestamp, Watermark};
 
 fn session(row: &PgRow) -> Result<SavedSession, Error> {
     let state: Vec<u8> = get(row, 2)?;
@@ -17,73 +17,45 @@ fn session(row: &PgRow) -> Result<SavedSession, Error> {
     })
 }
 
-async fn save(lease: &mut Lease, sessions: &[SavedSession]) -> Result<(), Error> {
-    let sql = "INSERT INTO saved_session (id, account, state, expires_at)
-               SELECT $1, id, $3, $4 FROM account WHERE id = $2
-               ON CONFLICT (id) DO UPDATE SET account = excluded.account, state = excluded.state,
-               expires_at = excluded.expires_at";
-    for session in sessions {
-        let statement = sqlx::query(sql)
-            .bind(&session.id)
-            .bind(session.account.0)
-            .bind(&session.state[..])
-            .bind(session.expires_at.0);
-        lease.execute(statement).await?;
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl SavedSessions for Postgres {
     async fn sessions_save(&self, fence: Fence, sessions: &[SavedSession]) -> Result<(), Error> {
-        let mut lease = self.begin(fence).await?;
-        let result = save(&mut lease, sessions).await;
-        lease.end(result).await
+        let sql = "INSERT INTO saved_session (id, account, state, expires_at)
+                   SELECT u.id, a.id, u.state, u.expires_at
+                   FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bigint[]) u (id, account, state, expires_at)
+                   JOIN account a ON a.id = u.account
+                   ON CONFLICT (id) DO UPDATE SET account = excluded.account, state = excluded.state,
+                   expires_at = excluded.expires_at";
+        let ids: Vec<&str> = sessions.iter().map(|s| s.id.as_str()).collect();
+        let accounts: Vec<i64> = sessions.iter().map(|s| s.account.0).collect();
+        let states: Vec<&[u8]> = sessions.iter().map(|s| &s.state[..]).collect();
+        let expiries: Vec<i64> = sessions.iter().map(|s| s.expires_at.0).collect();
+        let statement = sqlx::query(sql)
+            .bind(ids)
+            .bind(accounts)
+            .bind(states)
+            .bind(expiries);
+        self.write(fence, statement).await.map(drop)
     }
 
-    async fn session_take(
+    async fn sessions_take(
         &self,
         fence: Fence,
-        id: &str,
-        now: Timestamp,
-    ) -> Result<Option<SavedSession>, Error> {
-        let sql = "DELETE FROM saved_session WHERE id = $1 AND expires_at > $2 RETURNING id, account, state, expires_at";
-        let row = self
-            .write(fence, sqlx::query(sql).bind(id).bind(now.0))
-            .await?
-            .pop();
-        row.as_ref().map(session).transpose()
-    }
-
-    async fn sessions_list(&self) -> Result<Vec<(String, AccountId, Timestamp)>, Error> {
+        limit: u32,
+    ) -> Result<Vec<(SavedSession, Watermark)>, Error> {
+        let sql = "WITH taken AS (DELETE FROM saved_session WHERE id IN
+                   (SELECT id FROM saved_session ORDER BY id LIMIT $1 FOR UPDATE)
+                   RETURNING id, account, state, expires_at)
+                   SELECT t.id, t.account, t.state, t.expires_at, coalesce(o.acked_up_to, 0), coalesce(o.acked_above, '')
+                   FROM taken t LEFT JOIN archive_owner o ON o.owner = t.account";
         let rows = self
-            .all(sqlx::query(
-                "SELECT id, account, expires_at FROM saved_session ORDER BY id",
-            ))
+            .write(fence, sqlx::query(sql).bind(i64::from(limit)))
             .await?;
         rows.iter()
             .map(|row| {
-                Ok((
-                    get(row, 0)?,
-                    AccountId(get(row, 1)?),
-                    Timestamp(get(row, 2)?),
-                ))
+                let watermark = decode_watermark(get(row, 4)?, get(row, 5)?)?;
+                Ok((session(row)?, watermark))
             })
             .collect()
-    }
-
-    async fn sessions_expired(
-        &self,
-        fence: Fence,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<SavedSession>, Error> {
-        let sql = "DELETE FROM saved_session WHERE id IN
-                   (SELECT id FROM saved_session WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE)
-                   RETURNING id, account, state, expires_at";
-        let rows = self
-            .write(fence, sqlx::query(sql).bind(now.0).bind(i64::from(limit)))
-            .await?;
-        rows.iter().map(session).collect()
     }
 }

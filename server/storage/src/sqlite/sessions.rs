@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use rusqlite::{Row, params};
 
-use super::{Sqlite, all, blob, execute, optional};
-use crate::{AccountId, Error, Fence, SavedSession, SavedSessions, Timestamp};
+use super::{Sqlite, all, blob, execute};
+use crate::codec::decode_watermark;
+use crate::{AccountId, Error, Fence, SavedSession, SavedSessions, Timestamp, Watermark};
 
 fn session(row: &Row<'_>) -> rusqlite::Result<SavedSession> {
     Ok(SavedSession {
@@ -35,40 +36,28 @@ impl SavedSessions for Sqlite {
         .await
     }
 
-    async fn session_take(
+    async fn sessions_take(
         &self,
         fence: Fence,
-        id: &str,
-        now: Timestamp,
-    ) -> Result<Option<SavedSession>, Error> {
-        let id = id.to_owned();
-        let sql = "DELETE FROM saved_session WHERE id = ?1 AND expires_at > ?2 RETURNING id, account, state, expires_at";
-        self.write(fence, move |c| {
-            optional(c, sql, params![id, now.0], session)
-        })
-        .await
-    }
-
-    async fn sessions_list(&self) -> Result<Vec<(String, AccountId, Timestamp)>, Error> {
-        let sql = "SELECT id, account, expires_at FROM saved_session ORDER BY id";
-        self.read(move |c| {
-            all(c, sql, [], |row| {
-                Ok((row.get(0)?, AccountId(row.get(1)?), Timestamp(row.get(2)?)))
-            })
-        })
-        .await
-    }
-
-    async fn sessions_expired(
-        &self,
-        fence: Fence,
-        now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SavedSession>, Error> {
-        let sql = "DELETE FROM saved_session WHERE id IN
-                   (SELECT id FROM saved_session WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)
-                   RETURNING id, account, state, expires_at";
-        self.write(fence, move |c| all(c, sql, params![now.0, limit], session))
-            .await
+    ) -> Result<Vec<(SavedSession, Watermark)>, Error> {
+        let select = "SELECT s.id, s.account, s.state, s.expires_at, o.acked_up_to, o.acked_above
+                      FROM saved_session s LEFT JOIN archive_owner o ON o.owner = s.account ORDER BY s.id LIMIT ?1";
+        self.write(fence, move |connection| {
+            let taken = all(connection, select, params![limit], |row| {
+                Ok((session(row)?, row.get::<_, Option<i64>>(4)?, blob(row, 5)?))
+            })?;
+            if let Some((last, _, _)) = taken.last() {
+                let delete = "DELETE FROM saved_session WHERE id <= ?1";
+                execute(connection, delete, params![last.id])?;
+            }
+            taken
+                .into_iter()
+                .map(|(session, up_to, above)| {
+                    Ok((session, decode_watermark(up_to.unwrap_or(0), &above)?))
+                })
+                .collect()
+        })
+        .await
     }
 }

@@ -38,7 +38,7 @@ fn configuration(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Re
     let (archive, force, offline) = match plan.archive {
         Archive::Off => ("never", "off", false),
         Archive::Owed => ("never", "off", true),
-        Archive::On => ("always", "on", true),
+        Archive::On => ("always", "none", true),
     };
     let storage = match plan.engine {
         Engine::Sqlite => "engine = \"sqlite\"".to_owned(),

@@ -216,7 +216,7 @@ pub async fn removal_takes_everything(bench: &mut Bench) {
         s.pubsub_node("alice@example.org", "urn:n").await.unwrap(),
         None
     );
-    assert_eq!(s.session_take(FENCE, "s", NOW).await.unwrap(), None);
+    assert_eq!(s.sessions_take(FENCE, 9).await.unwrap(), []);
     assert_eq!(s.archive_metadata(alice).await.unwrap(), Default::default());
     // A commit under way for an account that is gone leaves nothing and hurts nobody.
     let rows = vec![

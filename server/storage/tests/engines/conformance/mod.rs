@@ -151,7 +151,7 @@ macro_rules! conformance {
             debts::debts_follow_the_watermark, debts::unarchived_debts, debts::watermark_never_falls,
             debts::messages_go_with_their_last_owner, debts::limits,
             pubsub::node_life, pubsub::items_are_trimmed, pubsub::subscriptions, pubsub::affiliations, pubsub::services_are_apart,
-            sessions::taken_once, sessions::expiry,
+            sessions::taken_once, sessions::taken_with_watermark,
             maintenance::meta_is_made_once, maintenance::fences, maintenance::description, maintenance::backup_is_whole,
             maintenance::closed_is_unavailable, maintenance::strangers_get_nothing,
         }

@@ -1,6 +1,6 @@
 //! Saved sessions on either engine.
 
-use eider_storage::SavedSession;
+use eider_storage::{SavedSession, Watermark};
 
 use super::*;
 
@@ -21,39 +21,47 @@ pub async fn taken_once(bench: &mut Bench) {
     bench.storage.sessions_save(FENCE, &sessions).await.unwrap();
     bench.reopen().await;
     let s = &bench.storage;
-    assert_eq!(s.sessions_list().await.unwrap().len(), 50);
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let s = s.clone();
-            tokio::spawn(async move { s.session_take(FENCE, "s7", NOW).await.unwrap() })
+            tokio::spawn(async move { s.sessions_take(FENCE, 7).await.unwrap() })
         })
         .collect();
     let mut taken = Vec::new();
     for task in tasks {
         taken.extend(task.await.unwrap());
     }
-    assert_eq!(taken, [session("s7", alice, 600)]);
-    assert_eq!(s.session_take(FENCE, "no such", NOW).await.unwrap(), None);
-    assert_eq!(s.sessions_list().await.unwrap().len(), 49);
+    taken.extend(s.sessions_take(FENCE, 7).await.unwrap());
+    taken.sort_by_key(|(session, _)| session.id[1..].parse::<u32>().unwrap());
+    let all: Vec<_> = sessions
+        .into_iter()
+        .map(|session| (session, Watermark::default()))
+        .collect();
+    assert_eq!(taken, all);
+    assert_eq!(s.sessions_take(FENCE, 7).await.unwrap(), []);
 }
 
-pub async fn expiry(bench: &mut Bench) {
+pub async fn taken_with_watermark(bench: &mut Bench) {
     let s = &bench.storage;
     let alice = account(s, "alice").await;
-    s.sessions_save(
-        FENCE,
-        &[session("old", alice, 10), session("new", alice, 20)],
-    )
-    .await
-    .unwrap();
-    assert_eq!(s.session_take(FENCE, "old", at(10)).await.unwrap(), None);
-    assert_eq!(
-        s.sessions_expired(FENCE, at(10), 9).await.unwrap(),
-        [session("old", alice, 10)]
-    );
-    assert_eq!(s.sessions_expired(FENCE, at(10), 9).await.unwrap(), []);
-    assert_eq!(
-        s.session_take(FENCE, "new", at(19)).await.unwrap(),
-        Some(session("new", alice, 20))
-    );
+    let row = row(alice, 0, "bob@example.org", OWED, at(1));
+    s.archive_commit(single("m", vec![row])).await.unwrap();
+    let watermark = Watermark {
+        acked_up_to: Position(1),
+        acked_above: Vec::new(),
+    };
+    let mut commit = Commit::new(FENCE);
+    commit.watermarks.push((alice, watermark.clone()));
+    s.archive_commit(commit).await.unwrap();
+    s.sessions_save(FENCE, &[session("s", alice, 10)])
+        .await
+        .unwrap();
+    let sessions = [session("s", alice, 15), session("t", alice, 20)];
+    s.sessions_save(FENCE, &sessions).await.unwrap();
+    let gone = AccountId(alice.0 + 99);
+    s.sessions_save(FENCE, &[session("u", gone, 20)])
+        .await
+        .unwrap();
+    let expected = sessions.map(|session| (session, watermark.clone()));
+    assert_eq!(s.sessions_take(FENCE, 9).await.unwrap(), expected);
 }
