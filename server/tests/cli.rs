@@ -167,6 +167,52 @@ fn accounts(place: &Place, host: &str) {
     assert!(place.json(&["user", "list"], "").is_empty());
 }
 
+/// Both accounts see each other's presence.
+fn befriend(database: &Path, one: &str, other: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let config = eider_storage::SqliteConfig::new(database.to_owned());
+        let config = eider_storage::Config::Sqlite(config);
+        let storage = eider_storage::open(&config).await.unwrap();
+        for (owner, contact) in [(one, other), (other, one)] {
+            let owner = storage.account_id("localhost", owner).await.unwrap();
+            let item = eider_storage::RosterItem {
+                jid: format!("{contact}@localhost"),
+                subscription: eider_storage::Subscription::Both,
+                ..Default::default()
+            };
+            let (fence, any) = (eider_storage::Fence::single(), eider_storage::Expect::Any);
+            storage
+                .roster_put(fence, owner.unwrap(), &item, any, 10)
+                .await
+                .unwrap();
+        }
+        storage.close().await;
+    });
+}
+
+#[test]
+fn contacts_of_an_account_removed_without_a_server_are_not_subscribed_any_more() {
+    let place = Place::new("removed");
+    for user in ["anna", "bert"] {
+        place.json(&["user", "add", &format!("{user}@localhost")], "pencil\n");
+    }
+    let database = place.folder.join("data/eider.sqlite");
+    befriend(&database, "anna", "bert");
+    place.json(&["user", "remove", "bert@localhost"], "");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let left = runtime.block_on(async {
+        let config = eider_storage::SqliteConfig::new(database);
+        let config = eider_storage::Config::Sqlite(config);
+        let storage = eider_storage::open(&config).await.unwrap();
+        let anna = storage.account_id("localhost", "anna").await.unwrap();
+        storage.roster_items(anna.unwrap()).await.unwrap().items
+    });
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].jid, "bert@localhost");
+    assert_eq!(left[0].subscription, eider_storage::Subscription::None);
+}
+
 #[test]
 fn accounts_without_a_server() {
     let place = Place::new("offline");

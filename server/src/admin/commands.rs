@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::accounts::{self, Account};
+use super::live_sessions::LiveSessions;
 use super::log::LogControl;
 use super::metrics::resident_bytes;
 use super::protocol::{
@@ -164,9 +165,14 @@ impl Commands {
             }
             Request::UserRemove { account } => {
                 let account = Account::parse(&account, &config)?;
-                if let Some(live) = &self.live {
-                    live.sessions.account_leaving(&account.jid()).await;
-                }
+                let sessions: Arc<dyn SessionsAdmin> = match &self.live {
+                    Some(live) => live.sessions.clone(),
+                    None => {
+                        let storage = self.storage.clone();
+                        Arc::new(LiveSessions::of_no_server(storage, config.clone()))
+                    }
+                };
+                sessions.account_leaving(&account.jid()).await;
                 accounts::remove(storage, &account).await?;
                 tracing::info!(account = account.jid(), "account removed by command");
                 self.changed(&account, Kick::AccountGone).await

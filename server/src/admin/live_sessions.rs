@@ -5,15 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use eider_storage::Storage;
+use eider_storage::{Fence, Storage};
 use eider_xmpp::jid::{BareJid, Jid};
+use tokio::sync::watch;
 
 use super::sessions::{SessionInfo, SessionsAdmin};
 use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
+use crate::account::roster::Rosters;
 use crate::c2s::control::{Control, Kick};
 use crate::clock;
 use crate::cluster::sessions::{SessionHandle, Sessions};
+use crate::config::Config;
 
 /// See the module's documentation.
 pub struct LiveSessions {
@@ -25,6 +28,30 @@ pub struct LiveSessions {
     pub presence: Arc<Presence>,
     /// Tells whether a changed account is still there.
     pub storage: Arc<dyn Storage>,
+}
+
+impl LiveSessions {
+    /// What a command reaches where no server runs: nobody is bound.
+    pub fn of_no_server(storage: Arc<dyn Storage>, config: Arc<Config>) -> LiveSessions {
+        let accounts_max = config.limits.facts_cache_entries as usize;
+        let (_, config) = watch::channel(config);
+        let sessions = Arc::new(Sessions::default());
+        let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
+        let rosters = Rosters::new(storage.clone(), Fence::single(), accounts_max);
+        let presence = Presence::new(
+            config,
+            sessions.clone(),
+            facts.clone(),
+            Arc::new(rosters),
+            storage.clone(),
+        );
+        LiveSessions {
+            sessions,
+            facts,
+            presence: Arc::new(presence),
+            storage,
+        }
+    }
 }
 
 #[async_trait]

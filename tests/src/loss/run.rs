@@ -140,6 +140,10 @@ async fn run_in(options: &Options, directory: PathBuf) -> Result<usize> {
             _ => "together",
         };
         println!("{}", line(options, name, killed, &verdict));
+        verdict
+            .findings
+            .iter()
+            .for_each(|finding| println!("    {finding}"));
         failed += usize::from(!verdict.holds() || killed < wanted);
     }
     Ok(failed)

@@ -10,7 +10,7 @@ use crate::load::client::localpart;
 use crate::load::server::HOST;
 
 /// Counts of the closing table; the last five have to be zero.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Verdict {
     /// Messages sent.
     pub sent: usize,
@@ -34,12 +34,52 @@ pub struct Verdict {
     pub disordered: usize,
     /// Come live to a resource in another order than the archive's.
     pub unlike_archive: usize,
+    /// The first findings, told one by one.
+    pub findings: Vec<String>,
 }
+
+/// Findings that are told one by one.
+const FINDINGS_MAX: usize = 20;
 
 impl Verdict {
     /// Whether every promise held.
     pub fn holds(&self) -> bool {
         self.missing + self.undelivered + self.twice + self.disordered + self.unlike_archive == 0
+    }
+
+    fn find(&mut self, what: String) -> usize {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(what);
+        }
+        1
+    }
+
+    /// What the same sender sent to the same recipient must stand in the order it was sent.
+    fn in_order(&mut self, place: &str, messages: &[Message]) {
+        let mut last: HashMap<(u32, u32), u32> = HashMap::new();
+        for message in messages {
+            let last = last.entry((message.sender, message.recipient)).or_insert(0);
+            if message.number < *last {
+                let later = *last;
+                self.disordered += self.find(format!("{place}: {message:?} after number {later}"));
+            }
+            *last = (*last).max(message.number);
+        }
+    }
+
+    /// What came live must have come in the order of the archive.
+    fn as_archived(&mut self, place: &str, messages: &[Message], archive: &[Message]) {
+        let positions: HashMap<Message, usize> = archive.iter().copied().zip(0..).collect();
+        let mut last: Option<(usize, Message)> = None;
+        for message in messages {
+            let Some(at) = positions.get(message).copied() else {
+                continue;
+            };
+            if let Some((_, before)) = last.filter(|(position, _)| *position > at) {
+                self.unlike_archive += self.find(format!("{place}: {message:?} after {before:?}"));
+            }
+            last = Some((at, *message));
+        }
     }
 }
 
@@ -78,39 +118,30 @@ pub async fn verdict(
         .flat_map(|(account, messages)| messages.iter().map(|message| (*account, *message)))
         .collect();
     for (message, _) in sent.iter().filter(|(_, fate)| **fate == Fate::Acknowledged) {
-        verdict.undelivered += usize::from(!got.contains(&(message.recipient, *message)));
+        if !got.contains(&(message.recipient, *message)) {
+            verdict.undelivered += verdict.find(format!("never delivered: {message:?}"));
+        }
     }
     // With two resources one may get owed messages that the other never acknowledged, after newer
     // ones it got itself. What comes live is in order everywhere.
     for account in &accounts.single {
-        verdict.disordered += received
-            .get(account)
-            .map_or(0, |messages| disorder(messages));
+        if let Some(messages) = received.get(account) {
+            verdict.in_order(&format!("at account {account}"), messages);
+        }
     }
-    for ((account, _, way), messages) in &orders {
+    for ((account, resource, way), messages) in &orders {
         if *way == Way::Copied {
             verdict.copies += messages.len();
         }
         if *way != Way::Owed {
-            verdict.disordered += disorder(messages);
-            let positions = archive.get(account).map(|archive| positions(archive));
-            verdict.unlike_archive += positions.map_or(0, |at| falls(messages, &at));
+            let place = format!("at account {account}, resource {resource}, {way:?}");
+            verdict.in_order(&place, messages);
+            if let Some(archive) = archive.get(account) {
+                verdict.as_archived(&place, messages, archive);
+            }
         }
     }
     Ok(verdict)
-}
-
-fn positions(archive: &[Message]) -> HashMap<Message, usize> {
-    archive.iter().copied().zip(0..).collect()
-}
-
-/// How often the archive's position falls.
-fn falls(messages: &[Message], positions: &HashMap<Message, usize>) -> usize {
-    let at: Vec<usize> = messages
-        .iter()
-        .filter_map(|message| positions.get(message).copied())
-        .collect();
-    at.windows(2).filter(|pair| pair[0] > pair[1]).count()
 }
 
 fn count(sent: &BTreeMap<Message, Fate>, fate: Fate) -> usize {
@@ -122,41 +153,38 @@ fn judge_archives(
     sent: &BTreeMap<Message, Fate>,
     archive: &HashMap<u32, Vec<Message>>,
 ) {
-    for messages in archive.values() {
+    for (owner, messages) in archive {
         let mut seen = HashSet::new();
-        verdict.twice += messages
-            .iter()
-            .filter(|message| !seen.insert(**message))
-            .count();
-        verdict.disordered += disorder(messages);
-    }
-    let sets: HashMap<u32, HashSet<Message>> = archive
-        .iter()
-        .map(|(owner, messages)| (*owner, messages.iter().copied().collect()))
-        .collect();
-    for (message, fate) in sent {
-        for owner in [message.sender, message.recipient] {
-            let Some(has) = sets.get(&owner).map(|set| set.contains(message)) else {
-                continue;
-            };
-            verdict.missing += usize::from(*fate == Fate::Acknowledged && !has);
-            verdict.twice += usize::from(*fate == Fate::Refused && has);
+        for message in messages {
+            if !seen.insert(*message) {
+                verdict.twice +=
+                    verdict.find(format!("twice in the archive of {owner}: {message:?}"));
+            }
         }
+        verdict.in_order(&format!("in the archive of {owner}"), messages);
+        judge_archive(verdict, sent, *owner, &seen);
     }
 }
 
-/// How many messages stand behind one that the same sender sent later to the same recipient.
-fn disorder(messages: &[Message]) -> usize {
-    let mut last: HashMap<(u32, u32), u32> = HashMap::new();
-    let mut disordered = 0;
-    for message in messages {
-        let last = last.entry((message.sender, message.recipient)).or_insert(0);
-        if message.number < *last {
-            disordered += 1;
+fn judge_archive(
+    verdict: &mut Verdict,
+    sent: &BTreeMap<Message, Fate>,
+    owner: u32,
+    archive: &HashSet<Message>,
+) {
+    let concerns = |message: &Message| message.sender == owner || message.recipient == owner;
+    for (message, fate) in sent.iter().filter(|(message, _)| concerns(message)) {
+        let has = archive.contains(message);
+        if *fate == Fate::Acknowledged && !has {
+            verdict.missing +=
+                verdict.find(format!("missing in the archive of {owner}: {message:?}"));
         }
-        *last = (*last).max(message.number);
+        if *fate == Fate::Refused && has {
+            verdict.twice += verdict.find(format!(
+                "refused, yet in the archive of {owner}: {message:?}"
+            ));
+        }
     }
-    disordered
 }
 
 async fn archived(storage: &dyn Storage, account: u32) -> Result<Vec<Message>> {
