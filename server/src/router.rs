@@ -20,6 +20,7 @@ use crate::account::presence::Presence;
 use crate::account::resends::{Resends, Watch};
 use crate::account::writer::{Deliver, NotStored, Writer};
 use crate::admin::metrics::Metrics;
+use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
@@ -31,8 +32,6 @@ use crate::xep::{Afterwards, Request, Routes, Target, blocking, request_kind, st
 pub enum Step {
     /// Handled.
     Done,
-    /// A message that needs no commit: to be given to [`Router::deliver`] when its turn has come.
-    Ready(Box<Message>),
     /// Handled once the writer answers.
     Committing(oneshot::Receiver<Result<(), NotStored>>),
     /// Handled once this has run.
@@ -105,11 +104,11 @@ impl Router {
     }
 
     /// Routes a stanza that a session of ours sent.
-    pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+    pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza, turn: Turn) -> Step {
         let config = self.config.borrow().clone();
         match stanza.kind() {
             Kind::Message if decides_on_subscription(from, stanza) => self.decision(from, stanza),
-            Kind::Message => self.message(&config, from, stanza),
+            Kind::Message => self.message(&config, from, stanza, turn),
             Kind::Iq => self.iq(&config, from, stanza),
             Kind::Presence => self.presence.routed(&config, from, stanza),
         }
@@ -124,11 +123,22 @@ impl Router {
         }))
     }
 
-    fn message(&self, config: &Config, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {
+    fn message(
+        &self,
+        config: &Config,
+        from: &Arc<SessionHandle>,
+        stanza: &Stanza,
+        turn: Turn,
+    ) -> Step {
         match self.pipeline.message(config, &from.full, stanza) {
             Next::Load(accounts) => self.load(from, stanza, accounts.into_vec()),
             Next::LoadOwed(account) => self.load_owed(from, stanza, account),
-            Next::Deliver(message) => Step::Ready(Box::new(message)),
+            Next::Deliver(message) if turn == Turn::Now => {
+                deliver(&self.delivery, &message, &[]);
+                Step::Done
+            }
+            // Nothing to write, but the writer delivers what stands before it.
+            Next::Deliver(message) => Step::Committing(self.writer.submit(message)),
             Next::Commit(message) => self.commit(from, stanza, message),
             Next::End(reply) => {
                 answer(from, reply);
@@ -229,11 +239,6 @@ impl Router {
                 }
             }
         }))
-    }
-
-    /// Delivers a message that needed no commit.
-    pub fn deliver(&self, message: &Message) {
-        deliver(&self.delivery, message, &[]);
     }
 
     fn iq(&self, config: &Arc<Config>, from: &Arc<SessionHandle>, stanza: &Stanza) -> Step {

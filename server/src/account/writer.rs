@@ -40,7 +40,7 @@ pub enum NotStored {
 
 /// What is handed to the writer.
 pub enum Work {
-    /// A message with rows to write.
+    /// A message to be stored and delivered; one without rows keeps its place among the others.
     Message(Submission),
     /// What an account has acknowledged.
     Paid(AccountId, Acknowledged),
@@ -212,6 +212,7 @@ impl WriterTask {
     async fn write(&mut self, batch: Batch) {
         let commit = self.commit_of(&batch);
         if commit.is_empty() {
+            self.deliver_batch(batch.messages, &[]);
             return;
         }
         let started = Instant::now();
@@ -245,9 +246,9 @@ impl WriterTask {
     fn commit_of(&self, batch: &Batch) -> Commit {
         let mut commit = Commit::new(self.fence);
         let now = crate::clock::timestamp();
-        for submission in &batch.messages {
+        let stored = batch.messages.iter().map(|submission| &submission.message);
+        for stored in stored.filter(|message| !message.rows.is_empty()) {
             let message = commit.messages.len();
-            let stored = &submission.message;
             commit.messages.push(NewMessage {
                 bytes: stored.stanza.as_bytes().clone(),
                 text: stored.text.clone(),

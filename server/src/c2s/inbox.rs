@@ -9,7 +9,6 @@ use eider_xmpp::stanza::{Kind, Stanza};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use crate::account::message::Message;
 use crate::account::writer::NotStored;
 use crate::router::After;
 
@@ -17,13 +16,11 @@ use crate::router::After;
 pub enum State {
     /// Read, not begun.
     Unread,
-    /// A message without rows; delivered when its turn has come.
-    Ready(Box<Message>),
     /// A message that waits for its commit.
     Committing(oneshot::Receiver<Result<(), NotStored>>),
     /// Something that takes its time.
     Running(BoxFuture<'static, After>),
-    /// Ended before its turn; waits to be counted.
+    /// Delivered or answered; waits to be counted.
     Finished,
 }
 
@@ -33,6 +30,15 @@ pub enum Item {
     Stanza(Entry),
     /// The closing tag.
     Close,
+}
+
+/// When an item that may begin may also be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// At once: everything before it has been.
+    Now,
+    /// Behind messages that wait for their commit.
+    AfterCommits,
 }
 
 /// One stanza in the FIFO.
@@ -103,9 +109,9 @@ impl Inbox {
         item
     }
 
-    /// The next item that may begin: the head, or a message behind messages that all have begun.
-    pub fn startable(&mut self) -> Option<&mut Entry> {
-        let mut first = true;
+    /// The next item that may begin, and when: the head, or a message behind messages that all have begun.
+    pub fn startable(&mut self) -> Option<(&mut Entry, Turn)> {
+        let (mut first, mut turn) = (true, Turn::Now);
         for item in &mut self.items {
             let Item::Stanza(entry) = item else {
                 return None;
@@ -113,11 +119,13 @@ impl Inbox {
             match entry.state {
                 State::Unread => {
                     let may = first || entry.stanza.kind() == Kind::Message;
-                    return may.then_some(entry);
+                    return may.then_some((entry, turn));
                 }
                 State::Running(_) => return None,
-                State::Ready(_) | State::Committing(_) | State::Finished => first = false,
+                State::Committing(_) => turn = Turn::AfterCommits,
+                State::Finished => {}
             }
+            first = false;
         }
         None
     }

@@ -34,11 +34,10 @@ impl Session {
     /// Routes every item whose turn to begin has come.
     fn begin(&mut self) -> bool {
         let mut begun = false;
-        while let Some(entry) = self.inbox.startable() {
+        while let Some((entry, turn)) = self.inbox.startable() {
             begun = true;
-            entry.state = match self.parts.router.route(&self.handle, &entry.stanza) {
+            entry.state = match self.parts.router.route(&self.handle, &entry.stanza, turn) {
                 Step::Done => State::Finished,
-                Step::Ready(message) => State::Ready(message),
                 Step::Committing(answer) => State::Committing(answer),
                 Step::Run(future) => State::Running(future),
             };
@@ -69,10 +68,8 @@ impl Session {
         let Some(Item::Stanza(entry)) = self.inbox.pop() else {
             return;
         };
-        match (ended, entry.state) {
-            (Ended::NotStored, _) => self.parts.router.not_stored(&self.handle, &entry.stanza),
-            (_, State::Ready(message)) => self.parts.router.deliver(&message),
-            _ => {}
+        if matches!(ended, Ended::NotStored) {
+            self.parts.router.not_stored(&self.handle, &entry.stanza);
         }
         if entry.stanza.kind() == Kind::Presence {
             self.after_presence();
@@ -101,7 +98,7 @@ enum Ended {
 fn poll_entry(entry: &mut Entry, cx: &mut Context<'_>) -> Poll<Ended> {
     match &mut entry.state {
         State::Unread => Poll::Pending,
-        State::Ready(_) | State::Finished => Poll::Ready(Ended::Handled),
+        State::Finished => Poll::Ready(Ended::Handled),
         // A writer that is gone has not stored what it never answered.
         State::Committing(answer) => Pin::new(answer).poll(cx).map(|answer| match answer {
             Ok(Ok(())) => Ended::Handled,
