@@ -1,9 +1,5 @@
 //! Seeded randomness, random XML and a second opinion on it, for tests
 
-use quick_xml::NsReader;
-use quick_xml::events::Event;
-use quick_xml::name::ResolveResult;
-
 use crate::element::Element;
 use crate::ns;
 
@@ -191,86 +187,28 @@ pub(crate) fn second_opinion(input: &[u8], prefixes: &[(&str, &str)]) -> Option<
     text.push('>');
     text.push_str(std::str::from_utf8(input).ok()?);
     text.push_str("</root>");
-    let mut reader = NsReader::from_str(&text);
-    reader.config_mut().check_end_names = true;
-    let mut open: Vec<Element> = Vec::new();
-    loop {
-        let (resolved, event) = reader.read_resolved_event().ok()?;
-        let namespace = match resolved {
-            ResolveResult::Bound(uri) => unescape(&spaced(uri.0))?,
-            ResolveResult::Unbound => String::new(),
-            ResolveResult::Unknown(_) if matches!(event, Event::Start(_) | Event::Empty(_)) => {
-                return None;
-            }
-            ResolveResult::Unknown(_) => String::new(),
-        };
-        match event {
-            Event::Start(start) => open.push(opened(&reader, &start, namespace)?),
-            Event::Empty(start) => {
-                let element = opened(&reader, &start, namespace)?;
-                open.last_mut()?.push(element);
-            }
-            Event::End(_) => {
-                let element = open.pop()?;
-                match open.last_mut() {
-                    Some(parent) => parent.push(element),
-                    None => return element.first_child().cloned(),
-                }
-            }
-            Event::Text(text) => {
-                let text = text.replace("\r\n", "\n").replace('\r', "\n");
-                open.last_mut()?.push_text(&text);
-            }
-            Event::CData(text) => {
-                let text = text.replace("\r\n", "\n").replace('\r', "\n");
-                open.last_mut()?.push_text(&text);
-            }
-            Event::GeneralRef(name) => {
-                let text = unescape(&format!("&{};", &*name))?;
-                open.last_mut()?.push_text(&text);
-            }
-            _ => return None,
+    let document = roxmltree::Document::parse(&text).ok()?;
+    document.root_element().first_element_child().map(tree)
+}
+
+fn tree(node: roxmltree::Node<'_, '_>) -> Element {
+    let tag = node.tag_name();
+    let uri = tag.namespace().unwrap_or_default().to_owned();
+    let mut element = Element::new(tag.name().to_owned(), uri);
+    for attr in node.attributes() {
+        let (name, value) = (attr.name().to_owned(), attr.value());
+        match attr.namespace() {
+            None => element.set_attr(name, value),
+            Some(ns::XML) => element.set_attr(format!("xml:{name}"), value),
+            Some(uri) => element.push_attr_ns(name, uri.to_owned(), value),
         }
     }
-}
-
-/// XML 1.0 §3.3.3, which that parser leaves to others.
-fn spaced(value: &str) -> String {
-    value.replace("\r\n", " ").replace(['\r', '\n', '\t'], " ")
-}
-
-fn unescape(text: &str) -> Option<String> {
-    quick_xml::escape::unescape(text)
-        .ok()
-        .map(|text| text.into_owned())
-}
-
-fn opened(
-    reader: &NsReader<&[u8]>,
-    start: &quick_xml::events::BytesStart<'_>,
-    namespace: String,
-) -> Option<Element> {
-    let name = start.local_name().into_inner().to_owned();
-    let mut element = Element::new(name, namespace);
-    for attr in start.attributes() {
-        let attr = attr.ok()?;
-        let key = attr.key.into_inner().to_owned();
-        if key == "xmlns" || key.starts_with("xmlns:") {
-            continue;
-        }
-        let value = unescape(&spaced(&attr.value))?;
-        match reader.resolver().resolve_attribute(attr.key) {
-            (ResolveResult::Bound(uri), _) if uri.0 == ns::XML => {
-                element.set_attr(key, value);
-            }
-            (ResolveResult::Bound(uri), local) => {
-                let uri = unescape(&spaced(uri.0))?;
-                let local = local.into_inner().to_owned();
-                element.push_attr_ns(local, uri, value);
-            }
-            (ResolveResult::Unbound, _) => element.set_attr(key, value),
-            (ResolveResult::Unknown(_), _) => return None,
+    for child in node.children() {
+        if child.is_element() {
+            element.push(tree(child));
+        } else if child.is_text() {
+            element.push_text(child.text().unwrap_or_default());
         }
     }
-    Some(element)
+    element
 }

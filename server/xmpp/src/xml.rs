@@ -1,4 +1,4 @@
-//! XML 1.0 and Namespaces in XML 1.0 as RFC 6120 §11 restricts them: one strict tokenizer
+//! XML 1.0 and Namespaces in XML 1.0 as RFC 6120 §11 restricts them: quick-xml, made strict
 //!
 //! Works on a whole element, never on a stream (that is [`crate::framing`]). Everything that
 //! well-formedness asks is checked here and nowhere else, so that no reader of received bytes can
@@ -90,6 +90,19 @@ impl Span {
         self.start == self.end
     }
 
+    /// The local part of a name whose prefix has so many bytes, or 0.
+    pub fn behind(&self, prefix: u16) -> Span {
+        let skip = if prefix == 0 {
+            0
+        } else {
+            u32::from(prefix) + 1
+        };
+        Span {
+            start: self.start + skip,
+            end: self.end,
+        }
+    }
+
     pub fn shifted(&self, by: isize) -> Span {
         Span::new(
             (self.start as usize)
@@ -122,7 +135,7 @@ pub(crate) enum NsRef {
 /// An attribute that is not a namespace declaration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attr {
-    /// The whole name; `colon` is where its local part starts, less one.
+    /// The whole name.
     pub name: Span,
     /// Bytes of the prefix, or 0.
     pub prefix: u16,
@@ -134,15 +147,7 @@ pub(crate) struct Attr {
 
 impl Attr {
     pub fn local(&self) -> Span {
-        let skip = if self.prefix == 0 {
-            0
-        } else {
-            u32::from(self.prefix) + 1
-        };
-        Span {
-            start: self.name.start + skip,
-            end: self.name.end,
-        }
+        self.name.behind(self.prefix)
     }
 }
 
@@ -154,7 +159,7 @@ pub(crate) enum Token {
     Start(Start),
     /// The end of the innermost element; the position behind its tag.
     End(usize),
-    /// Character data, raw.
+    /// Character data, raw: a reference alone, or what has none.
     Text(Span),
     /// The inside of a CDATA section.
     CData(Span),

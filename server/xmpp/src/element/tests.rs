@@ -85,6 +85,17 @@ const FAULTS: &[&str] = &[
     "<a b='<'/>",
     "<a b=''c=''/>",
     "<a b='' b=''/>",
+    "<a b='' b = \"\"/>",
+    "<a b=''/ >",
+    "<a =''/>",
+    "<a 'b'/>",
+    "<a \"b='c'\"/>",
+    "<a <b=''/>",
+    "<a/b>",
+    "</a>",
+    "<a></>",
+    "<a></a/>",
+    "\u{feff}<a/>",
     "<a/ >",
     "<1/>",
     "<-a/>",
@@ -109,6 +120,8 @@ const FAULTS: &[&str] = &[
     "<a>&#;</a>",
     "<a>&#x;</a>",
     "<a>&#0;</a>",
+    "<a>&#8;</a>",
+    "<a b='&#x1f;'/>",
     "<a>&#xFFFE;</a>",
     "<a>&#xD800;</a>",
     "<a>&#x110000;</a>",
@@ -141,6 +154,10 @@ fn faults() {
         "<?xml version='1.0'?><a/>",
         "<a>&nbsp;</a>",
         "<a b='&x;'/>",
+        "<a b='&nbsp;'/>",
+        "<!--",
+        "<a><!x></a>",
+        "<a><?x</a>",
     ] {
         assert!(
             matches!(refused(input.as_bytes()), Err(E::Restricted(_))),
@@ -227,17 +244,26 @@ fn limits() {
     ));
 }
 
+/// An independent parser reads the same.
+fn confirm(element: &Element, input: &[u8]) {
+    let shown = String::from_utf8_lossy(input);
+    // That parser knows `xml` as the prefix of attributes alone.
+    if !shown.contains("<xml:") {
+        let expected = second_opinion(input, PREFIXES);
+        assert_eq!(Some(element), expected.as_ref(), "{shown}");
+    }
+}
+
 #[test]
 fn reads_like_an_independent_parser_and_writes_what_it_reads() {
     let mut random = Random::new(4);
     for _ in 0..5000 {
         let input = random_element(&mut random, "message", 4);
         let element = parse(input.as_bytes());
-        let expected = second_opinion(input.as_bytes(), PREFIXES);
         let Ok(element) = element else {
             panic!("{input} {element:?}");
         };
-        assert_eq!(Some(&element), expected.as_ref(), "{input}");
+        confirm(&element, input.as_bytes());
         let written = element.to_xml();
         let again = Element::parse_in(
             written.as_bytes(),
@@ -259,8 +285,7 @@ fn damaged_input_never_reads_differently() {
         let damaged = mutate(&mut random, input.as_bytes());
         if let Ok(element) = parse(&damaged) {
             accepted += 1;
-            let shown = String::from_utf8_lossy(&damaged);
-            assert_eq!(Some(element), second_opinion(&damaged, PREFIXES), "{shown}");
+            confirm(&element, &damaged);
         }
     }
     assert!(

@@ -1,15 +1,26 @@
 //! XML 1.0 §2 and §3, Namespaces in XML 1.0: the walk over one element
+//!
+//! quick-xml finds the markup, pairs the tags and splits off the attributes. What it lets through
+//! and RFC 6120 §11 or XML 1.0 does not is refused here.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memmem};
+use quick_xml::Reader;
+use quick_xml::errors::{Error, IllFormedError, SyntaxError};
+use quick_xml::events::attributes::Attribute;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::PrefixDeclaration;
 use smallvec::SmallVec;
 
-use super::text::{self, Holds, check_text, normalise_attribute};
+use super::text::{self, Holds, normalise_attribute};
 use super::{Attr, NsRef, ParseError, Span, Start, Token};
 use crate::limits::Limits;
 use crate::ns;
 use crate::stream::StreamContext;
+
+const RESTRICTED: ParseError =
+    ParseError::Restricted("comment, processing instruction or document type");
 
 #[derive(Clone, Copy)]
 struct Binding {
@@ -24,9 +35,9 @@ pub(crate) struct Scanner<'a> {
     input: &'a [u8],
     context: &'a StreamContext,
     limits: &'a Limits,
-    at: usize,
+    reader: Reader<&'a [u8]>,
     elements: usize,
-    open: SmallVec<[Span; 8]>,
+    depth: usize,
     bindings: SmallVec<[Binding; 8]>,
     /// The attributes of the last start tag.
     pub attrs: SmallVec<[Attr; 8]>,
@@ -61,9 +72,10 @@ impl<'a> Scanner<'a> {
             input,
             context,
             limits,
-            at: 0,
+            // Its defaults are strict: tags pair by name, no `&` stands alone.
+            reader: Reader::from_reader(input),
             elements: 0,
-            open: SmallVec::new(),
+            depth: 0,
             bindings: SmallVec::new(),
             attrs: SmallVec::new(),
             declared: SmallVec::new(),
@@ -79,89 +91,65 @@ impl<'a> Scanner<'a> {
 
     /// How many elements are open.
     pub fn depth(&self) -> usize {
-        self.open.len()
+        self.depth
     }
 
     /// The next token; `None` behind the end of the first element, where the input must end.
     pub fn next(&mut self) -> Result<Option<Token>, ParseError> {
         if self.pending_end {
             self.pending_end = false;
-            self.close();
-            return Ok(Some(Token::End(self.at)));
+            return Ok(Some(self.close()));
         }
-        let rest = &self.input[self.at..];
-        if self.open.is_empty() {
-            return match rest {
-                [] if self.elements > 0 => Ok(None),
-                [b'<', ..] if self.elements == 0 => self.markup().map(Some),
-                _ if self.elements == 0 => Err(ParseError::NotWellFormed("no element")),
-                _ => Err(ParseError::NotWellFormed("more than one element")),
-            };
-        }
-        if rest.first() == Some(&b'<') {
-            return self.markup().map(Some);
-        }
-        match memchr(b'<', rest) {
-            Some(length) => {
-                let span = Span::new(self.at, self.at + length);
-                check_text(span.of(self.input), self.holds)?;
-                self.at += length;
-                Ok(Some(Token::Text(span)))
+        let start = self.position();
+        if self.depth == 0 {
+            match (self.input.get(start), self.elements) {
+                (None, 1..) => return Ok(None),
+                (Some(b'<'), 0) => {}
+                (_, 0) => return Err(ParseError::NotWellFormed("no element")),
+                _ => return Err(ParseError::NotWellFormed("more than one element")),
             }
-            None => Err(ParseError::NotWellFormed("unclosed element")),
         }
+        let event = self.reader.read_event().map_err(refused)?;
+        let whole = Span::new(start, self.position());
+        let token = match event {
+            Event::Start(tag) => self.start_tag(whole, &tag, false)?,
+            Event::Empty(tag) => self.start_tag(whole, &tag, true)?,
+            Event::End(_) => self.close(),
+            Event::Text(text) => {
+                if self.holds.brackets && memmem::find(text.as_bytes(), b"]]>").is_some() {
+                    return Err(ParseError::NotWellFormed("']]>' in text"));
+                }
+                Token::Text(whole)
+            }
+            Event::GeneralRef(_) => {
+                text::check_references(whole.str(self.input))?;
+                Token::Text(whole)
+            }
+            Event::CData(_) if self.depth == 0 => {
+                return Err(ParseError::NotWellFormed("no element"));
+            }
+            Event::CData(inside) => Token::CData(self.span(&inside)),
+            Event::Comment(_) | Event::PI(_) | Event::Decl(_) | Event::DocType(_) => {
+                return Err(RESTRICTED);
+            }
+            Event::Eof => return Err(ParseError::NotWellFormed("unclosed element")),
+        };
+        Ok(Some(token))
     }
 
-    fn markup(&mut self) -> Result<Token, ParseError> {
-        match self.input.get(self.at + 1) {
-            Some(b'/') => self.end_tag(),
-            Some(b'!') => self.cdata(),
-            Some(b'?') => Err(ParseError::Restricted("processing instruction")),
-            Some(_) => self.start_tag(),
-            None => Err(ParseError::NotWellFormed("unclosed tag")),
-        }
+    fn position(&self) -> usize {
+        // It reads a slice, so that its 64 bits are one of ours.
+        self.reader.buffer_position() as usize
     }
 
-    fn cdata(&mut self) -> Result<Token, ParseError> {
-        const OPEN: &[u8] = b"<![CDATA[";
-        let rest = &self.input[self.at..];
-        if !rest.starts_with(OPEN) {
-            return Err(ParseError::Restricted("comment or document type"));
-        }
-        if self.open.is_empty() {
-            return Err(ParseError::NotWellFormed("no element"));
-        }
-        let start = self.at + OPEN.len();
-        let length = memchr::memmem::find(&self.input[start..], b"]]>")
-            .ok_or(ParseError::NotWellFormed("unclosed CDATA section"))?;
-        self.at = start + length + 3;
-        Ok(Token::CData(Span::new(start, start + length)))
+    /// Where a part of an event is: events borrow from the input.
+    fn span(&self, part: &str) -> Span {
+        let start = part.as_ptr().addr() - self.input.as_ptr().addr();
+        Span::new(start, start + part.len())
     }
 
-    fn end_tag(&mut self) -> Result<Token, ParseError> {
-        let open = self
-            .open
-            .last()
-            .ok_or(ParseError::NotWellFormed("end tag without start"))?;
-        let rest = &self.input[self.at + 2..];
-        let name = open.of(self.input);
-        if !rest.starts_with(name) {
-            return Err(ParseError::NotWellFormed("mismatched end tag"));
-        }
-        let mut behind = name.len();
-        while rest.get(behind).is_some_and(|byte| text::is_space(*byte)) {
-            behind += 1;
-        }
-        if rest.get(behind) != Some(&b'>') {
-            return Err(ParseError::NotWellFormed("mismatched end tag"));
-        }
-        self.at += 2 + behind + 1;
-        self.close();
-        Ok(Token::End(self.at))
-    }
-
-    fn close(&mut self) {
-        let depth = self.open.len() as u32;
+    fn close(&mut self) -> Token {
+        let depth = self.depth as u32;
         while self
             .bindings
             .last()
@@ -169,56 +157,49 @@ impl<'a> Scanner<'a> {
         {
             self.bindings.pop();
         }
-        self.open.pop();
+        self.depth -= 1;
+        Token::End(self.position())
     }
 
-    fn start_tag(&mut self) -> Result<Token, ParseError> {
-        let start = self.at;
+    fn start_tag(
+        &mut self,
+        whole: Span,
+        tag: &BytesStart<'a>,
+        empty: bool,
+    ) -> Result<Token, ParseError> {
         self.elements += 1;
         if self.elements > self.limits.elements_per_stanza {
             return Err(ParseError::Limit("elements of a stanza"));
         }
-        if self.open.len() >= self.limits.depth.min(Limits::TRUSTED.depth) {
+        if self.depth >= self.limits.depth.min(Limits::TRUSTED.depth) {
             return Err(ParseError::Limit("depth"));
         }
-        let (qname, prefix) = self.name(start + 1)?;
-        self.at = qname.end as usize;
-        self.open.push(qname);
-        self.attrs.clear();
-        self.declared.clear();
-        let mut default_ns = None;
-        let empty = loop {
-            let before = self.at;
-            self.skip_space();
-            match self.input.get(self.at) {
-                Some(b'>') => break false,
-                Some(b'/') if self.input.get(self.at + 1) == Some(&b'>') => {
-                    self.at += 1;
-                    break true;
-                }
-                Some(_) if self.at > before => self.attribute(before, &mut default_ns)?,
-                _ => return Err(ParseError::NotWellFormed("malformed start tag")),
-            }
-        };
-        self.at += 1;
-        if self.at - start > self.limits.open_tag_bytes {
+        if whole.len() > self.limits.open_tag_bytes {
             return Err(ParseError::Limit("bytes of a start tag"));
         }
+        if memchr(b'<', tag.as_bytes()).is_some() {
+            return Err(ParseError::NotWellFormed("'<' in a tag"));
+        }
+        self.depth += 1;
         self.pending_end = empty;
+        self.attrs.clear();
+        self.declared.clear();
+        let prefix = text::check_name(tag.name().0)?;
+        let qname = self.span(tag.name().0);
+        let mut default_ns = None;
+        let mut before = qname.end;
+        // Ours is the check for duplicates: two prefixes may stand for one namespace.
+        for attribute in tag.attributes().with_checks(false) {
+            let attribute =
+                attribute.map_err(|_| ParseError::NotWellFormed("malformed attribute"))?;
+            before = self.attribute(&attribute, before, &mut default_ns)?;
+        }
         let ns = self.element_ns(qname, prefix)?;
         self.attribute_namespaces()?;
-        let skip = if prefix == 0 {
-            0
-        } else {
-            u32::from(prefix) + 1
-        };
-        let name = Span {
-            start: qname.start + skip,
-            end: qname.end,
-        };
+        let name = qname.behind(prefix);
         Ok(Token::Start(Start {
-            start,
-            end: self.at,
+            start: whole.start as usize,
+            end: whole.end as usize,
             name,
             qname,
             ns,
@@ -227,70 +208,43 @@ impl<'a> Scanner<'a> {
         }))
     }
 
-    fn skip_space(&mut self) {
-        while self
-            .input
-            .get(self.at)
-            .is_some_and(|byte| text::is_space(*byte))
-        {
-            self.at += 1;
-        }
-    }
-
-    /// A name at `start`, and the bytes of its prefix.
-    fn name(&self, start: usize) -> Result<(Span, u16), ParseError> {
-        let (length, prefix) = text::name_length(&self.input[start..])?;
-        Ok((Span::new(start, start + length), prefix))
-    }
-
-    fn attribute(&mut self, before: usize, default: &mut Option<Span>) -> Result<(), ParseError> {
+    /// An attribute or a declaration, where `before` is the end of what precedes it; its own end.
+    fn attribute(
+        &mut self,
+        attribute: &Attribute<'_>,
+        before: u32,
+        default: &mut Option<Span>,
+    ) -> Result<u32, ParseError> {
         if self.attrs.len() + self.declared.len() >= self.limits.attributes_per_element {
             return Err(ParseError::Limit("attributes of an element"));
         }
-        let (name, prefix) = self.name(self.at)?;
-        self.at = name.end as usize;
-        self.skip_space();
-        if self.input.get(self.at) != Some(&b'=') {
-            return Err(ParseError::NotWellFormed("attribute without value"));
+        let written = attribute.key.0;
+        let prefix = text::check_name(written)?;
+        let (name, value) = (self.span(written), self.span(&attribute.value));
+        if name.start == before {
+            return Err(ParseError::NotWellFormed("no space before an attribute"));
         }
-        self.at += 1;
-        self.skip_space();
-        let quote = match self.input.get(self.at) {
-            Some(&quote @ (b'"' | b'\'')) => quote,
-            _ => return Err(ParseError::NotWellFormed("attribute without quotes")),
-        };
-        let start = self.at + 1;
-        let length = memchr2(quote, b'<', &self.input[start..])
-            .ok_or(ParseError::NotWellFormed("unclosed attribute"))?;
-        if self.input[start + length] == b'<' {
-            return Err(ParseError::NotWellFormed("'<' in an attribute"));
+        let references = self.holds.references && attribute.value.contains('&');
+        if references {
+            text::check_references(&attribute.value)?;
         }
-        let value = Span::new(start, start + length);
-        self.at = start + length + 1;
-        let mut references = false;
-        if self.holds.references {
-            references = memchr(b'&', value.of(self.input)).is_some();
-            text::check_references(value.of(self.input))?;
+        let end = value.end + 1;
+        match attribute.key.as_namespace_binding() {
+            Some(PrefixDeclaration::Default) => {
+                *default = Some(Span { start: before, end });
+                self.declare(Span::default(), value, references)?;
+            }
+            Some(PrefixDeclaration::Named(prefix)) => {
+                self.declare(self.span(prefix), value, references)?;
+            }
+            None => self.attrs.push(Attr {
+                name,
+                prefix,
+                value,
+                ns: NsRef::None,
+            }),
         }
-        let written = name.of(self.input);
-        if written == b"xmlns" {
-            *default = Some(Span::new(before, self.at));
-            return self.declare(Span::default(), value, references);
-        }
-        if prefix == 5 && written.starts_with(b"xmlns:") {
-            let prefix = Span {
-                start: name.start + 6,
-                end: name.end,
-            };
-            return self.declare(prefix, value, references);
-        }
-        self.attrs.push(Attr {
-            name,
-            prefix,
-            value,
-            ns: NsRef::None,
-        });
-        Ok(())
+        Ok(end)
     }
 
     fn declare(&mut self, prefix: Span, value: Span, references: bool) -> Result<(), ParseError> {
@@ -316,7 +270,7 @@ impl<'a> Scanner<'a> {
         if reserved || (uri.is_empty() && !prefix.is_empty()) {
             return Err(ParseError::NotWellFormed("reserved namespace declaration"));
         }
-        let depth = self.open.len() as u32;
+        let depth = self.depth as u32;
         let namespace = if uri.is_empty() {
             NsRef::None
         } else if uri == self.context.content_ns.as_bytes() {
@@ -338,7 +292,7 @@ impl<'a> Scanner<'a> {
     /// An explicit content namespace below the root: redundant where it is in force anyway, so
     /// that it would change its meaning in a stream of another content namespace.
     fn declares_content(&mut self, prefix: Span) {
-        let depth = self.open.len();
+        let depth = self.depth;
         if !prefix.is_empty() || depth == 1 {
             return;
         }
@@ -377,7 +331,7 @@ impl<'a> Scanner<'a> {
         let bound = self.bindings.iter().rev();
         for binding in bound {
             if binding.prefix.of(self.input) == prefix {
-                self.root_prefix_used |= binding.depth == 1 && self.open.len() > 1;
+                self.root_prefix_used |= binding.depth == 1 && self.depth > 1;
                 return Ok(binding.ns);
             }
         }
@@ -439,5 +393,26 @@ impl<'a> Scanner<'a> {
             NsRef::Escaped(span) => normalise_attribute(span.str(self.input)),
             NsRef::Header(at) => Cow::Owned(self.context.prefixes[usize::from(at)].1.to_string()),
         }
+    }
+}
+
+/// What quick-xml found wrong.
+fn refused(error: Error) -> ParseError {
+    match error {
+        Error::Syntax(
+            SyntaxError::InvalidBangMarkup
+            | SyntaxError::UnclosedComment
+            | SyntaxError::UnclosedDoctype
+            | SyntaxError::UnclosedPI
+            | SyntaxError::UnclosedXmlDecl,
+        )
+        | Error::IllFormed(IllFormedError::MissingDoctypeName) => RESTRICTED,
+        Error::Syntax(SyntaxError::UnclosedCData) => {
+            ParseError::NotWellFormed("unclosed CDATA section")
+        }
+        Error::Syntax(_) => ParseError::NotWellFormed("unclosed tag"),
+        Error::IllFormed(IllFormedError::UnclosedReference) => text::MALFORMED_REFERENCE,
+        Error::Encoding(_) => ParseError::Encoding,
+        _ => ParseError::NotWellFormed("mismatched end tag"),
     }
 }
