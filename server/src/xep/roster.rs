@@ -8,7 +8,7 @@ use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::jid::BareJid;
 use eider_xmpp::ns;
 use eider_xmpp::payload::roster::{Change, Limits, parse_get, parse_set, query};
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::account::presence::{Effects, Presence, roster_limits, roster_push};
 use crate::account::roster::{Got, Rosters};
@@ -65,8 +65,9 @@ async fn get(rosters: &Rosters, request: Request) -> Answer {
     Ok(result)
 }
 
-/// RFC 6121 §2.3 to §2.5: result first, then the push, then what a removed contact is told. Once
-/// begun it goes on to its end, also where the session ends meanwhile.
+/// RFC 6121 §2.3 to §2.5: the push, what a removed contact is told, then the result: who has it
+/// knows that all of it is done. Once begun it goes on to its end, also where the session ends
+/// meanwhile.
 async fn set(rosters: Arc<Rosters>, presence: Arc<Presence>, request: Request) -> Answer {
     let limits = Limits {
         max_groups: request.config.limits.roster_groups_per_item as usize,
@@ -79,14 +80,7 @@ async fn set(rosters: Arc<Rosters>, presence: Arc<Presence>, request: Request) -
         .account
         .filter(|_| jid.as_str() != session.bare.as_str())
         .ok_or_else(|| StanzaError::new(StanzaCondition::NotAllowed))?;
-    let (written, was_written) = oneshot::channel();
-    let (answered, was_answered) = oneshot::channel::<()>();
-    let Request {
-        to,
-        config,
-        afterwards,
-        ..
-    } = request;
+    let Request { to, config, .. } = request;
     let task = tokio::spawn(async move {
         let roster = Own {
             rosters: &rosters,
@@ -94,24 +88,14 @@ async fn set(rosters: Arc<Rosters>, presence: Arc<Presence>, request: Request) -
             account,
             bare: &to,
         };
-        match roster.write(&config, change).await {
-            Err(error) => drop(written.send(Err(error))),
-            Ok((lock, push, effects)) => {
-                let _ = written.send(Ok(()));
-                // Also where the session is gone and nobody answers any more.
-                let _ = was_answered.await;
-                presence.push_roster(&to, &push);
-                drop(lock);
-                presence.carry_out(&config, effects).await;
-            }
-        }
+        let (lock, push, effects) = roster.write(&config, change).await?;
+        presence.push_roster(&to, &push);
+        drop(lock);
+        presence.carry_out(&config, effects).await;
+        Ok::<_, StanzaError>(())
     });
     let internal = |_| StanzaError::new(StanzaCondition::InternalServerError);
-    was_written.await.map_err(internal)??;
-    afterwards.set(async move {
-        drop(answered);
-        let _ = task.await;
-    });
+    task.await.map_err(internal)??;
     Ok(None)
 }
 
