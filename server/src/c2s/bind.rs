@@ -50,10 +50,23 @@ pub fn serve(
 async fn bound(parts: Arc<SessionParts>, mut binding: Box<Binding>) -> Option<Box<Session>> {
     let deadline = parts.config.borrow().login.deadline_seconds;
     let deadline = Instant::now() + Duration::from_secs(deadline.into());
-    match tokio::time::timeout_at(deadline, binding.negotiate()).await {
+    let negotiated = tokio::select! {
+        negotiated = tokio::time::timeout_at(deadline, binding.negotiate()) => negotiated,
+        () = parts.draining.cancelled() => Ok(Outcome::Unfinished),
+    };
+    match negotiated {
         Ok(Outcome::Bound(handle)) => {
+            if parts.draining.is_cancelled() {
+                let _ = handle.mailbox.control(Control::Drain);
+            }
             let Binding { wire, identity, .. } = *binding;
             Some(Session::new(parts, handle, identity, wire?))
+        }
+        Ok(Outcome::Unfinished) => {
+            if let Some(wire) = binding.wire {
+                flush_and_close(wire).await;
+            }
+            None
         }
         Ok(Outcome::HandedOver) => None,
         Ok(Outcome::Ended(error)) => {
@@ -124,6 +137,9 @@ fn failed(condition: StanzaCondition) -> Element {
 enum Outcome {
     Bound(Arc<SessionHandle>),
     HandedOver,
+    /// The server stops: the client may have a session to resume, and would drop it on an error or
+    /// on a closing tag (DESIGN §3).
+    Unfinished,
     Ended(Option<StreamError>),
 }
 
@@ -358,6 +374,10 @@ impl Binding {
                 Err(Control::Resume(refused)) => self.wire = Some(refused.0),
                 Err(_) => return Some(Outcome::Ended(None)),
             }
+        }
+        if self.parts.draining.is_cancelled() {
+            // Saved already: the next run has it.
+            return Some(Outcome::Unfinished);
         }
         self.parts.metrics.resumption_failures.inc();
         self.failed_resume = true;

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use eider_storage::{AccountId, Storage};
 use eider_xmpp::error::StreamError;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 pub use end::{End, after_panic};
 
@@ -66,6 +67,8 @@ pub struct SessionParts {
     pub metrics: Arc<Metrics>,
     /// Who is traced.
     pub tracer: Tracer,
+    /// Cancelled once sessions are being ended for a stop of the server.
+    pub draining: CancellationToken,
     /// Messages sent again.
     pub resends: Arc<Resends>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use eider_storage::{Fence, SavedSession, Storage, Timestamp, Watermark};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Policy;
 use crate::account::delivery::LocalDelivery;
@@ -113,6 +114,7 @@ impl Core {
             writer,
             metrics,
             tracer,
+            draining: CancellationToken::new(),
             resends,
         });
         let writer = tokio::spawn(task.run());
@@ -183,6 +185,8 @@ impl Core {
 
     /// Ends every session, resumable ones so that they resume after the restart, within `grace`.
     pub async fn drain(&self, grace: Duration) {
+        // Before the list is made: who binds later sees it.
+        self.parts.draining.cancel();
         let sessions = self.parts.sessions.all();
         for handle in &sessions {
             let _ = handle.mailbox.control(Control::Drain);

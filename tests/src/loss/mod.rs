@@ -46,7 +46,8 @@ impl Moment {
     /// A point is met up to so often before the kill: some come with each message, some once for many.
     fn per_hit(self) -> u64 {
         match self {
-            Moment::Point("acknowledgement-read" | "debt-cleared") => 20,
+            Moment::Point("acknowledgement-read" | "debt-cleared") => 40,
+            Moment::Point("written") => 500,
             _ => 150,
         }
     }

@@ -28,10 +28,13 @@ impl Session {
 
     /// One stanza from the mailbox, on its way to the client.
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let behind = self.catch_up.is_some()
-            && delivery.origin == Origin::Direct
-            && delivery.stanza.kind() == Kind::Message;
-        if behind {
+        let direct =
+            delivery.origin == Origin::Direct && delivery.stanza.kind() == Kind::Message;
+        if direct {
+            // It may have come on a presence that is still being told to contacts: what is owed goes first.
+            self.after_presence();
+        }
+        if direct && self.catch_up.is_some() {
             self.behind_owed.push_back(delivery);
         } else {
             self.pass(delivery);

@@ -13,7 +13,8 @@ use crate::c2s::mailbox::{Delivery, Origin};
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 impl Session {
-    /// After each of its own presences: a resource that takes messages gets what is owed.
+    /// After each of its own presences, and before each message: a resource that begins to take
+    /// messages gets what is owed.
     pub(super) fn after_presence(&mut self) {
         if self.handle.takes_messages() {
             if !self.took_messages {
