@@ -28,8 +28,7 @@ impl Session {
 
     /// One stanza from the mailbox, on its way to the client.
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let direct =
-            delivery.origin == Origin::Direct && delivery.stanza.kind() == Kind::Message;
+        let direct = delivery.origin == Origin::Direct && delivery.stanza.kind() == Kind::Message;
         if direct {
             // It may have come on a presence that is still being told to contacts: what is owed goes first.
             self.after_presence();
