@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::protocol::{AccountInfo, Failure, FailureKind};
+use crate::c2s::control::Kick;
 use crate::config::Config;
 
 /// A prepared account name of a host that is served.
@@ -65,6 +66,60 @@ impl Account {
     }
 }
 
+/// What is done to an account.
+pub enum Change {
+    /// It is made, with this password.
+    Add(String),
+    /// Its password becomes this.
+    Password(String),
+    /// It goes, with all that belongs to it.
+    Remove,
+    /// It may log in, or not.
+    Enable(bool),
+}
+
+impl Change {
+    /// What has happened, for the log.
+    pub fn done(&self) -> &'static str {
+        match self {
+            Change::Add(_) => "account made",
+            Change::Password(_) => "password changed",
+            Change::Remove => "account removed",
+            Change::Enable(true) => "account enabled",
+            Change::Enable(false) => "account disabled",
+        }
+    }
+
+    /// Why sessions of the account end once this is done.
+    pub fn ends(&self) -> Option<Kick> {
+        match self {
+            Change::Add(_) | Change::Enable(true) => None,
+            Change::Password(_) => Some(Kick::CredentialsChanged),
+            Change::Remove | Change::Enable(false) => Some(Kick::AccountGone),
+        }
+    }
+}
+
+/// Changes an account in storage alone. A running server does it through
+/// [`SessionsAdmin::change`](super::sessions::SessionsAdmin::change), which remembers things of accounts.
+///
+/// # Errors
+/// `Exists` where one is to be made that is there, `NotFound` where it is not, `Usage` where no
+/// preparation accepts the password; what the database says.
+pub async fn change(
+    storage: &dyn Storage,
+    config: &Config,
+    account: &Account,
+    change: &Change,
+) -> Result<(), Failure> {
+    match change {
+        Change::Add(password) => add(storage, config, account, password).await,
+        Change::Password(password) => passwd(storage, config, account, password).await,
+        Change::Remove => remove(storage, account).await,
+        Change::Enable(on) => enable(storage, account, *on).await,
+    }
+}
+
 /// The keys of a new password, all mechanisms. Costs milliseconds of a core: runs on a blocking thread.
 ///
 /// # Errors
@@ -99,23 +154,19 @@ pub async fn credentials(password: &str, iterations: u32) -> Result<Credentials,
     })
 }
 
-/// Makes an account.
-///
-/// # Errors
-/// `Exists` where there is one of that name; what the database says.
-pub async fn add(
+async fn add(
     storage: &dyn Storage,
     config: &Config,
     account: &Account,
     password: &str,
-) -> Result<AccountId, Failure> {
+) -> Result<(), Failure> {
     let credentials = credentials(password, config.login.iterations).await?;
     let now = crate::clock::timestamp();
     let (host, localpart) = (&account.host, &account.localpart);
     let made = storage
         .account_create(Fence::single(), host, localpart, &credentials, now)
         .await;
-    made.map_err(|e| match e {
+    made.map(drop).map_err(|e| match e {
         eider_storage::Error::Conflict(_) => {
             let what = format!("the account {} exists already", account.jid());
             Failure::new(FailureKind::Exists, what)
@@ -125,11 +176,7 @@ pub async fn add(
     })
 }
 
-/// Replaces the password.
-///
-/// # Errors
-/// `NotFound`; what the database says.
-pub async fn passwd(
+async fn passwd(
     storage: &dyn Storage,
     config: &Config,
     account: &Account,
@@ -143,21 +190,13 @@ pub async fn passwd(
     if done { Ok(()) } else { Err(account.missing()) }
 }
 
-/// Removes the account and all that belongs to it.
-///
-/// # Errors
-/// `NotFound`; what the database says.
-pub async fn remove(storage: &dyn Storage, account: &Account) -> Result<(), Failure> {
+async fn remove(storage: &dyn Storage, account: &Account) -> Result<(), Failure> {
     let id = id(storage, account).await?;
     let done = storage.account_remove(Fence::single(), id).await?;
     if done { Ok(()) } else { Err(account.missing()) }
 }
 
-/// Lets the account log in, or not.
-///
-/// # Errors
-/// `NotFound`; what the database says.
-pub async fn enable(storage: &dyn Storage, account: &Account, on: bool) -> Result<(), Failure> {
+async fn enable(storage: &dyn Storage, account: &Account, on: bool) -> Result<(), Failure> {
     let id = id(storage, account).await?;
     let done = storage
         .account_set_disabled(Fence::single(), id, !on)

@@ -9,7 +9,7 @@ use eider_storage::Storage;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::accounts::{self, Account};
+use super::accounts::{self, Account, Change};
 use super::live_sessions::LiveSessions;
 use super::log::LogControl;
 use super::metrics::resident_bytes;
@@ -153,42 +153,21 @@ impl Commands {
         match request {
             Request::UserAdd { account, password } => {
                 let account = Account::parse(&account, &config)?;
-                accounts::add(storage, &config, &account, &password.0).await?;
-                tracing::info!(account = account.jid(), "account made by command");
+                self.change(&account, Change::Add(password.0.clone())).await?;
                 json(accounts::show(storage, &account).await?)
             }
             Request::UserPasswd { account, password } => {
                 let account = Account::parse(&account, &config)?;
-                accounts::passwd(storage, &config, &account, &password.0).await?;
-                tracing::info!(account = account.jid(), "password changed by command");
-                self.changed(&account, Kick::CredentialsChanged).await
+                self.change(&account, Change::Password(password.0.clone()))
+                    .await
             }
             Request::UserRemove { account } => {
                 let account = Account::parse(&account, &config)?;
-                let sessions: Arc<dyn SessionsAdmin> = match &self.live {
-                    Some(live) => live.sessions.clone(),
-                    None => {
-                        let storage = self.storage.clone();
-                        Arc::new(LiveSessions::of_no_server(storage, config.clone()))
-                    }
-                };
-                sessions.account_leaving(&account.jid()).await;
-                accounts::remove(storage, &account).await?;
-                tracing::info!(account = account.jid(), "account removed by command");
-                self.changed(&account, Kick::AccountGone).await
+                self.change(&account, Change::Remove).await
             }
             Request::UserEnable { account, enabled } => {
                 let account = Account::parse(&account, &config)?;
-                accounts::enable(storage, &account, enabled).await?;
-                tracing::info!(
-                    account = account.jid(),
-                    enabled,
-                    "account changed by command"
-                );
-                if enabled {
-                    return json(Count { count: 0 });
-                }
-                self.changed(&account, Kick::AccountGone).await
+                self.change(&account, Change::Enable(enabled)).await
             }
             Request::UserShow { account } => {
                 let account = Account::parse(&account, &config)?;
@@ -213,15 +192,19 @@ impl Commands {
         }
     }
 
-    /// Ends the sessions of an account whose right to them has changed; answers how many.
-    async fn changed(&self, account: &Account, reason: Kick) -> Result<Value, Failure> {
-        let count = match &self.live {
-            Some(live) => {
-                live.sessions.account_changed(&account.jid());
-                live.sessions.kick(&account.jid(), reason).await
+    /// Changes an account; answers how many of its sessions ended.
+    async fn change(&self, account: &Account, change: Change) -> Result<Value, Failure> {
+        let config = self.config.get();
+        let what = change.done();
+        let sessions: Arc<dyn SessionsAdmin> = match &self.live {
+            Some(live) => live.sessions.clone(),
+            None => {
+                let storage = self.storage.clone();
+                Arc::new(LiveSessions::of_no_server(storage, config.clone()))
             }
-            None => 0,
         };
+        let count = sessions.change(config, account.clone(), change, None).await?;
+        tracing::info!(account = account.jid(), "{what} by command");
         json(Count {
             count: count as u64,
         })

@@ -9,6 +9,8 @@ use eider_storage::{Fence, Storage};
 use eider_xmpp::jid::{BareJid, Jid};
 use tokio::sync::watch;
 
+use super::accounts::{self, Account, Change};
+use super::protocol::Failure;
 use super::sessions::{SessionInfo, SessionsAdmin};
 use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
@@ -17,8 +19,10 @@ use crate::c2s::control::{Control, Kick};
 use crate::clock;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::Config;
+use crate::xep::to_its_end;
 
 /// See the module's documentation.
+#[derive(Clone)]
 pub struct LiveSessions {
     /// Who is bound.
     pub sessions: Arc<Sessions>,
@@ -26,7 +30,7 @@ pub struct LiveSessions {
     pub facts: Arc<AccountFacts>,
     /// Tells contacts of accounts that are removed.
     pub presence: Arc<Presence>,
-    /// Tells whether a changed account is still there.
+    /// Where accounts are.
     pub storage: Arc<dyn Storage>,
 }
 
@@ -76,7 +80,53 @@ impl SessionsAdmin for LiveSessions {
         end(&handles, reason).await
     }
 
-    async fn account_leaving(&self, account: &str) {
+    async fn change(
+        &self,
+        config: Arc<Config>,
+        account: Account,
+        change: Change,
+        asking: Option<Arc<SessionHandle>>,
+    ) -> Result<usize, Failure> {
+        let this = self.clone();
+        to_its_end(async move { this.changed(&config, &account, &change, asking.as_deref()).await })
+            .await
+    }
+
+    fn count(&self) -> usize {
+        self.sessions.count()
+    }
+}
+
+impl LiveSessions {
+    async fn changed(
+        &self,
+        config: &Config,
+        account: &Account,
+        change: &Change,
+        asking: Option<&SessionHandle>,
+    ) -> Result<usize, Failure> {
+        let jid = account.jid();
+        if matches!(change, Change::Remove) {
+            self.leaving(&jid).await;
+        }
+        let done = accounts::change(self.storage.as_ref(), config, account, change).await;
+        // Also where the outcome is not known: storage has the word.
+        self.facts.forget(&jid);
+        if let Err(failure) = done {
+            if !self.is_usable(account).await {
+                self.kick(&jid, Kick::AccountGone).await;
+            }
+            return Err(failure);
+        }
+        let Some(reason) = change.ends() else {
+            return Ok(0);
+        };
+        let mut handles = self.sessions.of(&jid);
+        handles.retain(|handle| asking.is_none_or(|asking| asking.key != handle.key));
+        Ok(end(&handles, reason).await)
+    }
+
+    async fn leaving(&self, account: &str) {
         let Ok(bare) = account.parse::<BareJid>() else {
             return;
         };
@@ -85,31 +135,14 @@ impl SessionsAdmin for LiveSessions {
         }
     }
 
-    fn account_changed(&self, account: &str) {
-        self.facts.forget(account);
-        let handles = self.sessions.of(account);
-        let Ok(bare) = account.parse::<BareJid>() else {
-            return;
-        };
-        if handles.is_empty() {
-            return;
-        }
-        let storage = self.storage.clone();
-        tokio::spawn(async move {
-            let localpart = bare.localpart().unwrap_or_default();
-            let usable = match storage.account_login(bare.domain(), localpart).await {
-                Ok(account) => account.is_some_and(|account| !account.disabled),
-                // Not known: nobody is thrown out for a database that does not answer.
-                Err(_) => true,
-            };
-            if !usable {
-                end(&handles, Kick::AccountGone).await;
-            }
-        });
-    }
-
-    fn count(&self) -> usize {
-        self.sessions.count()
+    /// False where the account surely is not there or barred: nobody is thrown out for a
+    /// database that does not answer.
+    async fn is_usable(&self, account: &Account) -> bool {
+        let found = self
+            .storage
+            .account_login(&account.host, &account.localpart)
+            .await;
+        found.map_or(true, |found| found.is_some_and(|account| !account.disabled))
     }
 }
 

@@ -1,9 +1,15 @@
 //! What administration asks of live sessions; answered by whoever owns them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::{Account, Change};
+use super::protocol::Failure;
 use crate::c2s::control::Kick;
+use crate::cluster::sessions::SessionHandle;
+use crate::config::Config;
 
 /// One session, as shown to administrators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +56,20 @@ pub trait SessionsAdmin: Send + Sync {
     /// gets the stream error of the reason. Returns how many ended.
     async fn kick(&self, jid: &str, reason: Kick) -> usize;
 
-    /// An account (bare JID) is about to be removed: its contacts are told, while its roster is still there.
-    async fn account_leaving(&self, account: &str);
-
-    /// Drops what is remembered of an account (bare JID) that was changed, disabled or removed behind the
-    /// server's back.
-    fn account_changed(&self, account: &str);
+    /// Changes an account, to the end whatever becomes of the caller. Contacts of one that is
+    /// removed are told first, and what is remembered of it is dropped however the change ended.
+    /// Sessions whose right to be there is gone end, but `asking`, which its own side ends once it
+    /// is answered. Returns how many ended.
+    ///
+    /// # Errors
+    /// As [`accounts::change`](super::accounts::change).
+    async fn change(
+        &self,
+        config: Arc<Config>,
+        account: Account,
+        change: Change,
+        asking: Option<Arc<SessionHandle>>,
+    ) -> Result<usize, Failure>;
 
     /// How many sessions there are.
     fn count(&self) -> usize;

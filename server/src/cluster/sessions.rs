@@ -237,6 +237,8 @@ impl Entry {
 
 /// The ledger of an account whose last session has just left.
 struct Left {
+    /// An account made anew under the same name has another archive.
+    account: Option<AccountId>,
     ledger: Ledger,
     /// How often paid debts were collected since.
     collected: u8,
@@ -284,7 +286,7 @@ impl Sessions {
     /// Adds a session; a fresh ledger starts from what storage knew at login.
     ///
     /// # Errors
-    /// The session that holds the full JID now.
+    /// The session that holds the full JID now, or one of an account that had the name before.
     pub fn insert(
         &self,
         handle: &Arc<SessionHandle>,
@@ -294,12 +296,18 @@ impl Sessions {
         let ShardState { entries, left } = &mut *shard;
         let entry = entries.entry(handle.bare.clone()).or_insert_with(|| {
             let left = left.remove(handle.bare.as_str());
+            let left = left.filter(|left| left.account == handle.account);
             Entry {
                 sessions: Vec::new(),
                 ledger: left.map_or_else(|| Ledger::new(stored), |left| left.ledger.reopened()),
             }
         });
-        if let Some(holder) = entry.find(handle.full.resource()) {
+        // Sessions of an account that was removed and made anew go first: their debts are others.
+        let mut sessions = entry.sessions.iter();
+        let holder = sessions.find(|other| {
+            other.full.resource() == handle.full.resource() || other.account != handle.account
+        });
+        if let Some(holder) = holder {
             return Err(holder.clone());
         }
         entry.sessions.push(handle.clone());
@@ -324,6 +332,7 @@ impl Sessions {
         {
             nothing_owed = entry.ledger.is_settled();
             let left = Left {
+                account: handle.account,
                 ledger: entry.ledger,
                 collected: 0,
             };
@@ -395,5 +404,37 @@ impl Sessions {
             }
         }
         dirty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(account: i64) -> Arc<SessionHandle> {
+        let full = "anna@localhost/a".parse().unwrap();
+        let account = Some(AccountId(account));
+        let since = SystemTime::UNIX_EPOCH;
+        Arc::new(SessionHandle::new(full, account, None, since, 1024))
+    }
+
+    #[test]
+    fn an_account_made_anew_owes_nothing_of_the_old_one() {
+        let sessions = Sessions::default();
+        let old = session(1);
+        let paid = Acknowledged {
+            up_to: 500,
+            above: Vec::new(),
+        };
+        assert!(sessions.insert(&old, paid).is_ok());
+        let new = session(2);
+        let holder = sessions.insert(&new, Acknowledged::default());
+        assert_eq!(holder.err().map(|holder| holder.key), Some(old.key));
+        sessions.remove(&old, |_| {});
+        assert!(sessions.insert(&new, Acknowledged::default()).is_ok());
+        let claimed = sessions.with("anna@localhost", |entry| {
+            entry.is_some_and(|entry| entry.ledger.claim(1))
+        });
+        assert!(claimed, "its first message is not paid");
     }
 }

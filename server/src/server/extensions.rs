@@ -93,7 +93,6 @@ impl Extensions {
         let registration = Arc::new(Registration::new(RegistrationParts {
             config: parts.config.clone(),
             storage: storage.clone(),
-            sessions: parts.sessions.clone(),
             live: parts.live.clone(),
             policy: parts.policy.clone(),
         }));

@@ -147,21 +147,33 @@ pub struct Request {
 }
 
 /// What a handler wants done once the answer is on its way: pushes and notices that must not
-/// come before it. Dropped undone where the asking session ends first.
+/// come before it. Done without an answer where the asking session has ended by then.
 #[derive(Clone, Default)]
-pub struct Afterwards(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
+pub struct Afterwards(Arc<Pending>);
+
+#[derive(Default)]
+struct Pending(Mutex<Option<BoxFuture<'static, ()>>>);
+
+impl Drop for Pending {
+    /// Whoever would have answered is gone.
+    fn drop(&mut self) {
+        if let Some(work) = self.0.get_mut().take() {
+            tokio::spawn(work);
+        }
+    }
+}
 
 impl Afterwards {
     /// Has `work` done after the answer.
     pub fn set(&self, work: impl Future<Output = ()> + Send + 'static) {
-        *self.0.lock() = Some(Box::pin(work));
+        *self.0.0.lock() = Some(Box::pin(work));
     }
 
     /// Does it. To be called by whoever has sent the answer.
     pub async fn run(&self) {
-        let work = self.0.lock().take();
+        let work = self.0.0.lock().take();
         if let Some(work) = work {
-            work.await;
+            to_its_end(work).await;
         }
     }
 }
@@ -243,7 +255,8 @@ impl Routes {
     }
 
     /// Answers a request: `service-unavailable` where nothing does (RFC 6121 §8.5.1, RFC 6120 §8.4),
-    /// `forbidden` where somebody else's account is asked for what is its own.
+    /// `forbidden` where somebody else's account is asked for what is its own. A change, once begun,
+    /// goes on to its end also where the session ends meanwhile.
     pub fn answer(&self, target: Target, request: Request) -> BoxFuture<'static, Answer> {
         let unavailable = || StanzaError::new(StanzaCondition::ServiceUnavailable);
         let ns = request.payload.ns().to_owned();
@@ -257,7 +270,12 @@ impl Routes {
         if target == Target::Account && route.access == Access::Own && !request.is_own() {
             return Box::pin(std::future::ready(Err(unavailable())));
         }
-        (route.handler)(request)
+        let set = request.set;
+        let answer = (route.handler)(request);
+        if set {
+            return Box::pin(async move { to_its_end(answer).await });
+        }
+        answer
     }
 }
 
@@ -275,11 +293,82 @@ pub fn storage_error(error: &eider_storage::Error) -> StanzaError {
     }
 }
 
+/// Runs work to its end, also where whoever waits for it is dropped meanwhile: a session that
+/// ends drops what it was doing, and a change must not be left half done.
+pub fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send {
+    let task = tokio::spawn(work);
+    async move {
+        match task.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime stops, and whoever waits with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
 /// A request's kind, where the stanza is a request.
 pub fn request_kind(stanza: &Stanza) -> Option<bool> {
     match stanza.iq_type() {
         Ok(IqType::Get) => Some(false),
         Ok(IqType::Set) => Some(true),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eider_xmpp::ns;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn set() -> Request {
+        let payload = Element::new("query", ns::ROSTER);
+        let iq = Element::new("iq", ns::CLIENT)
+            .with_attr("type", "set")
+            .with_attr("id", "1")
+            .with_child(payload.clone());
+        Request {
+            stanza: Stanza::from_element(&iq),
+            payload,
+            set: true,
+            from: Jid::parse("localhost").unwrap(),
+            to: BareJid::parse("localhost").unwrap(),
+            session: None,
+            config: Arc::new(Config::default()),
+            afterwards: Afterwards::default(),
+        }
+    }
+
+    /// A session that is replaced or kicked drops what it was doing, half way.
+    #[tokio::test]
+    async fn a_change_goes_on_to_its_end_without_who_asked() {
+        let (storage, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (wrote, tells) = (storage.clone(), told.clone());
+        let routes = Routes::new([Route {
+            target: Target::Server,
+            ns: ns::ROSTER,
+            name: "query",
+            access: Access::Own,
+            switch: None,
+            handler: Box::new(move |request| {
+                let (wrote, tells) = (wrote.clone(), tells.clone());
+                Box::pin(async move {
+                    wrote.notified().await;
+                    request.afterwards.set(async move { tells.notify_one() });
+                    Ok(None)
+                })
+            }),
+        }]);
+        let mut answer = routes.answer(Target::Server, set());
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        drop(answer);
+        storage.notify_one();
+        told.notified().await;
     }
 }

@@ -15,12 +15,11 @@ use eider_xmpp::stanza::{Stanza, error_reply, iq_result};
 use parking_lot::Mutex;
 
 use crate::access::{Policy, Subject, counted_address};
-use crate::admin::accounts::{self, Account};
+use crate::admin::accounts::{Account, Change};
 use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
-use crate::c2s::control::{Control, Kick};
-use crate::c2s::mailbox::Delivery;
-use crate::cluster::sessions::{SessionHandle, Sessions};
+use crate::c2s::control::Kick;
+use crate::cluster::sessions::SessionHandle;
 use crate::config::{Action, Config, ConfigWatch, Feature};
 use crate::stream::BeforeLogin;
 use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, request_kind};
@@ -44,8 +43,6 @@ pub struct RegistrationParts {
     pub config: ConfigWatch,
     /// Accounts.
     pub storage: Arc<dyn Storage>,
-    /// Sessions that a change ends.
-    pub sessions: Arc<Sessions>,
     /// What is remembered of accounts, and who is told of their removal.
     pub live: Arc<dyn SessionsAdmin>,
     /// Who may register from where.
@@ -161,52 +158,47 @@ impl Registration {
         };
         let wanted = Wanted::parse(&request.payload).map_err(|error| error.to_error(false))?;
         match wanted {
-            Wanted::Remove => self.remove(request, session, &account).await,
+            Wanted::Remove => self.remove(request, session, account).await,
             Wanted::Set { username, password } => {
                 let named = BareJid::new(Some(&username), &account.host);
                 if named.is_ok_and(|named| named != session.bare) {
                     return Err(refuse(StanzaCondition::NotAllowed));
                 }
                 check_password(&request.config, &password)?;
-                let storage = self.parts.storage.as_ref();
-                let done = accounts::passwd(storage, &request.config, &account, &password).await;
-                done.map_err(|error| failure(&error))?;
-                self.end_others(session);
+                // Whoever else is logged in has used the old password.
+                self.apply(request, account, Change::Password(password))
+                    .await?;
                 Ok(None)
             }
         }
     }
 
-    /// Whoever else is logged in has used the old password.
-    fn end_others(&self, session: &SessionHandle) {
-        for other in self.parts.sessions.of(session.bare.as_str()) {
-            if other.key != session.key {
-                let _ = other
-                    .mailbox
-                    .control(Control::Kick(Kick::CredentialsChanged));
-            }
-        }
+    async fn apply(
+        &self,
+        request: &Request,
+        account: Account,
+        change: Change,
+    ) -> Result<(), StanzaError> {
+        let (config, asking) = (request.config.clone(), request.session.clone());
+        let done = self.parts.live.change(config, account, change, asking);
+        done.await.map(drop).map_err(|error| failure(&error))
     }
 
-    /// §3.2: the result, then `not-authorized` on every stream of the account. The session
-    /// ends with this request still open, so that nothing comes after its result.
+    /// §3.2: the result, then `not-authorized` on every stream of the account. What follows the
+    /// result waits for the session's end, so that nothing comes after it.
     async fn remove(
         &self,
         request: &Request,
-        session: &SessionHandle,
-        account: &Account,
+        session: &Arc<SessionHandle>,
+        account: Account,
     ) -> Answer {
-        self.parts.live.account_leaving(session.bare.as_str()).await;
-        let removed = accounts::remove(self.parts.storage.as_ref(), account).await;
-        removed.map_err(|error| failure(&error))?;
-        self.parts.live.account_changed(session.bare.as_str());
+        self.apply(request, account, Change::Remove).await?;
         tracing::info!(account = %session.bare, "account removed by its user");
-        let result = iq_result(&request.stanza, None);
-        let _ = session.mailbox.push(Delivery::copy(result));
-        for session in self.parts.sessions.of(session.bare.as_str()) {
-            let _ = session.mailbox.control(Control::Kick(Kick::AccountGone));
-        }
-        std::future::pending().await
+        let (live, own) = (self.parts.live.clone(), session.full.clone());
+        request.afterwards.set(async move {
+            live.kick(own.as_str(), Kick::AccountGone).await;
+        });
+        Ok(None)
     }
 
     /// §3.1: a new account from a stream that is not logged in.
@@ -245,7 +237,8 @@ impl Registration {
             localpart,
             host: host.to_owned(),
         };
-        let made = accounts::add(self.parts.storage.as_ref(), config, &account, &password).await;
+        let (config, change) = (Arc::new(config.clone()), Change::Add(password));
+        let made = self.parts.live.change(config, account, change, None).await;
         made.map_err(|error| failure(&error))?;
         tracing::info!(account = %jid, address = %peer.ip(), "account registered");
         Ok(None)

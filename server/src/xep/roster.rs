@@ -66,8 +66,7 @@ async fn get(rosters: &Rosters, request: Request) -> Answer {
 }
 
 /// RFC 6121 §2.3 to §2.5: the push, what a removed contact is told, then the result: who has it
-/// knows that all of it is done. Once begun it goes on to its end, also where the session ends
-/// meanwhile.
+/// knows that all of it is done.
 async fn set(rosters: Arc<Rosters>, presence: Arc<Presence>, request: Request) -> Answer {
     let limits = Limits {
         max_groups: request.config.limits.roster_groups_per_item as usize,
@@ -80,22 +79,16 @@ async fn set(rosters: Arc<Rosters>, presence: Arc<Presence>, request: Request) -
         .account
         .filter(|_| jid.as_str() != session.bare.as_str())
         .ok_or_else(|| StanzaError::new(StanzaCondition::NotAllowed))?;
-    let Request { to, config, .. } = request;
-    let task = tokio::spawn(async move {
-        let roster = Own {
-            rosters: &rosters,
-            presence: &presence,
-            account,
-            bare: &to,
-        };
-        let (lock, push, effects) = roster.write(&config, change).await?;
-        presence.push_roster(&to, &push);
-        drop(lock);
-        presence.carry_out(&config, effects).await;
-        Ok::<_, StanzaError>(())
-    });
-    let internal = |_| StanzaError::new(StanzaCondition::InternalServerError);
-    task.await.map_err(internal)??;
+    let roster = Own {
+        rosters: &rosters,
+        presence: &presence,
+        account,
+        bare: &request.to,
+    };
+    let (lock, push, effects) = roster.write(&request.config, change).await?;
+    presence.push_roster(&request.to, &push);
+    drop(lock);
+    presence.carry_out(&request.config, effects).await;
     Ok(None)
 }
 

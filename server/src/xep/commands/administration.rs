@@ -11,7 +11,7 @@ use eider_xmpp::payload::data_forms::{Field, FieldKind, Form, FormKind};
 
 use super::{Command, Outcome};
 use crate::access::{Policy, Subject};
-use crate::admin::accounts::{self, Account};
+use crate::admin::accounts::{Account, Change};
 use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
 use crate::c2s::control::Kick;
@@ -210,31 +210,44 @@ impl AdminCommand {
     async fn add(&self, request: &Request, form: &Form) -> Result<Outcome, Outcome> {
         let account = account(request, form.value(ACCOUNT).unwrap_or_default())?;
         let password = new_password(request, form)?;
-        let storage = self.parts.storage.as_ref();
-        let added = accounts::add(storage, &request.config, &account, password).await;
-        self.parts.live.account_changed(&account.jid());
-        Ok(outcome(added.map(drop), "The account is there."))
+        let added = self.change(request, &account, Change::Add(password.to_owned()));
+        Ok(outcome(added.await, "The account is there."))
     }
 
     async fn change_password(&self, request: &Request, form: &Form) -> Result<Outcome, Outcome> {
         let account = account(request, form.value(ACCOUNT).unwrap_or_default())?;
         let password = new_password(request, form)?;
-        let storage = self.parts.storage.as_ref();
-        let changed = accounts::passwd(storage, &request.config, &account, password).await;
-        self.parts.live.account_changed(&account.jid());
-        Ok(outcome(changed, "The password is changed."))
+        let changed = self.change(request, &account, Change::Password(password.to_owned()));
+        Ok(outcome(changed.await, "The password is changed."))
+    }
+
+    /// The asking session ends after its answer, where its own account goes.
+    async fn change(
+        &self,
+        request: &Request,
+        account: &Account,
+        change: Change,
+    ) -> Result<(), Failure> {
+        let asking = request.session.clone();
+        let goes = change.ends() == Some(Kick::AccountGone);
+        let (live, config) = (self.parts.live.clone(), request.config.clone());
+        live.change(config, account.clone(), change, asking.clone())
+            .await?;
+        if let Some(asking) = asking.filter(|asking| goes && asking.bare.as_str() == account.jid())
+        {
+            request.afterwards.set(async move {
+                live.kick(asking.full.as_str(), Kick::AccountGone).await;
+            });
+        }
+        Ok(())
     }
 
     async fn each(&self, request: &Request, form: &Form) -> Result<Outcome, Outcome> {
         for account in accounts_of(request, form)? {
-            let storage = self.parts.storage.as_ref();
-            if matches!(self.kind, Kind::DeleteUser) {
-                self.parts.live.account_leaving(&account.jid()).await;
-            }
             let done = match self.kind {
-                Kind::DeleteUser => accounts::remove(storage, &account).await,
-                Kind::DisableUser => accounts::enable(storage, &account, false).await,
-                Kind::EnableUser => accounts::enable(storage, &account, true).await,
+                Kind::DeleteUser => self.change(request, &account, Change::Remove).await,
+                Kind::DisableUser => self.change(request, &account, Change::Enable(false)).await,
+                Kind::EnableUser => self.change(request, &account, Change::Enable(true)).await,
                 _ => {
                     self.parts
                         .live
@@ -243,7 +256,6 @@ impl AdminCommand {
                     Ok(())
                 }
             };
-            self.parts.live.account_changed(&account.jid());
             if done.is_err() {
                 return Ok(outcome(done, ""));
             }
