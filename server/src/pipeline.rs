@@ -10,9 +10,10 @@ use eider_xmpp::stanza::{Child, MessageType, Stanza, error_reply};
 use smallvec::SmallVec;
 
 use crate::account::delivery::{Verdict, message_verdict};
-use crate::account::facts::{AccountFacts, Facts, Known};
+use crate::account::facts::{AccountFacts, Counted, Facts, Known};
 use crate::account::message::{Message, Row};
 use crate::account::resends::resend_key;
+use crate::account::roster::Rosters;
 use crate::cluster::sessions::Sessions;
 use crate::config::{ArchiveDefault, ArchiveForce, Config, Feature, Host};
 use crate::xep::{blocking, carbons, hints, offline};
@@ -23,6 +24,8 @@ pub enum Next {
     Load(SmallVec<[BareJid; 2]>),
     /// How much waits for this account is not in memory: read it and ask again.
     LoadOwed(BareJid),
+    /// The contacts of this account are not in memory: read them and ask again.
+    LoadContacts(BareJid),
     /// Goes on now; nothing is to be written.
     Deliver(Message),
     /// Goes on once its rows are committed.
@@ -35,12 +38,21 @@ pub enum Next {
 pub struct Pipeline {
     sessions: Arc<Sessions>,
     facts: Arc<AccountFacts>,
+    rosters: Arc<Rosters>,
 }
 
 impl Pipeline {
-    /// Stages that look at `sessions` and `facts`.
-    pub fn new(sessions: Arc<Sessions>, facts: Arc<AccountFacts>) -> Pipeline {
-        Pipeline { sessions, facts }
+    /// Stages that look at `sessions`, `facts` and `rosters`.
+    pub fn new(
+        sessions: Arc<Sessions>,
+        facts: Arc<AccountFacts>,
+        rosters: Arc<Rosters>,
+    ) -> Pipeline {
+        Pipeline {
+            sessions,
+            facts,
+            rosters,
+        }
     }
 
     /// Stops 2 to 5 for a message from a session of ours.
@@ -107,7 +119,8 @@ impl Pipeline {
         if recipient.is_none() && !anonymous_here {
             return refuse(&stanza, StanzaCondition::ServiceUnavailable);
         }
-        let recipient = recipient.as_deref();
+        let known = recipient;
+        let recipient = known.as_deref();
         if recipient
             .is_some_and(|facts| host.has(Feature::Blocking) && blocking::refuses(facts, out.from))
         {
@@ -120,9 +133,12 @@ impl Pipeline {
             Verdict::Refuse => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
             Verdict::Drop => return Next::End(None),
         };
-        let rows = rows(host, out, recipient, &stanza, kept);
-        let counts_owed = !reachable && only_owed(&rows);
-        if let Some(facts) = recipient.filter(|_| counts_owed) {
+        let rows = match self.rows(host, out, recipient, &stanza, kept) {
+            Ok(rows) => rows,
+            Err(account) => return Next::LoadContacts(account),
+        };
+        let only_owed = known.filter(|_| !reachable && only_owed(&rows));
+        if let Some(facts) = &only_owed {
             match within_offline_bounds(out.config, facts, &stanza) {
                 Some(true) => {}
                 Some(false) => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
@@ -145,13 +161,67 @@ impl Pipeline {
             rows,
             text,
             resend_key,
-            counts_owed,
+            owed: only_owed.map(|facts| Counted::new(facts, stanza.as_bytes().len() as u64)),
             stanza,
         };
         if message.rows.is_empty() {
             Next::Deliver(message)
         } else {
             Next::Commit(message)
+        }
+    }
+
+    /// The rows to be committed: the sender's before the recipient's; one row for a note to oneself.
+    /// Or whose contacts have to be read first.
+    fn rows(
+        &self,
+        host: &Host,
+        out: &Outgoing<'_>,
+        recipient: Option<&Facts>,
+        stanza: &Stanza,
+        kept: bool,
+    ) -> Result<SmallVec<[Row; 2]>, BareJid> {
+        let mut rows = SmallVec::new();
+        let worthy = hints::archivable(stanza);
+        let to_self = recipient.is_some() && out.from.bare_str() == out.to.bare_str();
+        if let (Some(sender), Some(sender_host)) = (out.sender, out.config.host(out.from.domain()))
+            && !to_self
+            && worthy
+            && self.archives(sender_host, sender, out.to)?
+        {
+            rows.push(Row {
+                owner: sender.id,
+                outgoing: true,
+                archived: true,
+                debt: false,
+            });
+        }
+        if let Some(facts) = recipient {
+            let from = Jid::from(out.from.clone());
+            let archived = worthy && self.archives(host, facts, &from)?;
+            if archived || kept {
+                rows.push(Row {
+                    owner: facts.id,
+                    outgoing: false,
+                    archived,
+                    debt: kept,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Whether an account archives what it exchanges with `peer`, or whose contacts say so and
+    /// have to be read first.
+    fn archives(&self, host: &Host, facts: &Facts, peer: &Jid) -> Result<bool, BareJid> {
+        match archiving(host, facts, peer) {
+            Archiving::All => Ok(true),
+            Archiving::Nothing => Ok(false),
+            Archiving::Contacts if !host.has(Feature::Roster) => Ok(false),
+            Archiving::Contacts => match self.rosters.cached_contacts(facts.id) {
+                Some(contacts) => Ok(contacts.find(peer.bare_str()).is_some()),
+                None => Err(facts.bare().clone()),
+            },
         }
     }
 
@@ -249,61 +319,32 @@ fn refuse(stanza: &Stanza, condition: StanzaCondition) -> Next {
     Next::End(error_reply(stanza, &StanzaError::new(condition)))
 }
 
-/// The rows to be committed: the sender's before the recipient's; one row for a note to oneself.
-fn rows(
-    host: &Host,
-    out: &Outgoing<'_>,
-    recipient: Option<&Facts>,
-    stanza: &Stanza,
-    kept: bool,
-) -> SmallVec<[Row; 2]> {
-    let mut rows = SmallVec::new();
-    let worthy = hints::archivable(stanza);
-    let to_self = recipient.is_some() && out.from.bare_str() == out.to.bare_str();
-    if let (Some(sender), Some(sender_host)) = (out.sender, out.config.host(out.from.domain()))
-        && !to_self
-        && worthy
-        && archives(sender_host, sender, out.to)
-    {
-        rows.push(Row {
-            owner: sender.id,
-            outgoing: true,
-            archived: true,
-            debt: false,
-        });
-    }
-    if let Some(facts) = recipient {
-        let archived = worthy && archives(host, facts, &Jid::from(out.from.clone()));
-        if archived || kept {
-            rows.push(Row {
-                owner: facts.id,
-                outgoing: false,
-                archived,
-                debt: kept,
-            });
-        }
-    }
-    rows
+/// What an account archives of what it exchanges with one peer.
+enum Archiving {
+    All,
+    Nothing,
+    /// Everything where the peer is in the roster.
+    Contacts,
 }
 
-/// Whether an account archives what it exchanges with `peer` (XEP-0441; the host may decide for all).
-fn archives(host: &Host, facts: &Facts, peer: &Jid) -> bool {
+/// XEP-0441; the host may decide for all.
+fn archiving(host: &Host, facts: &Facts, peer: &Jid) -> Archiving {
     if !host.has(Feature::Archive) {
-        return false;
+        return Archiving::Nothing;
     }
     match host.archive_force {
-        ArchiveForce::On => return true,
-        ArchiveForce::Off => return false,
+        ArchiveForce::On => return Archiving::All,
+        ArchiveForce::Off => return Archiving::Nothing,
         ArchiveForce::None => {}
     }
     match facts.archive_choice(peer) {
-        Some(Preference::Always) => true,
-        Some(Preference::Never) => false,
-        Some(Preference::Roster) => facts.has_contact(peer),
+        Some(Preference::Always) => Archiving::All,
+        Some(Preference::Never) => Archiving::Nothing,
+        Some(Preference::Roster) => Archiving::Contacts,
         None => match host.archive {
-            ArchiveDefault::Always => true,
-            ArchiveDefault::Never => false,
-            ArchiveDefault::Roster => facts.has_contact(peer),
+            ArchiveDefault::Always => Archiving::All,
+            ArchiveDefault::Never => Archiving::Nothing,
+            ArchiveDefault::Roster => Archiving::Contacts,
         },
     }
 }

@@ -18,6 +18,7 @@ use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
 use crate::account::presence::Presence;
 use crate::account::resends::{Resends, Watch};
+use crate::account::roster::Rosters;
 use crate::account::writer::{Deliver, NotStored, Writer};
 use crate::admin::metrics::Metrics;
 use crate::c2s::inbox::Turn;
@@ -69,6 +70,8 @@ pub struct RouterParts {
     pub sessions: Arc<Sessions>,
     /// Account facts.
     pub facts: Arc<AccountFacts>,
+    /// Rosters.
+    pub rosters: Arc<Rosters>,
     /// Delivery to local accounts.
     pub delivery: Arc<LocalDelivery>,
     /// Presence and subscriptions.
@@ -88,7 +91,7 @@ pub struct RouterParts {
 impl Router {
     /// A router over its parts.
     pub fn new(parts: RouterParts) -> Router {
-        let pipeline = Pipeline::new(parts.sessions.clone(), parts.facts.clone());
+        let pipeline = Pipeline::new(parts.sessions.clone(), parts.facts.clone(), parts.rosters);
         Router {
             config: parts.config,
             facts: parts.facts,
@@ -133,6 +136,7 @@ impl Router {
         match self.pipeline.message(config, &from.full, stanza) {
             Next::Load(accounts) => self.load(from, stanza, accounts.into_vec()),
             Next::LoadOwed(account) => self.load_owed(from, stanza, account),
+            Next::LoadContacts(account) => self.load_contacts(from, stanza, account),
             Next::Deliver(message) if turn == Turn::Now => {
                 deliver(&self.delivery, &message, &[]);
                 Step::Done
@@ -166,11 +170,6 @@ impl Router {
             }
         }
         drop(watch);
-        if message.counts_owed
-            && let Some(Some(facts)) = self.facts.cached(message.to.bare_str())
-        {
-            facts.owed.count(message.stanza.as_bytes().len() as u64);
-        }
         Step::Committing(self.writer.submit(message))
     }
 
@@ -258,14 +257,40 @@ impl Router {
             );
             return Step::Done;
         };
-        match (to.localpart(), to.to_full()) {
-            (Some(_), Some(full)) => {
-                let blocking = host.has(Feature::Blocking);
-                self.iq_to_resource(config, from, &full, stanza, blocking)
-            }
-            (Some(_), None) => self.request(Target::Account, config, from, to.bare(), stanza),
-            (None, _) => self.request(Target::Server, config, from, to.bare(), stanza),
+        if to.localpart().is_none() {
+            return self.request(Target::Server, config, from, to.bare(), stanza);
         }
+        if host.has(Feature::Blocking)
+            && let Some(step) = self.blocked(from, &to, stanza)
+        {
+            return step;
+        }
+        match to.to_full() {
+            Some(full) => self.iq_to_resource(config, from, &full, stanza),
+            None => self.request(Target::Account, config, from, to.bare(), stanza),
+        }
+    }
+
+    /// XEP-0191 §3.3 and §3.5: an iq between accounts one of which blocks the other ends here.
+    fn blocked(&self, from: &Arc<SessionHandle>, to: &Jid, stanza: &Stanza) -> Option<Step> {
+        if to.bare_str() == from.bare.as_str() {
+            return None;
+        }
+        let (Some(sender), Some(recipient)) = (
+            self.facts.cached(from.bare.as_str()),
+            self.facts.cached(to.bare_str()),
+        ) else {
+            return Some(self.load(from, stanza, vec![from.bare.clone(), to.bare()]));
+        };
+        let error = if blocks(sender.as_deref(), to) {
+            blocking::blocked_error()
+        } else if blocks(recipient.as_deref(), &Jid::from(from.full.clone())) {
+            StanzaError::new(StanzaCondition::ServiceUnavailable)
+        } else {
+            return None;
+        };
+        refuse(from, stanza, &error);
+        Some(Step::Done)
     }
 
     /// RFC 6121 §8.5.3: delivered as it is, or `service-unavailable`.
@@ -275,28 +300,15 @@ impl Router {
         from: &Arc<SessionHandle>,
         to: &FullJid,
         stanza: &Stanza,
-        blocking: bool,
     ) -> Step {
-        let (Some(sender), Some(recipient)) = (
-            self.facts.cached(from.bare.as_str()),
-            self.facts.cached(to.bare_str()),
-        ) else {
-            return self.load(from, stanza, vec![from.bare.clone(), to.bare()]);
-        };
-        let jid = Jid::from(to.clone());
-        if blocking && blocks(sender.as_deref(), &jid) {
-            refuse(from, stanza, &blocking::blocked_error());
-            return Step::Done;
-        }
-        let stamped = addressed(stanza, &from.full, &jid);
-        let refused = blocking && blocks(recipient.as_deref(), &Jid::from(from.full.clone()));
+        let stamped = addressed(stanza, &from.full, &Jid::from(to.clone()));
         let strict = config.compatibility.strict_iq_privacy && request_kind(stanza).is_some();
         let private = strict
             && match self.presence.may_see(&to.bare(), &from.bare) {
                 Some(may_see) => !may_see,
                 None => return self.load_contacts(from, stanza, to.bare()),
             };
-        if refused || private || !self.delivery.iq(to, stamped) {
+        if private || !self.delivery.iq(to, stamped) {
             refuse(
                 from,
                 stanza,
@@ -374,6 +386,9 @@ pub struct CommittedDelivery {
 
 impl Deliver for CommittedDelivery {
     fn committed(&self, message: &Message, positions: &[i64]) {
+        if let Some(owed) = &message.owed {
+            owed.stored();
+        }
         deliver(&self.delivery, message, positions);
     }
 

@@ -1,10 +1,12 @@
 //! Account facts that every message needs (DESIGN §3): who exists, block list, archive preferences.
 //!
 //! Cached and bounded; [`AccountFacts::forget`] is the one way to drop an entry, and a load
-//! that was under way when it was called does not come back as a stale entry.
+//! that was under way when it was called does not come back as a stale entry. Who changes an
+//! account calls it on a way that goes to its end whatever becomes of the session that asked.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use eider_storage::{
     AccountId, ArchiveDefault, ArchivePreferences, DebtTotal, LoginRecord, Storage,
@@ -13,7 +15,7 @@ use eider_xmpp::jid::{BareJid, Jid};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use crate::config::{ArchiveDefault as HostDefault, ConfigWatch};
+use crate::config::ConfigWatch;
 
 /// What is kept for an account that is away and does not archive, counted since it was last read.
 #[derive(Debug, Default)]
@@ -26,8 +28,7 @@ impl Owed {
         Some(total.rows < rows_max && total.bytes.saturating_add(bytes) <= bytes_max)
     }
 
-    /// Counts one more message.
-    pub fn count(&self, bytes: u64) {
+    fn count(&self, bytes: u64) {
         if let Some(total) = self.0.lock().as_mut() {
             total.rows += 1;
             total.bytes += bytes;
@@ -45,6 +46,38 @@ impl Owed {
     }
 }
 
+/// A message counted as owed to an account from before its commit on, so that a flood in flight
+/// is within the bounds too. Dropped without that commit, it leaves the total to be read again.
+#[derive(Debug)]
+pub struct Counted {
+    facts: Arc<Facts>,
+    stored: AtomicBool,
+}
+
+impl Counted {
+    /// Counts a message of so many bytes.
+    pub fn new(facts: Arc<Facts>, bytes: u64) -> Counted {
+        facts.owed.count(bytes);
+        Counted {
+            facts,
+            stored: AtomicBool::new(false),
+        }
+    }
+
+    /// The message is committed: it is owed.
+    pub fn stored(&self) {
+        self.stored.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !*self.stored.get_mut() {
+            self.facts.owed.forget();
+        }
+    }
+}
+
 /// What is known of one account.
 #[derive(Debug)]
 pub struct Facts {
@@ -58,23 +91,27 @@ pub struct Facts {
     pub archive_preferences: Option<ArchivePreferences>,
     /// How much waits for the account while nobody takes it.
     pub owed: Owed,
+    bare: BareJid,
     blocked: HashSet<String>,
-    /// Bare JIDs of the roster, read only where archiving depends on them.
-    contacts: HashSet<String>,
 }
 
 impl Facts {
-    /// Keeps of a login record what messages need.
-    pub fn new(record: LoginRecord, contacts: HashSet<String>) -> Facts {
+    /// Keeps of the login record of the account `bare` what messages need.
+    pub fn new(bare: BareJid, record: LoginRecord) -> Facts {
         Facts {
             id: record.id,
             disabled: record.disabled,
             pending_requests: record.pending_requests,
             archive_preferences: record.archive_preferences,
             owed: Owed::default(),
+            bare,
             blocked: record.block_list.jids.into_iter().collect(),
-            contacts,
         }
+    }
+
+    /// Whose they are.
+    pub fn bare(&self) -> &BareJid {
+        &self.bare
     }
 
     /// What the user chose for messages with `peer` (XEP-0441 §2); `None` leaves it to the host.
@@ -93,14 +130,10 @@ impl Facts {
         Some(preferences.default)
     }
 
-    /// Whether `peer` is in the roster.
-    pub fn has_contact(&self, peer: &Jid) -> bool {
-        self.contacts.contains(peer.bare_str())
-    }
-
-    /// Whether stanzas from or to `jid` are blocked (XEP-0191 §2.1, the four forms of a JID).
+    /// Whether stanzas from or to `jid` are blocked (XEP-0191 §2.1, the four forms of a JID). An
+    /// account never blocks itself, also where it blocks its domain.
     pub fn blocks(&self, jid: &Jid) -> bool {
-        if self.blocked.is_empty() {
+        if self.blocked.is_empty() || jid.bare_str() == self.bare.as_str() {
             return false;
         }
         self.blocked.contains(jid.as_str())
@@ -156,13 +189,7 @@ impl AccountFacts {
             }
             None => None,
         };
-        let known: Known = match known {
-            Some(record) => {
-                let contacts = self.contacts(account, &record).await?;
-                Some(Arc::new(Facts::new(record, contacts)))
-            }
-            None => None,
-        };
+        let known: Known = known.map(|record| Arc::new(Facts::new(account.clone(), record)));
         // Refused where `forget` was called meanwhile: then the next reader asks storage again.
         let _ = guard.insert(known.clone());
         Ok(known)
@@ -186,28 +213,6 @@ impl AccountFacts {
         Ok(())
     }
 
-    /// The roster's JIDs, where whether to archive depends on them.
-    async fn contacts(
-        &self,
-        account: &BareJid,
-        record: &LoginRecord,
-    ) -> Result<HashSet<String>, eider_storage::Error> {
-        let by_roster = match &record.archive_preferences {
-            Some(preferences) => preferences.default == ArchiveDefault::Roster,
-            None => {
-                let config = self.config.borrow().clone();
-                config
-                    .host(account.domain())
-                    .is_some_and(|host| host.archive == HostDefault::Roster)
-            }
-        };
-        if !by_roster {
-            return Ok(HashSet::new());
-        }
-        let roster = self.storage.roster_items(record.id).await?;
-        Ok(roster.items.into_iter().map(|item| item.jid).collect())
-    }
-
     /// Drops what is known of an account, because it has changed.
     pub fn forget(&self, account: &str) {
         self.cache.remove(account);
@@ -219,5 +224,42 @@ impl std::fmt::Debug for AccountFacts {
         f.debug_struct("AccountFacts")
             .field("entries", &self.cache.len())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(blocked: &[&str]) -> Arc<Facts> {
+        let bare = BareJid::parse("anna@localhost").unwrap();
+        Arc::new(Facts {
+            id: AccountId(1),
+            disabled: false,
+            pending_requests: 0,
+            archive_preferences: None,
+            owed: Owed::default(),
+            bare,
+            blocked: blocked.iter().map(|jid| (*jid).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn who_blocks_the_own_domain_does_not_block_itself() {
+        let facts = facts(&["localhost"]);
+        let blocks = |jid: &str| facts.blocks(&Jid::parse(jid).unwrap());
+        assert!(blocks("bert@localhost/x") && blocks("localhost"));
+        assert!(!blocks("anna@localhost") && !blocks("anna@localhost/other"));
+    }
+
+    #[test]
+    fn what_was_not_stored_is_not_owed() {
+        let facts = facts(&[]);
+        facts.owed.settle();
+        Counted::new(facts.clone(), 10).stored();
+        assert_eq!(facts.owed.has_room(0, 1, 100), Some(false));
+        facts.owed.settle();
+        drop(Counted::new(facts.clone(), 10));
+        assert_eq!(facts.owed.has_room(0, 1, 100), None, "to be read again");
     }
 }

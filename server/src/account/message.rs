@@ -6,6 +6,7 @@ use eider_xmpp::stanza::{MessageType, Stanza};
 use smallvec::SmallVec;
 
 use crate::account::delivery::Destination;
+use crate::account::facts::Counted;
 
 /// A message that passed every stage, with what is to be written before it goes on.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub struct Message {
     pub rows: SmallVec<[Row; 2]>,
     /// The words a search may find (XEP-0431).
     pub text: Option<String>,
-    /// Whether it counts against what is kept for an account that is away and does not archive.
-    pub counts_owed: bool,
+    /// Where it counts against what is kept for an account that is away and does not archive.
+    pub owed: Option<Counted>,
     /// How the sender's account recognises it when it is sent again without an archive.
     pub resend_key: Option<ResendKey>,
 }

@@ -107,7 +107,7 @@ impl Presence {
         self.watchers.get().map_or(&[], Vec::as_slice)
     }
 
-    /// A presence stanza that a session of ours sent.
+    /// A presence stanza that a session of ours sent; what only a host may say is taken out.
     pub fn routed(
         self: &Arc<Self>,
         config: &Arc<Config>,
@@ -125,7 +125,8 @@ impl Presence {
             return refuse(from, stanza, StanzaCondition::ServiceUnavailable);
         }
         let (this, config) = (self.clone(), config.clone());
-        let (from, stanza) = (from.clone(), stanza.clone());
+        let forged = |child: &Child<'_>| forged_delay(&config, child);
+        let (from, stanza) = (from.clone(), stanza.rewrite().strip(&forged).build());
         Step::Run(Box::pin(async move {
             if let Err(error) = this.handle(&config, &from, &stanza, kind).await {
                 answer(&from, error_reply(&stanza, &error));
@@ -192,15 +193,9 @@ impl Presence {
         Ok(())
     }
 
-    /// An available presence as it goes to others: `from` stamped, what only a host may say taken
-    /// out, the avatar's hash put in.
+    /// An available presence as it goes to others: `from` stamped, the avatar's hash put in.
     async fn stamped(&self, config: &Config, from: &SessionHandle, stanza: &Stanza) -> Stanza {
-        let forged = |child: &Child<'_>| forged_delay(config, child);
-        let stanza = stanza
-            .rewrite()
-            .from(from.full.clone())
-            .strip(&forged)
-            .build();
+        let stanza = stanza.rewrite().from(from.full.clone()).build();
         let host = config.host(from.bare.domain());
         match (from.account, self.stamp.get()) {
             (Some(account), Some(stamp)) if host.is_some_and(|h| h.has(Feature::Vcard)) => {

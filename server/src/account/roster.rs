@@ -98,13 +98,19 @@ pub struct Rosters {
     contacts: Cache<AccountId, Contacts, ByContacts>,
 }
 
-/// An account in the cache weighs as much as its contacts.
+/// An account in the cache weighs as much as its contacts, but never so much that the cache would
+/// not take it: who has read contacts into memory finds them there.
 #[derive(Clone)]
-struct ByContacts;
+struct ByContacts {
+    heaviest: u64,
+}
+
+/// Parts of the cache's whole weight that one account takes at most; more than it has shards.
+const HEAVIEST_PART: u64 = 1_024;
 
 impl Weighter<AccountId, Contacts> for ByContacts {
     fn weight(&self, _: &AccountId, contacts: &Contacts) -> u64 {
-        1 + contacts.len() as u64
+        (1 + contacts.len() as u64).min(self.heaviest)
     }
 }
 
@@ -150,12 +156,14 @@ impl Rosters {
     pub fn new(storage: Arc<dyn Storage>, fence: Fence, accounts_max: usize) -> Rosters {
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         let weight_max = accounts_max as u64 * CONTACTS_PER_ACCOUNT;
+        let heaviest = (weight_max / HEAVIEST_PART).max(1);
+        let by_contacts = ByContacts { heaviest };
         Rosters {
             storage,
             fence,
             hasher: RandomState::new(),
             locks,
-            contacts: Cache::with_weighter(accounts_max, weight_max, ByContacts),
+            contacts: Cache::with_weighter(accounts_max, weight_max, by_contacts),
         }
     }
 

@@ -153,7 +153,8 @@ impl Commands {
         match request {
             Request::UserAdd { account, password } => {
                 let account = Account::parse(&account, &config)?;
-                self.change(&account, Change::Add(password.0.clone())).await?;
+                self.change(&account, Change::Add(password.0.clone()))
+                    .await?;
                 json(accounts::show(storage, &account).await?)
             }
             Request::UserPasswd { account, password } => {

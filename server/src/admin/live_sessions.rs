@@ -88,8 +88,11 @@ impl SessionsAdmin for LiveSessions {
         asking: Option<Arc<SessionHandle>>,
     ) -> Result<usize, Failure> {
         let this = self.clone();
-        to_its_end(async move { this.changed(&config, &account, &change, asking.as_deref()).await })
-            .await
+        to_its_end(async move {
+            this.changed(&config, &account, &change, asking.as_deref())
+                .await
+        })
+        .await
     }
 
     fn count(&self) -> usize {

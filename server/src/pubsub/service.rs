@@ -142,6 +142,19 @@ impl Engine {
         found.map(Node::read).transpose()
     }
 
+    /// Whether there is such a node.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn has_node(
+        &self,
+        service: &BareJid,
+        name: &str,
+    ) -> Result<bool, eider_storage::Error> {
+        let found = self.storage.pubsub_node(service.as_str(), name).await?;
+        Ok(found.is_some())
+    }
+
     /// The node and what the asker is to it.
     pub(super) async fn node(
         &self,

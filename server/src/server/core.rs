@@ -94,6 +94,7 @@ impl Core {
             config: config.clone(),
             sessions: sessions.clone(),
             facts: facts.clone(),
+            rosters,
             delivery: delivery.clone(),
             presence: presence.clone(),
             writer: writer.clone(),

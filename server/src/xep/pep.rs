@@ -133,7 +133,7 @@ impl Pep {
     }
 
     async fn request(&self, request: &Request) -> Answer {
-        self.exists(&request.to).await?;
+        self.may_know(request).await?;
         let answer = self
             .parts
             .engine
@@ -146,12 +146,36 @@ impl Pep {
         Ok(answer.payload)
     }
 
-    /// Nobody learns by asking which accounts exist (RFC 6121 §8.5.1).
-    async fn exists(&self, account: &BareJid) -> Result<(), StanzaError> {
-        match self.parts.facts.load(account).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(StanzaError::new(StanzaCondition::ServiceUnavailable)),
-            Err(error) => Err(crate::xep::storage_error(&error)),
+    /// Nobody learns by asking which accounts exist (RFC 6121 §8.5.1): who does not see the
+    /// account's presence finds the nodes that it has made, and besides them what a missing
+    /// account answers.
+    async fn may_know(&self, request: &Request) -> Result<(), StanzaError> {
+        let account = &request.to;
+        let failed = |error| crate::xep::storage_error(&error);
+        let unavailable = || StanzaError::new(StanzaCondition::ServiceUnavailable);
+        let known = self.parts.facts.load(account).await.map_err(failed)?;
+        let facts = known.ok_or_else(unavailable)?;
+        if request.is_own() {
+            return Ok(());
+        }
+        let contacts = self.parts.rosters.contacts(facts.id).await;
+        if contacts
+            .map_err(failed)?
+            .state(request.from.bare_str())
+            .from()
+        {
+            return Ok(());
+        }
+        let mut parts = request.payload.children();
+        let node = parts.find_map(|part| part.attr("node"));
+        let found = self
+            .parts
+            .engine
+            .has_node(account, node.unwrap_or_default());
+        if found.await.map_err(failed)? {
+            Ok(())
+        } else {
+            Err(unavailable())
         }
     }
 
