@@ -204,7 +204,9 @@ impl Commands {
                 Arc::new(LiveSessions::of_no_server(storage, config.clone()))
             }
         };
-        let count = sessions.change(config, account.clone(), change, None).await?;
+        let count = sessions
+            .change(config, account.clone(), change, None)
+            .await?;
         tracing::info!(account = account.jid(), "{what} by command");
         json(Count {
             count: count as u64,
