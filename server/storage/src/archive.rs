@@ -63,7 +63,8 @@ impl RowFlags {
 pub struct NewMessage {
     /// The self-contained stanza (DESIGN §7).
     pub bytes: Bytes,
-    /// Its text for full-text search; `None`: not searchable.
+    /// Its text, by which full-text search finds it in the archives of owners without bytes of their own; `None`: not
+    /// searchable.
     pub text: Option<String>,
 }
 
@@ -340,7 +341,7 @@ pub trait Archive {
     /// First and last archived row.
     async fn archive_metadata(&self, owner: AccountId) -> Result<ArchiveMetadata, Error>;
 
-    /// Replaces one owner's bytes (XEP-0424 tombstone); the text index forgets the row. False: no such row.
+    /// Replaces one owner's bytes (XEP-0424 tombstone); full text does not find the row any more. False: no such row.
     async fn archive_replace(
         &self,
         fence: Fence,

@@ -1,8 +1,8 @@
 //! How values lie in columns, the same on both engines. Each format starts with its version or is JSON.
 
 use crate::{
-    AccountId, ArchivePreferences, Credentials, Error, MessageKind, PosRange, Position, ScramKeys,
-    Subscription, Watermark,
+    AccountId, ArchivePreferences, Commit, Credentials, Error, MessageKind, PosRange, Position,
+    ScramKeys, Subscription, Timestamp, Watermark,
 };
 
 const CREDENTIALS_VERSION: u8 = 1;
@@ -151,9 +151,33 @@ pub(crate) fn decode_kind(value: i16) -> Result<MessageKind, Error> {
     })
 }
 
-/// The word under which an owner's texts are found in a full-text index that all owners share.
+/// The word under which an owner's messages are found in a full-text index that all owners share. No text has one like it.
 pub(crate) fn owner_word(owner: AccountId) -> String {
-    format!("o{owner}")
+    format!(":{owner}")
+}
+
+/// What the full-text index gets of each message of a batch: a word for each owner that may find it, and its text's.
+/// `places`: where each row goes; `None`: it is left out.
+pub(crate) fn searchable(
+    batch: &Commit,
+    places: &[Option<(Position, Timestamp)>],
+) -> Vec<Option<String>> {
+    let mut contents = vec![None::<String>; batch.messages.len()];
+    for (row, place) in batch.rows.iter().zip(places) {
+        // A row with bytes of its own does not refer to the message.
+        if row.flags.archived && row.own_bytes.is_none() && place.is_some() {
+            let owners = contents[row.message].get_or_insert_default();
+            owners.push_str(&owner_word(row.owner));
+            owners.push(' ');
+        }
+    }
+    for (content, message) in contents.iter_mut().zip(&batch.messages) {
+        let words = words(message.text.as_deref().unwrap_or_default());
+        *content = content
+            .take_if(|_| !words.is_empty())
+            .map(|owners| owners + &words.join(" "));
+    }
+    contents
 }
 
 /// Words kept of one text, and characters of one word.

@@ -35,7 +35,7 @@ pub(crate) const SEQUENCES: [&str; 2] = ["account", "pubsub_node"];
 
 use ColumnType::{Bytes, Integer, Text};
 
-/// All tables but those made from others (`archive_words`) and the engine's own.
+/// All tables but those made from others (`message_words`) and the engine's own.
 pub(crate) const TABLES: &[Table] = &[
     Table {
         name: "meta",
@@ -147,9 +147,9 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     },
     Table {
-        name: "archive_text",
-        key: 2,
-        columns: &[("owner", Integer), ("pos", Integer), ("content", Text)],
+        name: "message_text",
+        key: 1,
+        columns: &[("message", Integer), ("content", Text)],
     },
     Table {
         name: "resend_key",

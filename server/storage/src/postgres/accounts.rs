@@ -261,7 +261,7 @@ pub(super) async fn remove_step(lease: &mut Lease, id: AccountId) -> Result<u64,
     Ok(gone.0)
 }
 
-/// Deletes an owner's oldest rows under a condition over `$2` and `$3` with their texts, releasing their messages, at
+/// Deletes an owner's oldest rows under a condition over `$2` and `$3`, releasing their messages, at
 /// most `limit`; answers how many and the last position.
 pub(super) async fn delete_rows(
     lease: &mut Lease,
@@ -278,8 +278,7 @@ pub(super) async fn delete_rows(
          RETURNING owner, pos, month, message),
          r AS (UPDATE message m SET owners = m.owners - g.gone
          FROM (SELECT month, message, count(*)::smallint AS gone FROM d WHERE message IS NOT NULL GROUP BY 1, 2) g
-         WHERE m.id = g.message AND m.month = g.month),
-         t AS (DELETE FROM archive_text t USING d WHERE t.owner = d.owner AND t.pos = d.pos)
+         WHERE m.id = g.message AND m.month = g.month)
          SELECT count(*), coalesce(max(pos), 0) FROM d"
     );
     let statement = sqlx::query(AssertSqlSafe(sql))

@@ -233,10 +233,6 @@ async fn replace(
     lease
         .execute(sqlx::query(sql).bind(message).bind(month))
         .await?;
-    let sql = "DELETE FROM archive_text WHERE owner = $1 AND pos = $2";
-    lease
-        .execute(sqlx::query(sql).bind(owner.0).bind(pos.0))
-        .await?;
     Ok(true)
 }
 

@@ -5,7 +5,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 
 use super::pool::Lease;
 use super::{get, scalar};
-use crate::codec::{decode_kind, decode_watermark, words};
+use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
     AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DebtTotal, Direction, Error, PageRequest,
     Position, RowFlags, Timestamp, Watermark,
@@ -107,7 +107,7 @@ fn condition(
     if let Some(text) = &filter.text {
         let query = matching(owner, text);
         sql.push_str(&format!(
-            " AND a.pos IN (SELECT t.pos FROM archive_text t WHERE t.owner = $1 AND t.words @@ ${}::tsquery)",
+            " AND a.message IN (SELECT t.message FROM message_text t WHERE t.words @@ ${}::tsquery)",
             add(Value::Text(&query))?
         ));
     }
@@ -121,14 +121,14 @@ enum Value<'v> {
 }
 
 /// All the words, each quoted; they are letters and digits, so that nothing in them is tsquery syntax. Every text carries
-/// its owner as a word that no text can have.
+/// its owners as words that no text can have.
 fn matching(owner: AccountId, text: &str) -> String {
     let words = words(text);
     // Nothing to look for finds nothing.
     if words.is_empty() {
         return "':none'".into();
     }
-    let mut query = format!("':{owner}'");
+    let mut query = format!("'{}'", owner_word(owner));
     for word in words {
         query.push_str(&format!(" & '{word}'"));
     }

@@ -188,10 +188,14 @@ async fn sweep(lease: &mut Lease, resend_keys_before: Timestamp) -> Result<u64, 
                 .bind(SWEEP_STEP_ROWS),
         )
         .await?;
-    let sql = "DELETE FROM message WHERE (id, month) IN (SELECT id, month FROM message WHERE owners <= 0 LIMIT $1)";
-    gone += lease
-        .execute(sqlx::query(sql).bind(SWEEP_STEP_ROWS))
+    let sql = "WITH d AS (DELETE FROM message WHERE (id, month) IN
+               (SELECT id, month FROM message WHERE owners <= 0 LIMIT $1) RETURNING id),
+               t AS (DELETE FROM message_text t USING d WHERE t.message = d.id)
+               SELECT count(*) FROM d";
+    let swept = lease
+        .optional(sqlx::query(sql).bind(SWEEP_STEP_ROWS))
         .await?;
+    gone += scalar::<i64>(swept)?.unwrap_or(0) as u64;
     let sql = "SELECT id FROM removed_account ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
     if let Some(id) = scalar(lease.optional(sqlx::query(sql)).await?)? {
         gone += remove_step(lease, AccountId(id)).await?;

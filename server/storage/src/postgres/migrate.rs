@@ -6,7 +6,10 @@ use super::pool::Lease;
 use super::{get, scalar};
 use crate::Error;
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_initial.sql"),
+    include_str!("../../migrations/postgres/0002_text_of_messages.sql"),
+];
 
 /// The newest migration known.
 pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;

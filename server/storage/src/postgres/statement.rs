@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 
-use crate::codec::{encode_ranges, words};
+use crate::codec::{encode_ranges, searchable};
 use crate::{Commit, Error, Position, Timestamp};
 
 /// Where a batch's rows go.
@@ -194,33 +194,18 @@ fn add_messages(
 }
 
 fn add_texts(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(), Error> {
-    let (mut owner, mut pos, mut content) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, place) in batch.rows.iter().zip(&places.rows) {
-        let (Some((at_pos, _)), true) = (place, row.flags.archived) else {
-            continue;
-        };
-        let Some(text) = &batch.messages[row.message].text else {
-            continue;
-        };
-        let text = words(text);
-        if !text.is_empty() {
-            owner.push(row.owner.0);
-            pos.push(at_pos.0);
-            content.push(text.join(" "));
-        }
-    }
-    if owner.is_empty() {
+    let contents = searchable(batch, &places.rows);
+    let (message, content): (Vec<_>, Vec<_>) = (places.first_message..)
+        .zip(contents)
+        .filter_map(|(message, content)| Some((message, content?)))
+        .unzip();
+    if message.is_empty() {
         return Ok(());
     }
-    let columns = [
-        builder.add(owner)?,
-        builder.add(pos)?,
-        builder.add(content)?,
-    ]
-    .join(", ");
+    let columns = [builder.add(message)?, builder.add(content)?].join(", ");
     let fenced = builder.fenced;
     builder.parts.push(format!(
-        "t AS (INSERT INTO archive_text (owner, pos, content) SELECT u.* FROM unnest({columns}) u WHERE {fenced})"
+        "t AS (INSERT INTO message_text (message, content) SELECT u.* FROM unnest({columns}) u WHERE {fenced})"
     ));
     Ok(())
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::archive_commit::{self, delete_row, delete_text, raise_floor, release_message};
+use super::archive_commit::{self, delete_row, raise_floor, release_message};
 use super::archive_query::{self, first_at_or_after};
 use super::worker::{Stage, withdraw};
 use super::{Sqlite, all, blob, check_fence, execute, optional};
@@ -250,7 +250,6 @@ fn replace(
     if let Some(message) = message {
         release_message(connection, message)?;
     }
-    delete_text(connection, owner, pos)?;
     Ok(true)
 }
 

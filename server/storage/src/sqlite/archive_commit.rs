@@ -1,12 +1,15 @@
 //! One batch of the archive in one transaction, by cached statements; heads of owners come from memory.
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
 use super::worker::WriterState;
-use super::{execute, optional};
-use crate::codec::{encode_ranges, owner_word, words};
+use super::{error, execute, optional};
+use crate::codec::{encode_ranges, searchable};
 use crate::heads::Head;
 use crate::{AccountId, Cleared, Commit, Error, Position, Timestamp};
+
+/// Texts that are indexed in one transaction: few enough not to be felt by a message that waits behind them.
+pub(super) const WORDS_STEP_TEXTS: u32 = 512;
 
 /// Writes the batch inside the transaction that is open.
 pub(super) fn commit(
@@ -83,9 +86,10 @@ fn insert_messages(
     places: &[Place],
 ) -> Result<Vec<i64>, Error> {
     if state.next_message == 0 {
+        // An id below the head of the words would never be indexed.
         let next = optional(
             connection,
-            "SELECT coalesce(max(id), 0) + 1 FROM message",
+            "SELECT max((SELECT coalesce(max(id), 0) FROM message), up_to) + 1 FROM words_head",
             [],
             |row| row.get(0),
         )?;
@@ -98,19 +102,30 @@ fn insert_messages(
             .ok_or_else(|| Error::Other("row without a message".into()))?;
         *count += i64::from(place.is_some() && row.own_bytes.is_none());
     }
+    let mut insert = prepared(
+        connection,
+        "INSERT INTO message (id, owners, bytes) VALUES (?1, ?2, ?3)",
+    )?;
+    let mut insert_text = prepared(
+        connection,
+        "INSERT INTO message_text (message, content) VALUES (?1, ?2)",
+    )?;
     let mut ids = Vec::with_capacity(owners.len());
-    for (message, owners) in batch.messages.iter().zip(owners) {
+    let texts = searchable(batch, places);
+    for ((message, owners), text) in batch.messages.iter().zip(owners).zip(texts) {
         if owners == 0 {
             ids.push(0);
             continue;
         }
         let id = state.next_message;
         state.next_message += 1;
-        execute(
-            connection,
-            "INSERT INTO message (id, owners, bytes) VALUES (?1, ?2, ?3)",
-            params![id, owners, &message.bytes[..]],
-        )?;
+        insert
+            .execute(params![id, owners, &message.bytes[..]])
+            .map_err(error)?;
+        if let Some(text) = text {
+            insert_text.execute(params![id, text]).map_err(error)?;
+            state.unindexed += 1;
+        }
         ids.push(id);
     }
     Ok(ids)
@@ -122,14 +137,16 @@ fn insert_rows(
     places: &[Place],
     ids: &[i64],
 ) -> Result<(), Error> {
+    let mut insert = prepared(
+        connection,
+        "INSERT INTO archive (owner, pos, at, message, flags, kind, peer, peer_resource, own_bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
     for (row, place) in batch.rows.iter().zip(places) {
         let Some((pos, at)) = place else { continue };
         let own = row.own_bytes.as_deref();
-        execute(
-            connection,
-            "INSERT INTO archive (owner, pos, at, message, flags, kind, peer, peer_resource, own_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
+        insert
+            .execute(params![
                 row.owner.0,
                 pos.0,
                 at.0,
@@ -139,38 +156,37 @@ fn insert_rows(
                 row.peer,
                 row.peer_resource,
                 own,
-            ],
-        )?;
-        if row.flags.archived
-            && let Some(text) = &batch.messages[row.message].text
-        {
-            insert_text(connection, row.owner, *pos, text)?;
-        }
+            ])
+            .map_err(error)?;
     }
     Ok(())
 }
 
-fn insert_text(
-    connection: &Connection,
-    owner: AccountId,
-    pos: Position,
-    text: &str,
-) -> Result<(), Error> {
-    let text = words(text).join(" ");
-    if text.is_empty() {
-        return Ok(());
-    }
+fn prepared<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
+    connection.prepare_cached(sql).map_err(error)
+}
+
+/// Indexes the words of the next texts, in a transaction of its own; true: there are more.
+pub(super) fn index_words(connection: &Connection) -> Result<bool, Error> {
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(error)?;
+    let next = "SELECT count(*), max(message) FROM (SELECT message FROM message_text
+                WHERE message > (SELECT up_to FROM words_head) ORDER BY message LIMIT ?1)";
+    let next = optional(connection, next, [WORDS_STEP_TEXTS], |row| {
+        Ok((row.get::<_, u32>(0)?, row.get::<_, Option<i64>>(1)?))
+    })?;
+    let Some((count, Some(last))) = next else {
+        return Ok(false);
+    };
     execute(
         connection,
-        "INSERT INTO archive_text (owner, pos, content) VALUES (?1, ?2, ?3)",
-        params![owner.0, pos.0, text],
+        "INSERT INTO message_words (rowid, content) SELECT message, content FROM message_text
+         WHERE message > (SELECT up_to FROM words_head) AND message <= ?1 ORDER BY message",
+        [last],
     )?;
-    execute(
-        connection,
-        "INSERT INTO archive_words (rowid, content, owner) VALUES (?1, ?2, ?3)",
-        params![connection.last_insert_rowid(), text, owner_word(owner)],
-    )?;
-    Ok(())
+    execute(connection, "UPDATE words_head SET up_to = ?1", [last])?;
+    transaction.commit().map_err(error)?;
+    Ok(count == WORDS_STEP_TEXTS)
 }
 
 fn clear(connection: &Connection, cleared: &Cleared) -> Result<(), Error> {
@@ -187,7 +203,7 @@ fn clear(connection: &Connection, cleared: &Cleared) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes one row, its words, and its message if this was the last owner.
+/// Deletes one row, and its message if this was the last owner.
 pub(super) fn delete_row(
     connection: &Connection,
     owner: AccountId,
@@ -202,44 +218,24 @@ pub(super) fn delete_row(
     let Some(message) = message else {
         return Ok(());
     };
-    if let Some(message) = message {
-        release_message(connection, message)?;
-    }
-    delete_text(connection, owner, pos)
+    message.map_or(Ok(()), |message| release_message(connection, message))
 }
 
-/// One owner less.
+/// One owner less; with the last, message and words go.
 pub(super) fn release_message(connection: &Connection, message: i64) -> Result<(), Error> {
     execute(
         connection,
         "UPDATE message SET owners = owners - 1 WHERE id = ?1",
         [message],
     )?;
-    execute(
-        connection,
+    for sql in [
         "DELETE FROM message WHERE id = ?1 AND owners <= 0",
-        [message],
-    )?;
-    Ok(())
-}
-
-pub(super) fn delete_text(
-    connection: &Connection,
-    owner: AccountId,
-    pos: Position,
-) -> Result<(), Error> {
-    let text: Option<i64> = optional(
-        connection,
-        "DELETE FROM archive_text WHERE owner = ?1 AND pos = ?2 RETURNING id",
-        params![owner.0, pos.0],
-        |row| row.get(0),
-    )?;
-    if let Some(id) = text {
-        execute(
-            connection,
-            "DELETE FROM archive_words WHERE rowid = ?1",
-            [id],
-        )?;
+        "DELETE FROM message_text WHERE message = ?1",
+        "DELETE FROM message_words WHERE rowid = ?1",
+    ] {
+        if execute(connection, sql, [message])? == 0 {
+            break;
+        }
     }
     Ok(())
 }

@@ -105,27 +105,28 @@ fn conditions(owner: AccountId, filter: &ArchiveFilter) -> (String, Vec<Value>) 
         );
     }
     if let Some(text) = &filter.text {
+        let mut words = words(text);
+        // Nothing to look for finds nothing: this is nobody's word.
+        words.push(if words.is_empty() {
+            ":".into()
+        } else {
+            owner_word(owner)
+        });
+        // Quoted, nothing in a word is FTS5 syntax.
+        let matching = format!("\"{}\"", words.join("\" AND \""));
         add(
-            " AND a.pos IN (SELECT t.pos FROM archive_words w JOIN archive_text t ON t.id = w.rowid
-              WHERE archive_words MATCH ?N AND t.owner = ?1)",
-            matching(owner, text).into(),
+            " AND a.message IN (SELECT rowid FROM message_words WHERE message_words MATCH ?N",
+            matching.into(),
+        );
+        let json = serde_json::to_string(&words).expect("strings have a JSON form");
+        // What is not indexed yet.
+        add(
+            " UNION ALL SELECT t.message FROM message_text t WHERE t.message > (SELECT up_to FROM words_head)
+              AND NOT EXISTS (SELECT 1 FROM json_each(?N) w WHERE instr(' ' || t.content || ' ', ' ' || w.value || ' ') = 0))",
+            json.into(),
         );
     }
     (sql, values)
-}
-
-/// All the words, each quoted so that nothing in them is FTS5 syntax.
-fn matching(owner: AccountId, text: &str) -> String {
-    let words = words(text);
-    // Nothing to look for finds nothing.
-    if words.is_empty() {
-        return "owner : \"none\"".into();
-    }
-    let mut query = format!("owner : \"{}\"", owner_word(owner));
-    for word in words {
-        query.push_str(&format!(" AND content : \"{word}\""));
-    }
-    query
 }
 
 pub(super) fn page(

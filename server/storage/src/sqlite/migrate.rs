@@ -5,7 +5,10 @@ use rusqlite::Connection;
 use super::error;
 use crate::Error;
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_text_of_messages.sql"),
+];
 
 /// The newest migration known.
 pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;

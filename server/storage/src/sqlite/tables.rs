@@ -4,9 +4,8 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::{error, execute, optional};
-use crate::codec::owner_word;
 use crate::tables::{BATCH_ROWS, Cell, SEQUENCES, TABLES, Table, key_names, names, row_digest};
-use crate::{AccountId, Error, Progress, TableCount};
+use crate::{Error, Progress, TableCount};
 
 fn cell(value: ValueRef<'_>) -> Result<Cell, Error> {
     Ok(match value {
@@ -84,7 +83,7 @@ pub(crate) fn last_key(connection: &Connection, table: &Table) -> Result<Option<
     Ok(rows(connection, &sql, Vec::new())?.pop())
 }
 
-/// Writes rows in one transaction. What is made from a table is made with it.
+/// Writes rows in one transaction. Words are indexed by the writer that opens the database.
 pub(crate) fn write(
     connection: &Connection,
     table: &Table,
@@ -105,19 +104,6 @@ fn write_rows(connection: &Connection, table: &Table, rows: &[Vec<Cell>]) -> Res
     );
     for row in rows {
         execute(connection, &sql, params_from_iter(row.iter().map(value)))?;
-        if table.name == "archive_text"
-            && let [Cell::Integer(owner), _, Cell::Text(content)] = row.as_slice()
-        {
-            execute(
-                connection,
-                "INSERT INTO archive_words (rowid, content, owner) VALUES (?1, ?2, ?3)",
-                params![
-                    connection.last_insert_rowid(),
-                    content,
-                    owner_word(AccountId(*owner))
-                ],
-            )?;
-        }
     }
     Ok(())
 }

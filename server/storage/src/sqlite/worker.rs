@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::archive_commit::{WORDS_STEP_TEXTS, index_words};
 use super::error;
 use crate::Error;
 use crate::heads::Heads;
@@ -19,12 +20,17 @@ const QUEUE_CALLS_MAX: usize = 4096;
 /// Writes that share a transaction.
 const GROUP_WRITES_MAX: usize = 64;
 
+/// Without a write for this long, what has gathered is indexed.
+const IDLE: Duration = Duration::from_millis(100);
+
 /// What only the writing thread knows.
 #[derive(Default)]
 pub(crate) struct WriterState {
     pub heads: Heads,
     /// The next message's id; 0: not read yet.
     pub next_message: i64,
+    /// Texts that wait to be indexed, counted until there are enough.
+    pub unindexed: u32,
 }
 
 /// Where a write stands; the caller whose deadline passes has to know.
@@ -207,8 +213,12 @@ pub(crate) fn withdraw(stage: &StageCell) -> Error {
 }
 
 fn write_loop(connection: &Connection, receiver: &Receiver<Box<dyn Write>>, waiting: &AtomicU32) {
-    let mut state = WriterState::default();
-    while let Ok(first) = receiver.recv() {
+    let mut state = WriterState {
+        // Nobody knows what an earlier run left.
+        unindexed: WORDS_STEP_TEXTS,
+        ..WriterState::default()
+    };
+    while let Some(first) = next(connection, &mut state, receiver) {
         let mut group = vec![first];
         while group.len() < GROUP_WRITES_MAX
             && let Ok(next) = receiver.try_recv()
@@ -231,6 +241,32 @@ fn write_loop(connection: &Connection, receiver: &Receiver<Box<dyn Write>>, wait
     }
     // Leaves a file without a log behind, as a copy by hand expects it.
     drop(connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)"));
+}
+
+/// The next write. Texts are indexed between writes once enough have gathered, and while no write comes.
+fn next(
+    connection: &Connection,
+    state: &mut WriterState,
+    receiver: &Receiver<Box<dyn Write>>,
+) -> Option<Box<dyn Write>> {
+    let mut due = state.unindexed >= WORDS_STEP_TEXTS;
+    loop {
+        if due {
+            let indexed = index_words(connection);
+            if let Err(failure) = &indexed {
+                tracing::warn!(%failure, "words are not indexed yet; searches take longer");
+            }
+            // After a failure the next texts try again.
+            state.unindexed = u32::from(indexed.unwrap_or(false)) * WORDS_STEP_TEXTS;
+        }
+        if state.unindexed == 0 {
+            return receiver.recv().ok();
+        }
+        match receiver.recv_timeout(IDLE) {
+            Err(RecvTimeoutError::Timeout) => due = true,
+            next => return next.ok(),
+        }
+    }
 }
 
 fn run_group(

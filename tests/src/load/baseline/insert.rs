@@ -67,8 +67,8 @@ fn bound<'q>(first: u64, batch: u32) -> Query<'q, Database, PgArguments> {
             messages.push(id);
             peers.push(format!("u{peer}@localhost"));
             resources.push(resource);
-            words.push(format!("{n:012} {WORDS}"));
         }
+        words.push(format!(":{from} :{to} {n:012} {WORDS}"));
     }
     let query = sqlx::query(STATEMENT)
         .bind(ids)
@@ -95,8 +95,8 @@ const STATEMENT: &str = "
     a AS (INSERT INTO archive (month, owner, pos, message, peer, peer_resource, at, flags, kind)
         SELECT 24000, u.*, 1700000000000000, 1, 0
         FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[]) AS u)
-    INSERT INTO archive_text (owner, pos, content)
-        SELECT * FROM UNNEST($3::bigint[], $4::bigint[], $8::text[]) AS u";
+    INSERT INTO message_text (message, content)
+        SELECT * FROM UNNEST($1::bigint[], $8::text[]) AS u";
 
 /// Runs the part with this batch size beside the row of the same scenario.
 pub async fn measure(
