@@ -120,6 +120,31 @@ impl Postgres {
         Ok(postgres)
     }
 
+    /// Starts a hot standby of this server, streaming from it.
+    pub fn standby(&self) -> io::Result<Postgres> {
+        let mut standby = Postgres {
+            programs: self.programs.clone(),
+            directory: temporary_directory()?,
+            port: free_port()?,
+            settings: self.settings.clone(),
+            user: self.user,
+            guard: None,
+        };
+        std::fs::set_permissions(&standby.directory, Permissions::from_mode(0o700))?;
+        if let Some((user, group)) = standby.user {
+            chown(&standby.directory, Some(user), Some(group))?;
+        }
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast"]);
+        copy.args(["--no-sync", "-p", &self.port.to_string(), "-D"]);
+        let output = copy.arg(standby.data()).output()?;
+        if !output.status.success() {
+            return Err(failure(String::from_utf8_lossy(&output.stderr)));
+        }
+        standby.run()?;
+        Ok(standby)
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.join("data")
     }

@@ -1,9 +1,13 @@
 //! XEP-0313 on PostgreSQL.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
 
 use super::accounts::delete_rows;
-use super::pool::Lease;
+use super::pool::{Lease, Pool};
 use super::{Postgres, archive_query, get, scalar};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit,
@@ -15,29 +19,42 @@ const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
     (SELECT max(pos) FROM archive WHERE owner = $1)) FROM archive_owner WHERE owner = $1";
 
 impl Postgres {
-    /// A connection for an archive page: the reader's where it has this owner's newest row, else the primary's.
+    /// A connection for an archive page: the reader's where it is fresh enough for this owner, else the primary's.
     async fn page_connection(&self, owner: AccountId) -> Result<Lease, Error> {
-        let Some(reader) = &self.reader else {
-            return self.archive.acquire().await;
-        };
-        let newest = self.archive_last_position(owner).await?;
-        if let Ok(mut lease) = reader.acquire().await {
-            let lag = "SELECT coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0)::bigint";
-            let row = lease
-                .optional(sqlx::query(LAST_POSITION).bind(owner.0))
-                .await
-                .ok()
-                .flatten();
-            let same = scalar::<i64>(row).ok().flatten() == Some(newest.0);
-            let behind = lease.optional(sqlx::query(lag)).await.ok().flatten();
-            let behind = scalar::<i64>(behind).ok().flatten().unwrap_or(i64::MAX);
-            // An idle primary sends nothing: a replica that has every row of this owner is not stale for its pages, but
-            // deletions and tombstones are only bounded by time.
-            if same && behind <= self.config.reader_staleness_max.as_secs() as i64 {
+        if let Some(reader) = &self.reader {
+            let sql = format!("SELECT ({LAST_POSITION}), pg_current_wal_lsn()::text");
+            let statement = sqlx::query(AssertSqlSafe(sql)).bind(owner.0);
+            // A reader that cannot be reached is as good as one that is behind.
+            if let Some(row) = self.optional(statement).await?
+                && let Ok(Some(lease)) = self.fresh_reader(reader, owner, &row).await
+            {
                 return Ok(lease);
             }
         }
         self.archive.acquire().await
+    }
+
+    /// A connection to the reader if it has this owner's newest row, and besides (deletions and tombstones show no newer
+    /// row) everything that the primary had written, or all that is older than the bound. An idle primary sends nothing.
+    async fn fresh_reader(
+        &self,
+        reader: &Arc<Pool>,
+        owner: AccountId,
+        primary: &PgRow,
+    ) -> Result<Option<Lease>, Error> {
+        let (newest, written): (Option<i64>, String) = (get(primary, 0)?, get(primary, 1)?);
+        let mut lease = reader.acquire().await?;
+        let sql = format!(
+            "SELECT ({LAST_POSITION}) IS NOT DISTINCT FROM $2 AND (pg_last_wal_replay_lsn() >= $3::pg_lsn
+             OR now() - pg_last_xact_replay_timestamp() <= $4 * interval '1 millisecond')"
+        );
+        let statement = sqlx::query(AssertSqlSafe(sql))
+            .bind(owner.0)
+            .bind(newest)
+            .bind(written)
+            .bind(self.config.reader_staleness_max.as_millis() as f64);
+        let fresh = scalar::<Option<bool>>(lease.optional(statement).await?)?;
+        Ok((fresh.flatten() == Some(true)).then_some(lease))
     }
 }
 

@@ -1,10 +1,13 @@
 //! The conformance suite on SQLite, and what is particular to it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::conformance::Bench;
-use eider_storage::{Config, SqliteConfig};
+use crate::conformance::archive::{BOB, forward, places, say};
+use crate::conformance::{Bench, FENCE, account};
+use eider_storage::{AccountId, ArchiveFilter, Config, Keep, SqliteConfig, Storage};
 
 /// A directory that goes with its value.
 pub struct Directory(PathBuf);
@@ -44,3 +47,64 @@ pub async fn start() -> (Bench, Directory) {
 }
 
 crate::conformance!(crate::sqlite::start);
+
+async fn found(s: &Arc<dyn Storage>, owner: AccountId, word: &str) -> Vec<i64> {
+    let filter = ArchiveFilter {
+        text: Some(word.into()),
+        ..Default::default()
+    };
+    let page = s.archive_query(owner, &filter, &forward(None, 5000)).await;
+    places(&page.expect("finds"))
+}
+
+/// Up to where words are indexed.
+fn head(path: &std::path::Path) -> i64 {
+    rusqlite::Connection::open(path)
+        .and_then(|file| file.query_row("SELECT up_to FROM words_head", [], |row| row.get(0)))
+        .expect("reads the head")
+}
+
+async fn until_indexed(path: &std::path::Path, up_to: i64) {
+    let began = Instant::now();
+    while head(path) < up_to {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", head(path));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_are_found_before_and_after_they_are_indexed() {
+    let directory = Directory::new();
+    let path = directory.file("eider.db");
+    let config = Config::Sqlite(SqliteConfig::new(&path));
+    let s = eider_storage::open(&config).await.expect("opens");
+    let alice = account(&s, "alice").await;
+    let expected: Vec<i64> = (1..=1300).collect();
+    for n in &expected {
+        say(&s, alice, BOB, &format!("word n{n}"), *n).await;
+        if n % 97 == 0 {
+            assert_eq!(found(&s, alice, "WORD").await, expected[..*n as usize]);
+            assert_eq!(found(&s, alice, &format!("n{n}")).await, [*n]);
+        }
+    }
+    until_indexed(&path, 1300).await;
+    assert_eq!(found(&s, alice, "word").await, expected);
+
+    // What is deleted is not found, indexed or not, and its message's number is not given to an unfindable one.
+    say(&s, alice, BOB, "word unindexed", 1301).await;
+    let keep = Keep {
+        rows_max: Some(0),
+        ..Default::default()
+    };
+    s.archive_retain(FENCE, alice, keep, 5000)
+        .await
+        .expect("deletes");
+    assert!(found(&s, alice, "word").await.is_empty());
+    s.close().await;
+    let s = eider_storage::open(&config).await.expect("opens");
+    say(&s, alice, BOB, "word again", 1302).await;
+    assert_eq!(found(&s, alice, "word").await, [1302]);
+    until_indexed(&path, 1301).await;
+    assert_eq!(found(&s, alice, "word").await, [1302]);
+    s.close().await;
+}
