@@ -106,6 +106,11 @@ impl Router {
         }
     }
 
+    /// The routes of iq requests.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Routes a stanza that a session of ours sent.
     pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza, turn: Turn) -> Step {
         let config = self.config.borrow().clone();

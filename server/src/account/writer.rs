@@ -3,6 +3,7 @@
 //! The writer also delivers, in commit order: two senders' messages then reach a
 //! recipient in the order of its archive. Only after that is the sender's session told.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -277,9 +278,21 @@ impl WriterTask {
             rest = others;
             own.clear();
             own.extend(mine.iter().map(|position| position.0));
-            self.deliver.committed(&submission.message, &own);
+            self.committed(&submission.message, &own);
             fault::reached(Point::Routed);
             let _ = submission.done.send(Ok(()));
+        }
+    }
+
+    /// Delivers a stored message. Where that panics the message stays owed, and all others go on: without this
+    /// task nobody's messages would.
+    fn committed(&self, message: &Message, positions: &[i64]) {
+        let delivered = catch_unwind(AssertUnwindSafe(|| {
+            self.deliver.committed(message, positions);
+        }));
+        if delivered.is_err() {
+            self.metrics.panics.inc();
+            error!(from = %message.from, "delivery of a message failed; it stays owed");
         }
     }
 

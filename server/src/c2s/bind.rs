@@ -27,6 +27,8 @@ use crate::stream::{Authenticated, Identity};
 
 /// A client that is told its stream has ended gets this long to take the last bytes.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// Bytes thrown away meanwhile.
+const CLOSE_BYTES: usize = 1024 * 1024;
 /// A session that is replaced gets this long to leave.
 const REPLACE_TIME: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,7 @@ async fn end(binding: Binding, error: Option<StreamError>) {
         wire.send(stream_error(&error).as_bytes());
     }
     wire.send(CLOSE.as_bytes());
-    flush_and_close(wire).await;
+    close_and_drain(wire).await;
 }
 
 /// Writes what is left, then close_notify and FIN, in bounded time.
@@ -104,6 +106,25 @@ pub async fn flush_and_close(mut wire: Wire) {
     let closing = async {
         std::future::poll_fn(|cx| wire.poll_write(cx)).await?;
         std::future::poll_fn(|cx| wire.poll_shutdown(cx)).await
+    };
+    let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+}
+
+/// The same for a client that may still be sending: what comes is read and forgotten for a while. A connection
+/// closed with unread bytes is reset, and its client may never see why.
+pub async fn close_and_drain(mut wire: Wire) {
+    let closing = async {
+        std::future::poll_fn(|cx| wire.poll_write(cx)).await?;
+        std::future::poll_fn(|cx| wire.poll_shutdown(cx)).await?;
+        let mut forgotten = 0;
+        while forgotten < CLOSE_BYTES {
+            match std::future::poll_fn(|cx| wire.poll_read(cx)).await {
+                Read::Some(bytes) => forgotten += bytes,
+                Read::End | Read::Broken(_) => break,
+            }
+            wire.forget();
+        }
+        Ok::<_, std::io::Error>(())
     };
     let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
 }

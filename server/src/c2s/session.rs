@@ -89,7 +89,7 @@ pub struct Session {
     /// Live messages that wait behind owed ones.
     behind_owed: VecDeque<Delivery>,
     /// Debts paid once what is gathered has been written (without stream management).
-    paid_when_written: Vec<i64>,
+    paid_when_written: VecDeque<(u64, i64)>,
     /// `h` at which an `<a/>` is owed, because an `<r/>` came while stanzas were pending.
     acknowledge_at: Option<u32>,
     pending_resume: Option<Box<(Wire, Resume)>>,
@@ -177,7 +177,7 @@ impl Session {
             owed_retry_at: None,
             took_messages: false,
             behind_owed: VecDeque::new(),
-            paid_when_written: Vec::new(),
+            paid_when_written: VecDeque::new(),
             acknowledge_at: None,
             pending_resume: None,
             acknowledging: false,

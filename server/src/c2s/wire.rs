@@ -51,6 +51,8 @@ pub struct Wire {
     buffered: BytesMut,
     out: Vec<u8>,
     written: usize,
+    /// Bytes the transport has taken in all.
+    taken: u64,
     flushing: bool,
     meter: Box<Meter>,
     /// Stanzas framed since the meter was last charged.
@@ -84,6 +86,7 @@ impl Wire {
             buffered,
             out: Vec::new(),
             written: 0,
+            taken: 0,
             flushing: false,
             context,
             peer,
@@ -108,6 +111,11 @@ impl Wire {
                 }
             }
         })
+    }
+
+    /// Drops what was read and not framed.
+    pub fn forget(&mut self) {
+        self.buffered = BytesMut::new();
     }
 
     /// The next whole frame of what was read.
@@ -138,12 +146,27 @@ impl Wire {
         if self.out.capacity() == 0 {
             self.out = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
+        // A client that always takes some and never all would have this grow for ever.
+        if self.written >= WRITE_HIGH_BYTES {
+            self.out.drain(..self.written);
+            self.written = 0;
+        }
         self.out.extend_from_slice(bytes);
     }
 
     /// Bytes not yet taken by the connection.
     pub fn unwritten(&self) -> usize {
         self.out.len() - self.written
+    }
+
+    /// Bytes that the transport has taken since the stream began.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The same once everything sent so far is taken.
+    pub fn sent(&self) -> u64 {
+        self.taken + self.unwritten() as u64
     }
 
     /// Writes what has gathered; ready once all is written and flushed.
@@ -158,6 +181,7 @@ impl Wire {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.written += written;
+                    self.taken += written as u64;
                     self.blocked_since = None;
                     self.flushing = true;
                 }

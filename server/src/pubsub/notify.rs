@@ -45,7 +45,7 @@ pub(super) fn item_element(
     if config.item_reply == ItemReply::Publisher {
         element.set_attr("publisher", item.publisher.as_str());
     }
-    match Element::parse(&item.payload[..]) {
+    match Element::parse_stored(&item.payload[..]) {
         Ok(payload) if !item.payload.is_empty() => element.with_child(payload),
         _ => element,
     }

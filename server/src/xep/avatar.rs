@@ -161,7 +161,7 @@ impl Avatars {
             Ok(stored) => stored,
             Err(error) => return tracing::warn!(%account, %error, "avatar not kept in the vCard"),
         };
-        let card = stored.and_then(|stored| Element::parse(stored.xml).ok());
+        let card = stored.and_then(|stored| Element::parse_stored(stored.xml).ok());
         let card = vcard::with_photo(card.unwrap_or_else(vcard::empty), photo.as_ref());
         let written = VCard {
             xml: card.to_xml(),

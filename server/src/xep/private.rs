@@ -80,7 +80,7 @@ async fn answer(storage: &dyn Storage, fence: Fence, request: &Request) -> Answe
     let asked = elements[0];
     let stored = storage.private_get(account, asked.ns(), asked.name()).await;
     let stored = stored.map_err(|error| storage_error(&error))?;
-    let element = stored.and_then(|xml| Element::parse(xml).ok());
+    let element = stored.and_then(|xml| Element::parse_stored(xml).ok());
     let empty = || Element::new(asked.name().to_owned(), asked.ns().to_owned());
     Ok(Some(private::result(element.unwrap_or_else(empty))))
 }

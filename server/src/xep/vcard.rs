@@ -75,7 +75,7 @@ impl VCards {
         }
         let found = self.storage.vcard_get(facts.id).await;
         let found = found.map_err(|error| storage_error(&error))?;
-        let read = found.and_then(|found| Element::parse(found.xml).ok());
+        let read = found.and_then(|found| Element::parse_stored(found.xml).ok());
         read.map(Some).ok_or_else(|| StanzaError::new(absent))
     }
 

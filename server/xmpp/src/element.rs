@@ -109,6 +109,12 @@ impl Element {
         )
     }
 
+    /// Reads back one element that was stored or written here: whatever was accepted once, under
+    /// whatever limits, reads again.
+    pub fn parse_stored(input: impl AsRef<[u8]>) -> Result<Element, ParseError> {
+        Element::parse_in(input.as_ref(), &StreamContext::default(), &Limits::TRUSTED)
+    }
+
     /// Reads one element as it came by a stream.
     pub fn parse_in(
         input: &[u8],

@@ -277,7 +277,11 @@ impl Framer {
                     return Ok(None);
                 }
                 if self.open.is_empty() {
-                    return Err(malformed("CDATA between elements"));
+                    let condition = match self.stage {
+                        Stage::Content => StreamCondition::BadFormat,
+                        _ => StreamCondition::NotWellFormed,
+                    };
+                    return Err(StreamError::with_text(condition, "CDATA between elements"));
                 }
                 self.scanned = self.tag_start + CDATA.len();
                 self.state = State::CData;

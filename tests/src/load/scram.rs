@@ -126,7 +126,7 @@ impl KeyCache {
     }
 }
 
-/// One exchange, without channel binding.
+/// One exchange, without channel binding unless it is asked to pretend some.
 pub struct Exchange {
     hash: Hash,
     bare: String,
@@ -136,16 +136,32 @@ pub struct Exchange {
 impl Exchange {
     /// Begins for this localpart; the second value is the first message, in base64.
     pub fn begin(hash: Hash, localpart: &str) -> Result<(Self, String)> {
+        Self::begin_with(hash, "n,,", localpart)
+    }
+
+    /// Begins with another GS2 header (RFC 5802 §7): channel binding, authorization identity.
+    pub fn begin_with(hash: Hash, gs2: &str, localpart: &str) -> Result<(Self, String)> {
         let mut random = [0; 18];
         rand::fill(&mut random).context("random bytes")?;
         let nonce = BASE64.encode(random).replace('=', "");
         let bare = format!("n={localpart},r={nonce}");
-        let first = BASE64.encode(format!("n,,{bare}"));
+        let first = BASE64.encode(format!("{gs2}{bare}"));
         Ok((Self { hash, bare, nonce }, first))
     }
 
     /// The answer to the server's first message, both in base64.
     pub fn answer(&self, challenge: &str, cache: &KeyCache) -> Result<String> {
+        self.answer_with(challenge, cache, b"n,,", str::to_owned)
+    }
+
+    /// The same with other bytes as what the channel is bound to, and another nonce than the server's; the proof is right.
+    pub fn answer_with(
+        &self,
+        challenge: &str,
+        cache: &KeyCache,
+        bound: &[u8],
+        nonce: impl FnOnce(&str) -> String,
+    ) -> Result<String> {
         let challenge = String::from_utf8(BASE64.decode(challenge.trim())?)?;
         let field = |name: &str| {
             let mut fields = challenge.split(',');
@@ -153,14 +169,15 @@ impl Exchange {
                 .find_map(|f| f.strip_prefix(name))
                 .with_context(|| format!("no {name} in {challenge}"))
         };
-        let nonce = field("r=")?;
+        let given = field("r=")?;
         ensure!(
-            nonce.starts_with(&self.nonce),
+            given.starts_with(&self.nonce),
             "the server answered another nonce"
         );
+        let nonce = nonce(given);
         let salt = BASE64.decode(field("s=")?)?;
         let keys = cache.get(self.hash, &salt, field("i=")?.parse()?);
-        let without_proof = format!("c=biws,r={nonce}");
+        let without_proof = format!("c={},r={nonce}", BASE64.encode(bound));
         let auth_message = format!("{},{challenge},{without_proof}", self.bare);
         let signature = self.hash.mac(&keys.stored_key, auth_message.as_bytes());
         let proof: Vec<u8> = keys

@@ -114,6 +114,20 @@ impl Client {
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let text = String::from_utf8_lossy(bytes);
         self.log.push(format!("> {}", shorten(&text)));
+        self.write(bytes).await
+    }
+
+    /// Sends each byte by itself, each in its own TLS record.
+    pub async fn trickle(&mut self, bytes: &[u8]) -> Result<()> {
+        let text = String::from_utf8_lossy(bytes);
+        self.log.push(format!("> {}", shorten(&text)));
+        for byte in bytes.chunks(1) {
+            self.write(byte).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let sending = async {
             match &mut self.wire {
                 Wire::Plain(tcp) => tcp.write_all(bytes).await,

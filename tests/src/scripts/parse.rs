@@ -178,8 +178,14 @@ fn expand(
         let block = dedent(&lines[at + 1..end]);
         let words: Vec<String> = line.text.split_whitespace().map(str::to_owned).collect();
         if let Some(definition) = definitions.get(&words[0]) {
-            let given = &words[1..];
-            if given.len() != definition.parameters.len() {
+            let mut given = words[1..].to_vec();
+            let wanted = definition.parameters.len();
+            if given.len() > wanted && wanted > 0 {
+                // The last parameter takes what is left.
+                let last = given.split_off(wanted - 1).join(" ");
+                given.push(last);
+            }
+            if given.len() != wanted {
                 bail!(
                     "line {}: {} takes {:?}",
                     line.number,
@@ -189,7 +195,7 @@ fn expand(
             }
             let mut filled = definition.lines.clone();
             for line in &mut filled {
-                for (parameter, value) in definition.parameters.iter().zip(given) {
+                for (parameter, value) in definition.parameters.iter().zip(&given) {
                     line.text = line.text.replace(parameter.as_str(), value);
                 }
             }

@@ -14,15 +14,33 @@ use std::fmt::Write as _;
 /// Every account's password.
 pub const PASSWORD: &str = "pencil";
 
+/// What a script's clients sent and what of the answers was looked at, in short: for tables.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    pub sent: Vec<String>,
+    pub got: Vec<String>,
+}
+
 /// A script under way.
 pub struct Run<'a> {
     pub server: &'a Server,
     pub values: Values,
     pub clients: BTreeMap<String, Client>,
+    pub exchange: Exchange,
 }
 
 /// Runs a script against a server; `number` keeps its accounts apart from those of other scripts.
 pub async fn run(script: &Script, server: &Server, number: usize) -> Result<()> {
+    observe(script, server, number, &mut Exchange::default()).await
+}
+
+/// The same, with what was sent and what came back, as far as it came.
+pub async fn observe(
+    script: &Script,
+    server: &Server,
+    number: usize,
+    exchange: &mut Exchange,
+) -> Result<()> {
     let mut values = Values::new();
     values.insert("host".to_owned(), server.domain.clone());
     let mut names = Vec::new();
@@ -38,9 +56,16 @@ pub async fn run(script: &Script, server: &Server, number: usize) -> Result<()> 
         server,
         values,
         clients,
+        exchange: Exchange::default(),
     };
+    let outcome = steps_of(script, &mut run).await;
+    *exchange = run.exchange;
+    outcome
+}
+
+async fn steps_of(script: &Script, run: &mut Run<'_>) -> Result<()> {
     for step in &script.steps {
-        if let Err(why) = steps::step(&mut run, step).await {
+        if let Err(why) = steps::step(run, step).await {
             return Err(anyhow!(
                 "line {}: {}: {why:#}{}",
                 step.line,
@@ -107,7 +132,10 @@ impl Run<'_> {
                 continue;
             }
             match pattern::matches(expected, &node, &mut self.values) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.exchange.got.push(node.summary());
+                    return Ok(());
+                }
                 Err(why) if skip => last = format!("\n  {why}\n  {node}"),
                 Err(why) => bail!("{why}\n  expected {expected}\n  got      {node}"),
             }
@@ -135,6 +163,7 @@ impl Run<'_> {
                 }
             }
             let at = found.with_context(|| format!("none fits{reasons}\n  got {node}"))?;
+            self.exchange.got.push(node.summary());
             wanted.remove(at);
         }
         Ok(())
@@ -156,7 +185,8 @@ impl Run<'_> {
         Ok(out)
     }
 
-    /// `{repeat N text}`, `{hex 00ff}`, `{base64 text}`, `{plain account}`, `{open}` and `{close}` for the braces themselves.
+    /// `{repeat N text}`, `{hex 00ff}`, `{base64 text}` (`[name]` in it is a value), `{plain account}`, `{open}` and `{close}` for the
+    /// braces themselves.
     fn computed(&self, name: &str) -> Result<Vec<u8>> {
         let (function, argument) = name.split_once(' ').unwrap_or((name, ""));
         match function {
@@ -173,7 +203,13 @@ impl Run<'_> {
             }
             "open" => Ok(b"{".to_vec()),
             "close" => Ok(b"}".to_vec()),
-            "base64" => Ok(BASE64.encode(argument.replace("\\0", "\0")).into_bytes()),
+            "base64" => {
+                let mut text = argument.replace("\\0", "\0");
+                for (key, value) in &self.values {
+                    text = text.replace(&format!("[{key}]"), value);
+                }
+                Ok(BASE64.encode(text).into_bytes())
+            }
             "plain" => {
                 let key = format!("{argument}.user");
                 let user = self.values.get(&key).context("no such account")?;

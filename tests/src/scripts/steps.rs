@@ -41,12 +41,17 @@ async fn acts(run: &mut Run<'_>, who: &str, action: &[&str], step: &Step) -> Res
             run.client(who)?.start_tls(server).await
         }
         ["sends"] => {
-            let bytes = run.fill(&step.body)?;
+            let bytes = sent(run, step, "")?;
             run.client(who)?.send(&bytes).await
         }
         ["sends", times, "times"] => {
-            let bytes = run.fill(&step.body)?.repeat(times.parse()?);
+            let bytes = sent(run, step, &format!("{times} x "))?;
+            let bytes = bytes.repeat(times.parse()?);
             run.client(who)?.send(&bytes).await
+        }
+        ["trickles"] => {
+            let bytes = sent(run, step, "byte by byte ")?;
+            run.client(who)?.trickle(&bytes).await
         }
         ["gets", what @ ..] => gets(run, who, what, step).await,
         ["finds"] => {
@@ -71,7 +76,22 @@ async fn acts(run: &mut Run<'_>, who: &str, action: &[&str], step: &Step) -> Res
     }
 }
 
+/// The bytes of a step that sends; noted.
+fn sent(run: &mut Run<'_>, step: &Step, how: &str) -> Result<Vec<u8>> {
+    let bytes = run.fill(&step.body)?;
+    let note = format!("{how}{}", step.body.replace('\n', ""));
+    run.exchange.sent.push(note);
+    Ok(bytes)
+}
+
 async fn gets(run: &mut Run<'_>, who: &str, what: &[&str], step: &Step) -> Result<()> {
+    if let ["nothing" | "header" | "end" | "cut"] | ["stream", "error", _] = what {
+        let came = gets_no_stanza(run, who, what).await;
+        if came.is_ok() {
+            run.exchange.got.push(what.join(" "));
+        }
+        return came;
+    }
     match what {
         [] => {
             for expected in run.block(step)? {
@@ -83,6 +103,18 @@ async fn gets(run: &mut Run<'_>, who: &str, what: &[&str], step: &Step) -> Resul
             let wanted = run.block(step)?;
             run.expect_set(who, wanted).await
         }
+        ["error", condition] => error(run, who, None, condition).await,
+        ["error", kind, condition] => error(run, who, Some(kind), condition).await,
+        ["failure", condition] => {
+            let expected = format!("<failure xmlns='{SASL}'>...<{condition}/></failure>");
+            run.expect(who, &xml::parse_all(&expected)?[0], false).await
+        }
+        _ => bail!("no such step"),
+    }
+}
+
+async fn gets_no_stanza(run: &mut Run<'_>, who: &str, what: &[&str]) -> Result<()> {
+    match what {
         ["nothing"] => nothing(run, who).await,
         ["header"] => match run.client(who)?.read(PATIENCE).await? {
             Received::Header(_) => Ok(()),
@@ -91,12 +123,6 @@ async fn gets(run: &mut Run<'_>, who: &str, what: &[&str], step: &Step) -> Resul
         ["end"] => ended(run.client(who)?, true).await,
         ["cut"] => ended(run.client(who)?, false).await,
         ["stream", "error", condition] => stream_error(run.client(who)?, condition).await,
-        ["error", condition] => error(run, who, None, condition).await,
-        ["error", kind, condition] => error(run, who, Some(kind), condition).await,
-        ["failure", condition] => {
-            let expected = format!("<failure xmlns='{SASL}'>...<{condition}/></failure>");
-            run.expect(who, &xml::parse_all(&expected)?[0], false).await
-        }
         _ => bail!("no such step"),
     }
 }
@@ -172,6 +198,7 @@ async fn error(run: &mut Run<'_>, who: &str, kind: Option<&str>, condition: &str
     if kind.is_some() {
         ensure!(error.attr("type") == kind, "another type of error: {node}");
     }
+    run.exchange.got.push(node.summary());
     Ok(())
 }
 

@@ -66,6 +66,28 @@ impl Node {
         self.name == name && self.ns == ns
     }
 
+    /// In short, for tables: a stanza's name and type, the condition of what is an error or a failure.
+    pub fn summary(&self) -> String {
+        let condition = |of: &Node| of.children().next().map(|child| child.name.clone());
+        if self.is("error", STREAMS) {
+            return format!("stream error {}", condition(self).unwrap_or_default());
+        }
+        if self.attr("type") == Some("error")
+            && let Some(error) = self.child("error", CLIENT)
+        {
+            let (kind, condition) = (
+                error.attr("type").unwrap_or_default(),
+                condition(error).unwrap_or_default(),
+            );
+            return format!("{} error {kind} {condition}", self.name);
+        }
+        match (self.name.as_str(), self.attr("type")) {
+            ("failure", _) => format!("failure {}", condition(self).unwrap_or_default()),
+            (name, Some(kind)) => format!("{name} {kind}"),
+            (name, None) => name.to_owned(),
+        }
+    }
+
     fn write(&self, out: &mut fmt::Formatter<'_>, parent_ns: &str) -> fmt::Result {
         write!(out, "<{}", self.name)?;
         if self.ns != parent_ns {

@@ -18,6 +18,9 @@ use crate::xep::error_codes;
 /// An acknowledgement is asked for this long after the last stanza, where none was due before.
 const REQUEST_AFTER: Duration = Duration::from_secs(2);
 
+/// What TLS may have taken and not written to the socket; twice its bound.
+const IN_TLS_BYTES: u64 = 128 * 1024;
+
 impl Session {
     /// Whether enough waits to be written, so that stanzas stay where they are.
     pub(super) fn is_congested(&self) -> bool {
@@ -74,7 +77,11 @@ impl Session {
         }
         match self.sm.as_mut() {
             Some(sm) => sm.push(delivery),
-            None => self.paid_when_written.extend(delivery.debt),
+            None => {
+                let end = self.wire.as_ref().map_or(u64::MAX, |wire| wire.sent());
+                let owed = delivery.debt.map(|debt| (end, debt));
+                self.paid_when_written.extend(owed);
+            }
         }
     }
 
@@ -134,9 +141,13 @@ impl Session {
         if wire.is_flushed() {
             return Move::None;
         }
-        let unwritten = wire.unwritten() as u64;
-        match wire.poll_write(cx) {
+        let before = wire.taken();
+        let outcome = wire.poll_write(cx);
+        let taken = wire.taken();
+        self.parts.metrics.bytes_out.inc_by(taken - before);
+        match outcome {
             Poll::Pending => {
+                self.pay_written(taken.saturating_sub(IN_TLS_BYTES));
                 let limit = u64::from(self.parts.config.borrow().limits.write_timeout_seconds);
                 self.wake_at(Instant::now() + Duration::from_secs(limit));
                 Move::None
@@ -146,13 +157,20 @@ impl Session {
                 if std::mem::take(&mut self.acknowledging) {
                     fault::reached(Point::AcknowledgementSent);
                 }
-                self.parts.metrics.bytes_out.inc_by(unwritten);
                 let paid = std::mem::take(&mut self.paid_when_written);
-                self.pay(paid.into_iter());
+                self.pay(paid.into_iter().map(|(_, debt)| debt));
                 Move::Some
             }
             Poll::Ready(Err(_)) => self.lost("connection broken"),
         }
+    }
+
+    /// Pays the debts whose messages end at or before this byte of the stream.
+    fn pay_written(&mut self, byte: u64) {
+        let owed = &mut self.paid_when_written;
+        let paid = owed.partition_point(|(end, _)| *end <= byte);
+        let paid: Vec<i64> = owed.drain(..paid).map(|(_, debt)| debt).collect();
+        self.pay(paid.into_iter());
     }
 
     /// What is held here in all, so that the mailbox's bound covers both.

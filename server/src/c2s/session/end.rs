@@ -88,7 +88,10 @@ impl Session {
         self.handle.ended.cancel();
         if let Some(mut wire) = wire {
             wire.send(last_words.as_bytes());
-            bind::flush_and_close(*wire).await;
+            match end {
+                End::Violated(_) => bind::close_and_drain(*wire).await,
+                _ => bind::flush_and_close(*wire).await,
+            }
         }
     }
 
@@ -118,6 +121,7 @@ impl Session {
         untaken.extend(std::mem::take(&mut self.behind_owed));
         // Without stream management, written is delivered; what did not leave stays owed.
         let unwritten = std::mem::take(&mut self.paid_when_written);
+        let unwritten = unwritten.into_iter().map(|(_, debt)| debt).collect();
         leave(&self.parts, &self.handle, untaken, unwritten).await;
     }
 

@@ -43,7 +43,7 @@ impl Delay {
 
     /// As a tree.
     pub fn to_element(&self) -> Element {
-        Element::parse(self.fragment().as_str()).expect("what it writes is an element")
+        Element::parse_stored(self.fragment().as_str()).expect("what it writes is an element")
     }
 
     /// Written, to be appended to stanzas.

@@ -1,8 +1,6 @@
 //! Server values, fences, checks and backups on either engine.
 
-use eider_storage::{
-    ArchiveFilter, CommitError, Direction, Error, Expect, PageRequest, RosterItem, VCard,
-};
+use eider_storage::{CommitError, Error, Expect, RosterItem, VCard};
 
 use super::*;
 
@@ -169,68 +167,4 @@ pub async fn closed_is_unavailable(bench: &mut Bench) {
     );
     bench.reopen().await;
     account(&bench.storage, "alice").await;
-}
-
-pub async fn strangers_get_nothing(bench: &mut Bench) {
-    let s = &bench.storage;
-    let alice = fill(s).await;
-    let eve = account(s, "eve").await;
-    let everything = PageRequest {
-        direction: Direction::Forward,
-        anchor: None,
-        limit: 100,
-        count_max: 100,
-    };
-    for filter in [
-        ArchiveFilter::default(),
-        ArchiveFilter {
-            ids: Some(positions(&[1, 2, 3])),
-            ..Default::default()
-        },
-        ArchiveFilter {
-            text: Some("common".into()),
-            ..Default::default()
-        },
-        ArchiveFilter {
-            with: Some(("bob@example.org".into(), None)),
-            ..Default::default()
-        },
-    ] {
-        assert!(
-            !s.archive_query(alice, &filter, &everything)
-                .await
-                .unwrap()
-                .rows
-                .is_empty()
-        );
-        let page = s.archive_query(eve, &filter, &everything).await.unwrap();
-        assert_eq!((page.rows.len(), page.count), (0, Some(0)));
-    }
-    assert_eq!(
-        s.archive_exists(eve, &positions(&[1])).await.unwrap(),
-        [false]
-    );
-    assert_eq!(
-        s.archive_debts(eve, Position(0), 9, 9_999).await.unwrap(),
-        []
-    );
-    assert_eq!(
-        s.archive_recent_sent(eve, 9, Timestamp(0)).await.unwrap(),
-        []
-    );
-    assert_eq!(
-        s.archive_resend_keys(eve, 9, Timestamp(0)).await.unwrap(),
-        []
-    );
-    assert_eq!(s.archive_metadata(eve).await.unwrap(), Default::default());
-    assert!(
-        !s.archive_replace(FENCE, eve, Position(1), b"x")
-            .await
-            .unwrap()
-    );
-    assert_eq!(s.roster_items(eve).await.unwrap().items, []);
-    assert_eq!(s.roster_item(eve, "bob@example.org").await.unwrap(), None);
-    assert_eq!(s.vcard_get(eve).await.unwrap(), None);
-    assert_eq!(s.blocking_list(eve).await.unwrap().jids.len(), 0);
-    assert_eq!(s.pending_list(eve).await.unwrap(), []);
 }

@@ -9,6 +9,7 @@ pub mod pubsub;
 pub mod roster;
 pub mod search;
 pub mod sessions;
+pub mod strangers;
 
 pub use maintenance::fill;
 
@@ -153,7 +154,7 @@ macro_rules! conformance {
             pubsub::node_life, pubsub::items_are_trimmed, pubsub::subscriptions, pubsub::affiliations, pubsub::services_are_apart,
             sessions::taken_once, sessions::taken_with_watermark,
             maintenance::meta_is_made_once, maintenance::fences, maintenance::description, maintenance::backup_is_whole,
-            maintenance::closed_is_unavailable, maintenance::strangers_get_nothing,
+            maintenance::closed_is_unavailable, strangers::every_call,
         }
     };
 }

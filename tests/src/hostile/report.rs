@@ -1,0 +1,81 @@
+//! The table of bad input, for people and as JSON.
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// One case.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// What kind of case it is.
+    pub group: String,
+    /// The case.
+    pub case: String,
+    /// What was sent, in short.
+    pub sent: String,
+    /// What came back, in short.
+    pub got: String,
+    /// Whether it is what the specification names, with the server well afterwards and its memory where it was.
+    pub ok: bool,
+    /// What is wrong.
+    pub why: String,
+    /// The server's resident memory before, KiB.
+    pub before_kib: u64,
+    /// The server's resident memory afterwards, KiB.
+    pub after_kib: u64,
+}
+
+const CASE_CHARS: usize = 44;
+const SENT_CHARS: usize = 58;
+const GOT_CHARS: usize = 46;
+
+/// At most so many characters, on one line.
+pub fn short(text: &str, chars: usize) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    match line.char_indices().nth(chars) {
+        None => line,
+        Some(_) => {
+            let kept: String = line.chars().take(chars.saturating_sub(1)).collect();
+            format!("{kept}…")
+        }
+    }
+}
+
+/// Prints all rows.
+///
+/// # Errors
+/// None but those of the JSON writer.
+pub fn print(rows: &[Row], json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(rows)?);
+        return Ok(());
+    }
+    println!(
+        "{:<CASE_CHARS$} | {:<SENT_CHARS$} | {:<GOT_CHARS$} | verdict | KiB before | after",
+        "case", "what was sent", "what came back"
+    );
+    let mut group = "";
+    for row in rows {
+        if row.group != group {
+            group = &row.group;
+            println!("-- {group}");
+        }
+        println!(
+            "{:<CASE_CHARS$} | {:<SENT_CHARS$} | {:<GOT_CHARS$} | {:<7} | {:>10} | {:>+5}",
+            short(&row.case, CASE_CHARS),
+            short(&row.sent, SENT_CHARS),
+            short(&row.got, GOT_CHARS),
+            if row.ok { "ok" } else { "WRONG" },
+            row.before_kib,
+            i128::from(row.after_kib) - i128::from(row.before_kib),
+        );
+    }
+    let wrong: Vec<&Row> = rows.iter().filter(|row| !row.ok).collect();
+    println!("\n{} cases, {} wrong", rows.len(), wrong.len());
+    for row in wrong {
+        println!("WRONG {}: {}\n    {}", row.group, row.case, row.why);
+    }
+    Ok(())
+}
