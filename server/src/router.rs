@@ -373,7 +373,7 @@ impl Router {
 
     /// What happens to a stanza that its session could not take any more (DESIGN §3).
     pub fn undelivered(&self, delivery: &Delivery) {
-        if delivery.debt.is_some() || delivery.origin == crate::c2s::mailbox::Origin::Copy {
+        if delivery.debt.is_some() || delivery.origin != crate::c2s::mailbox::Origin::Direct {
             return;
         }
         let unavailable = StanzaError::new(StanzaCondition::ServiceUnavailable);
@@ -475,7 +475,7 @@ fn well_formed_iq(stanza: &Stanza) -> Result<(), StanzaError> {
 /// Sends an answer to the session that asked.
 fn answer(to: &SessionHandle, reply: Option<Stanza>) {
     if let Some(reply) = reply {
-        let _ = to.mailbox.push(Delivery::copy(reply));
+        let _ = to.mailbox.push(Delivery::answer(reply));
     }
 }
 

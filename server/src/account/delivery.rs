@@ -11,7 +11,7 @@ use eider_xmpp::stanza::{IqType, Kind, MessageType, Stanza, error_reply};
 use smallvec::{SmallVec, smallvec};
 
 use crate::account::stanza_ids::StanzaIds;
-use crate::c2s::mailbox::{Delivery, Origin};
+use crate::c2s::mailbox::{Delivery, Origin, Refused};
 use crate::cluster::sessions::{Entry, SessionHandle, Sessions};
 
 /// Where a message for a local account goes.
@@ -155,7 +155,7 @@ impl LocalDelivery {
             return;
         };
         if let Some(handle) = self.sessions.find(&sender) {
-            let _ = handle.mailbox.push(Delivery::copy(reply));
+            let _ = handle.mailbox.push(Delivery::answer(reply));
         }
     }
 
@@ -192,22 +192,25 @@ fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza)
         .filter(|stored| stored.debt)
         .map(|stored| stored.position);
     let targets = targets(&entry.sessions, incoming);
-    let mut holders = 0;
+    let (mut holders, mut left) = (0, false);
     for handle in &targets {
         let delivery = Delivery {
             stanza: stanza.clone(),
             debt,
             origin: Origin::Direct,
         };
-        holders += u16::from(handle.mailbox.push(delivery).is_ok());
+        let pushed = handle.mailbox.push(delivery);
+        holders += u16::from(pushed.is_ok());
+        left |= pushed == Err(Refused::Owed);
     }
     if let Some(position) = debt {
         entry.ledger.add(position, holders);
     }
-    if incoming.carbons && holders > 0 {
+    let taken = holders > 0 || left;
+    if incoming.carbons && taken {
         received_carbons(&entry.sessions, &targets, stanza);
     }
-    holders > 0
+    taken
 }
 
 /// The resources of RFC 6121 §8.5 for this message, as they are now.

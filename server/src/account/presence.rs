@@ -389,11 +389,17 @@ fn refuse(from: &SessionHandle, stanza: &Stanza, condition: StanzaCondition) -> 
 
 fn answer(to: &SessionHandle, reply: Option<Stanza>) {
     if let Some(reply) = reply {
-        push(to, reply);
+        show(to, reply);
     }
 }
 
-/// Presence that a session does not take any more is dropped (DESIGN §3).
+/// What the session itself asked for, by its own presence or a probe.
+fn show(to: &SessionHandle, stanza: Stanza) {
+    let _ = to.mailbox.push(Delivery::answer(stanza));
+}
+
+/// Presence that a session has no room for is dropped; once it has, it is shown what is so then
+/// (DESIGN §3, [`Presence::show_again`]).
 fn push(to: &SessionHandle, stanza: Stanza) {
     let _ = to.mailbox.push(Delivery::copy(stanza));
 }

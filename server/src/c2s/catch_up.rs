@@ -27,11 +27,14 @@ pub struct Owed {
 pub type Page = Result<Vec<Owed>, eider_storage::Error>;
 
 /// A session's way through what is owed.
+#[derive(Default)]
 pub struct CatchUp {
     /// Everything up to here was read.
     pub cursor: i64,
     /// The page being read.
     pub reading: Option<BoxFuture<'static, Page>>,
+    /// The page read, until what is queued has been taken.
+    pub page: Option<Page>,
 }
 
 /// Reads owed messages.

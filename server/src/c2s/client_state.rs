@@ -23,6 +23,8 @@ pub const SPEC: Spec = Spec {
 
 /// Presences held back at most; more than that wakes the client's connection.
 const HELD_MAX: usize = 512;
+/// Bytes of presences held back at most.
+const HELD_MAX_BYTES: usize = 64 * 1024;
 
 /// What to do with a stanza for an inactive client.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +42,7 @@ enum Weight {
 pub struct ClientState {
     inactive: bool,
     held: HashMap<Jid, (u64, Delivery)>,
+    held_bytes: usize,
     next: u64,
 }
 
@@ -60,8 +63,14 @@ impl ClientState {
         self.release()
     }
 
+    /// What is held back, in bytes of a queue's bound.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Everything held back, in the order it came.
     pub fn release(&mut self) -> Vec<Delivery> {
+        self.held_bytes = 0;
         let mut held: Vec<(u64, Delivery)> = self.held.drain().map(|(_, entry)| entry).collect();
         held.sort_unstable_by_key(|(order, _)| *order);
         held.into_iter().map(|(_, delivery)| delivery).collect()
@@ -74,7 +83,7 @@ impl ClientState {
         }
         match weight(&delivery.stanza) {
             Weight::Fleeting if delivery.debt.is_none() => Vec::new(),
-            Weight::Presence if self.held.len() < HELD_MAX => self.hold(delivery),
+            Weight::Presence if self.has_room(&delivery) => self.hold(delivery),
             _ => {
                 let mut all = self.release();
                 all.push(delivery);
@@ -83,12 +92,19 @@ impl ClientState {
         }
     }
 
+    fn has_room(&self, delivery: &Delivery) -> bool {
+        self.held.len() < HELD_MAX && self.held_bytes + delivery.cost_bytes() <= HELD_MAX_BYTES
+    }
+
     fn hold(&mut self, delivery: Delivery) -> Vec<Delivery> {
         let Some(from) = delivery.stanza.from().cloned() else {
             return vec![delivery];
         };
         self.next += 1;
-        self.held.insert(from, (self.next, delivery));
+        self.held_bytes += delivery.cost_bytes();
+        if let Some((_, before)) = self.held.insert(from, (self.next, delivery)) {
+            self.held_bytes -= before.cost_bytes();
+        }
         Vec::new()
     }
 }
@@ -130,4 +146,31 @@ fn only_chat_state(stanza: &Stanza) -> bool {
         }
     }
     states > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn presence(from: usize, status_bytes: usize) -> Delivery {
+        let status = "x".repeat(status_bytes);
+        let xml = format!("<presence from='a{from}@b/c'><status>{status}</status></presence>");
+        Delivery::copy(Stanza::parse_stored(Bytes::from(xml)).expect("well-formed"))
+    }
+
+    #[test]
+    fn what_is_held_back_is_bounded_in_bytes_and_counted() {
+        let mut state = ClientState::default();
+        state.deactivate();
+        for _ in 0..3 {
+            assert!(state.pass(presence(1, 20_000)).is_empty());
+        }
+        assert!(state.held_bytes() < 21_000, "the latest is enough");
+        assert!(state.pass(presence(2, 20_000)).is_empty());
+        assert!(state.pass(presence(3, 20_000)).is_empty());
+        assert_eq!(state.pass(presence(4, 20_000)).len(), 4);
+        assert_eq!(state.held_bytes(), 0);
+    }
 }

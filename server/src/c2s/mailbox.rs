@@ -6,23 +6,34 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use eider_xmpp::stanza::Stanza;
+use eider_xmpp::stanza::{Kind, Stanza};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::c2s::control::Control;
 
 /// What a queued stanza costs beyond its bytes: the queue slot and the shared index.
 pub const STANZA_OVERHEAD_BYTES: usize = 192;
 
-/// How a stanza came to this session; decides what happens to it when the session ends
-/// unread (DESIGN §3, "when a session ends").
+/// Less than this queued: the session takes what comes.
+const TAKEN_BYTES: usize = 32 * 1024;
+
+/// How a stanza came to this session; decides what happens to it when the session has no room for
+/// it or ends unread (DESIGN §3, "when a session ends").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// Sent by someone to this resource or its account.
     Direct,
-    /// A copy the server made (carbon, archive result, push): dropped without an answer.
+    /// A copy the server made because of others (presence, carbon, notification): dropped without an
+    /// answer.
     Copy,
+    /// What the account's own changes push to its resources: a session that cannot take it ends, for
+    /// it would show what is not so. What others send fills half of its bound at most.
+    Push,
+    /// What the session itself asked for. Counted apart: the session begins nothing new while its
+    /// client has not taken the last of it, and others cannot stand in its way.
+    Answer,
 }
 
 /// One stanza on its way to a client.
@@ -55,6 +66,22 @@ impl Delivery {
         }
     }
 
+    /// What the session itself asked for.
+    pub fn answer(stanza: Stanza) -> Delivery {
+        Delivery {
+            origin: Origin::Answer,
+            ..Delivery::copy(stanza)
+        }
+    }
+
+    /// What a change of the account's own pushes.
+    pub fn push(stanza: Stanza) -> Delivery {
+        Delivery {
+            origin: Origin::Push,
+            ..Delivery::copy(stanza)
+        }
+    }
+
     /// What this delivery counts against a queue's bound, in bytes.
     pub fn cost_bytes(&self) -> usize {
         self.stanza.as_bytes().len() + STANZA_OVERHEAD_BYTES
@@ -64,51 +91,148 @@ impl Delivery {
 /// Why a stanza was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The queue's bound in bytes is reached; the session is told to end.
+    /// No room for it.
     Full,
+    /// No room for it now; it is owed, and the session will read it from storage in its place.
+    Owed,
     /// The session has ended.
     Closed,
+}
+
+/// One thing in the queue.
+#[derive(Debug)]
+pub enum Queued {
+    /// A stanza.
+    Stanza(Delivery),
+    /// Here a message was left in storage: the one at this position, and owed ones behind it.
+    Owed(i64),
+}
+
+impl Queued {
+    /// What this counts against a queue's bound, in bytes.
+    pub fn cost_bytes(&self) -> usize {
+        match self {
+            Queued::Stanza(delivery) => delivery.cost_bytes(),
+            Queued::Owed(_) => 0,
+        }
+    }
+
+    /// The stanza, where it is one.
+    pub fn into_stanza(self) -> Option<Delivery> {
+        match self {
+            Queued::Stanza(delivery) => Some(delivery),
+            Queued::Owed(_) => None,
+        }
+    }
 }
 
 /// What the session finds when it looks.
 #[derive(Default)]
 pub struct Mail {
     /// Stanzas in the order they came.
-    pub stanzas: VecDeque<Delivery>,
+    pub stanzas: VecDeque<Queued>,
     /// Orders to the session itself, in the order they came.
     pub controls: Vec<Control>,
+    /// Others' presence was dropped for lack of room, and there is room again.
+    pub missed_presence: bool,
 }
 
 struct Inner {
     mail: Mail,
+    /// Queued, answers not counted.
     queued_bytes: usize,
-    /// Bytes the session holds unacknowledged, told by the session after each drain.
+    /// Answers queued.
+    answer_bytes: usize,
+    /// Bytes the session holds unacknowledged, told by the session after each drain. Without answers.
     held_bytes: usize,
     limit_bytes: usize,
     closed: bool,
     overflowed: bool,
+    /// Owed messages are left in storage until the session has read all of them.
+    behind: bool,
+    /// One was left since the session last began to read.
+    left: bool,
+    /// Presence was dropped.
+    missed_presence: bool,
+    /// Somebody waits for room.
+    awaited: bool,
+}
+
+impl Inner {
+    fn push(&mut self, delivery: Delivery) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        let cost = delivery.cost_bytes();
+        let limit = match delivery.origin {
+            Origin::Push => self.limit_bytes.saturating_mul(2),
+            Origin::Direct | Origin::Copy | Origin::Answer => self.limit_bytes,
+        };
+        let used = self.queued_bytes + self.held_bytes;
+        let fits = delivery.origin == Origin::Answer || used == 0 || used + cost <= limit;
+        match (delivery.debt, delivery.origin) {
+            (Some(position), _) if self.behind || !fits => Err(self.leave(position)),
+            _ if fits => {
+                match delivery.origin {
+                    Origin::Answer => self.answer_bytes += cost,
+                    Origin::Direct | Origin::Copy | Origin::Push => self.queued_bytes += cost,
+                }
+                self.mail.stanzas.push_back(Queued::Stanza(delivery));
+                Ok(())
+            }
+            (_, Origin::Push) => {
+                if !std::mem::replace(&mut self.overflowed, true) {
+                    self.mail.controls.push(Control::Overflow);
+                }
+                Err(Refused::Full)
+            }
+            (_, Origin::Copy) => {
+                self.missed_presence |= delivery.stanza.kind() == Kind::Presence;
+                Err(Refused::Full)
+            }
+            (_, Origin::Direct | Origin::Answer) => Err(Refused::Full),
+        }
+    }
+
+    /// Leaves an owed message where it is stored. Marked once: what follows in storage is owed too.
+    fn leave(&mut self, position: i64) -> Refused {
+        self.behind = true;
+        self.left = true;
+        if !matches!(self.mail.stanzas.back(), Some(Queued::Owed(_))) {
+            self.mail.stanzas.push_back(Queued::Owed(position));
+        }
+        Refused::Owed
+    }
 }
 
 /// See the module's documentation. Cheap to share; one reader.
 pub struct Mailbox {
     inner: Mutex<Inner>,
     waker: AtomicWaker,
+    room: Notify,
 }
 
 impl Mailbox {
-    /// An empty mailbox that refuses stanzas once `limit_bytes` are queued or held unacknowledged.
+    /// An empty mailbox that refuses others' stanzas once `limit_bytes` are queued or held
+    /// unacknowledged.
     pub fn new(limit_bytes: usize) -> Mailbox {
         let inner = Inner {
             mail: Mail::default(),
             queued_bytes: 0,
+            answer_bytes: 0,
             held_bytes: 0,
             limit_bytes,
             closed: false,
             overflowed: false,
+            behind: false,
+            left: false,
+            missed_presence: false,
+            awaited: false,
         };
         Mailbox {
             inner: Mutex::new(inner),
             waker: AtomicWaker::new(),
+            room: Notify::new(),
         }
     }
 
@@ -116,34 +240,23 @@ impl Mailbox {
     /// not acknowledged.
     pub fn waiting_bytes(&self) -> (usize, usize) {
         let inner = self.inner.lock();
-        (inner.queued_bytes, inner.held_bytes)
+        (inner.queued_bytes + inner.answer_bytes, inner.held_bytes)
     }
 
-    /// Queues a stanza.
+    /// Queues a stanza. One always fits into an empty queue.
     ///
     /// # Errors
-    /// [`Refused::Full`] over the bound, which also orders the session to end;
-    /// [`Refused::Closed`] after [`Mailbox::close`].
+    /// [`Refused::Owed`] and [`Refused::Full`] over the bound; [`Refused::Closed`] after
+    /// [`Mailbox::close`].
     pub fn push(&self, delivery: Delivery) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
-        if inner.closed {
-            return Err(Refused::Closed);
-        }
-        if inner.overflowed {
-            return Err(Refused::Full);
-        }
-        let cost = delivery.cost_bytes();
-        let result = if inner.queued_bytes + inner.held_bytes + cost > inner.limit_bytes {
-            inner.overflowed = true;
-            inner.mail.controls.push(Control::Overflow);
-            Err(Refused::Full)
-        } else {
-            inner.queued_bytes += cost;
-            inner.mail.stanzas.push_back(delivery);
-            Ok(())
-        };
+        let waiting = inner.mail.stanzas.len() + inner.mail.controls.len();
+        let result = inner.push(delivery);
+        let news = inner.mail.stanzas.len() + inner.mail.controls.len() > waiting;
         drop(inner);
-        self.waker.wake();
+        if news {
+            self.waker.wake();
+        }
         result
     }
 
@@ -163,19 +276,32 @@ impl Mailbox {
     }
 
     /// Everything queued, or pending until there is something. `held_bytes`: what the session holds
-    /// unwritten or unacknowledged.
+    /// unwritten or unacknowledged, answers not counted.
     pub fn poll_take(&self, cx: &mut Context<'_>, held_bytes: usize) -> Poll<Mail> {
         let mut inner = self.inner.lock();
         inner.held_bytes = held_bytes;
-        if inner.mail.stanzas.is_empty() && inner.mail.controls.is_empty() {
-            // Under the lock: who pushes next finds the waker.
-            self.waker.register(cx.waker());
-            return Poll::Pending;
-        }
         // The bytes stay counted until the session says what it holds: what is taken is
         // not yet written, and a client that does not read must not empty the bound.
         inner.held_bytes += std::mem::take(&mut inner.queued_bytes);
-        Poll::Ready(std::mem::take(&mut inner.mail))
+        inner.answer_bytes = 0;
+        let awaited = std::mem::take(&mut inner.awaited);
+        if inner.missed_presence && inner.held_bytes <= inner.limit_bytes / 2 {
+            inner.missed_presence = false;
+            inner.mail.missed_presence = true;
+        }
+        let is_empty = inner.mail.stanzas.is_empty() && inner.mail.controls.is_empty();
+        let mail = if is_empty && !inner.mail.missed_presence {
+            // Under the lock: who pushes next finds the waker.
+            self.waker.register(cx.waker());
+            Poll::Pending
+        } else {
+            Poll::Ready(std::mem::take(&mut inner.mail))
+        };
+        drop(inner);
+        if awaited {
+            self.room.notify_waiters();
+        }
+        mail
     }
 
     /// Orders only, or pending until there are some; see [`Mailbox::poll_take`].
@@ -189,23 +315,149 @@ impl Mailbox {
         Poll::Ready(std::mem::take(&mut inner.mail.controls))
     }
 
-    /// Bytes that may still be queued.
-    pub fn room_bytes(&self) -> usize {
-        let inner = self.inner.lock();
-        inner
-            .limit_bytes
-            .saturating_sub(inner.queued_bytes + inner.held_bytes)
+    /// The session begins to read what is owed; from now on it is asked about anew.
+    pub fn reads_owed(&self) {
+        self.inner.lock().left = false;
     }
 
-    /// Stanzas queued and not yet taken.
-    pub fn depth(&self) -> usize {
-        self.inner.lock().mail.stanzas.len()
+    /// Whether nothing was left since [`Mailbox::reads_owed`]; owed messages are then queued again.
+    pub fn has_read_owed(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.behind &= inner.left;
+        !inner.behind
+    }
+
+    /// Waits until the session has taken what is queued: until its client reads on.
+    pub async fn taken(&self) {
+        self.wait(|inner| inner.answer_bytes + inner.queued_bytes < TAKEN_BYTES)
+            .await;
+    }
+
+    /// Waits until half of the bound is free: until the client has taken, or acknowledged, so much.
+    pub async fn half_empty(&self) {
+        self.wait(|inner| inner.queued_bytes + inner.held_bytes <= inner.limit_bytes / 2)
+            .await;
+    }
+
+    async fn wait(&self, ready: impl Fn(&Inner) -> bool) {
+        loop {
+            let notified = self.room.notified();
+            {
+                let mut inner = self.inner.lock();
+                if inner.closed || ready(&inner) {
+                    return;
+                }
+                inner.awaited = true;
+            }
+            notified.await;
+        }
     }
 
     /// Ends the mailbox and hands back what was never taken.
     pub fn close(&self) -> Mail {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        std::mem::take(&mut inner.mail)
+        let mail = std::mem::take(&mut inner.mail);
+        drop(inner);
+        self.room.notify_waiters();
+        mail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    const LIMIT_BYTES: usize = 4_096;
+
+    fn of_bytes(body: usize) -> Stanza {
+        let body = "x".repeat(body);
+        let xml = format!("<message from='a@b/c' to='d@b/e'><body>{body}</body></message>");
+        Stanza::parse_stored(Bytes::from(xml)).expect("well-formed")
+    }
+
+    fn owed(position: i64) -> Delivery {
+        Delivery {
+            debt: Some(position),
+            ..Delivery::direct(of_bytes(1_500))
+        }
+    }
+
+    fn take(mailbox: &Mailbox, held_bytes: usize) -> Mail {
+        match mailbox.poll_take(&mut Context::from_waker(Waker::noop()), held_bytes) {
+            Poll::Ready(mail) => mail,
+            Poll::Pending => Mail::default(),
+        }
+    }
+
+    #[test]
+    fn an_owed_message_without_room_is_left_and_so_are_those_behind_it() {
+        let mailbox = Mailbox::new(LIMIT_BYTES);
+        assert_eq!(mailbox.push(owed(1)), Ok(()));
+        assert_eq!(mailbox.push(owed(2)), Ok(()));
+        assert_eq!(mailbox.push(owed(3)), Err(Refused::Owed));
+        assert_eq!(mailbox.push(owed(4)), Err(Refused::Owed));
+        let large = Delivery::direct(of_bytes(1_500));
+        assert_eq!(mailbox.push(large), Err(Refused::Full));
+        assert_eq!(mailbox.push(Delivery::direct(of_bytes(1))), Ok(()));
+        let mail = take(&mailbox, 0);
+        assert!(mail.controls.is_empty(), "nobody ends the session");
+        let places: Vec<Option<i64>> = mail
+            .stanzas
+            .iter()
+            .map(|queued| match queued {
+                Queued::Owed(position) => Some(*position),
+                Queued::Stanza(_) => None,
+            })
+            .collect();
+        assert_eq!(places, [None, None, Some(3), None]);
+        // There is room, but what comes now is behind what was left.
+        assert_eq!(take(&mailbox, 0).stanzas.len(), 0);
+        assert_eq!(mailbox.push(owed(5)), Err(Refused::Owed));
+        mailbox.reads_owed();
+        assert_eq!(mailbox.push(owed(6)), Err(Refused::Owed));
+        assert!(!mailbox.has_read_owed(), "6 came after the reading began");
+        mailbox.reads_owed();
+        assert!(mailbox.has_read_owed());
+        take(&mailbox, 0);
+        assert_eq!(take(&mailbox, 0).stanzas.len(), 0);
+        assert_eq!(mailbox.push(owed(7)), Ok(()));
+    }
+
+    #[test]
+    fn others_do_not_stand_in_the_way_of_answers_and_own_changes() {
+        let mailbox = Mailbox::new(LIMIT_BYTES);
+        assert_eq!(mailbox.push(Delivery::copy(of_bytes(10_000))), Ok(()));
+        let refused = Err(Refused::Full);
+        assert_eq!(mailbox.push(Delivery::copy(of_bytes(1))), refused);
+        take(&mailbox, 0);
+        take(&mailbox, LIMIT_BYTES);
+        assert_eq!(mailbox.push(Delivery::direct(of_bytes(1))), refused);
+        assert_eq!(mailbox.push(Delivery::answer(of_bytes(10_000))), Ok(()));
+        assert_eq!(mailbox.push(Delivery::push(of_bytes(1_000))), Ok(()));
+        assert!(take(&mailbox, LIMIT_BYTES).controls.is_empty());
+        take(&mailbox, 2 * LIMIT_BYTES);
+        assert_eq!(mailbox.push(Delivery::push(of_bytes(1))), refused);
+        assert_eq!(take(&mailbox, 2 * LIMIT_BYTES).controls.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_on_when_the_client_has_taken_half() {
+        let mailbox = std::sync::Arc::new(Mailbox::new(LIMIT_BYTES));
+        assert_eq!(mailbox.push(Delivery::copy(of_bytes(3_000))), Ok(()));
+        let waiting = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.half_empty().await }
+        });
+        tokio::task::yield_now().await;
+        take(&mailbox, 0);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "taken, and not acknowledged");
+        take(&mailbox, 0);
+        waiting.await.expect("no panic");
     }
 }

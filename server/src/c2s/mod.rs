@@ -4,6 +4,7 @@ pub mod bind;
 pub mod catch_up;
 pub mod client_state;
 pub mod control;
+pub mod errand;
 pub mod inbox;
 pub mod mailbox;
 pub mod resumable;

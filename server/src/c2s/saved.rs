@@ -162,7 +162,7 @@ fn saved_delivery(delivery: &Delivery) -> SavedDelivery {
     SavedDelivery {
         stanza: text(&delivery.stanza),
         debt: delivery.debt,
-        copy: delivery.origin == Origin::Copy,
+        copy: delivery.origin != Origin::Direct,
     }
 }
 

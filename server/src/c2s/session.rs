@@ -32,7 +32,7 @@ use crate::c2s::catch_up::CatchUp;
 use crate::c2s::client_state::ClientState;
 use crate::c2s::control::Control;
 use crate::c2s::inbox::Inbox;
-use crate::c2s::mailbox::Delivery;
+use crate::c2s::mailbox::Queued;
 use crate::c2s::resumable::Resumables;
 use crate::c2s::saved::Restored;
 use crate::c2s::saver::Saver;
@@ -86,8 +86,8 @@ pub struct Session {
     owed_retry_at: Option<Instant>,
     /// Whether the last presence made this a resource that takes its account's messages.
     took_messages: bool,
-    /// Live messages that wait behind owed ones.
-    behind_owed: VecDeque<Delivery>,
+    /// What came live and waits behind owed messages, with the places of those left in storage.
+    behind_owed: VecDeque<Queued>,
     /// Debts paid once what is gathered has been written (without stream management).
     paid_when_written: VecDeque<(u64, i64)>,
     /// `h` at which an `<a/>` is owed, because an `<r/>` came while stanzas were pending.
@@ -100,6 +100,10 @@ pub struct Session {
     /// The client sends more than its traffic class allows: nothing is read until then.
     paused_until: Option<Instant>,
     request_at: Option<Instant>,
+    /// When the request under way was sent.
+    requested_at: Option<Instant>,
+    /// Stanzas begun since the client last acknowledged, while its answers were over the bound.
+    begun_over_bound: usize,
     probed_at: Option<Instant>,
     /// Tells when the configuration was replaced.
     config: ConfigWatch,
@@ -116,6 +120,7 @@ struct SessionLimits {
     inbox_bytes: usize,
     queue_bytes: usize,
     request_stanzas: u32,
+    request_bytes: usize,
 }
 
 impl SessionLimits {
@@ -125,6 +130,7 @@ impl SessionLimits {
             inbox_bytes: config.limits.session_inbox_bytes as usize,
             queue_bytes: config.limits.session_queue_bytes as usize,
             request_stanzas: config.stream_management.request_stanzas,
+            request_bytes: config.stream_management.request_bytes as usize,
         }
     }
 }
@@ -185,6 +191,8 @@ impl Session {
             detached_at: Some(now),
             paused_until: None,
             request_at: None,
+            requested_at: None,
+            begun_over_bound: 0,
             probed_at: None,
             limits,
             config: parts.config.clone(),
@@ -257,10 +265,16 @@ impl Session {
         let Poll::Ready(mail) = self.handle.mailbox.poll_take(cx, held) else {
             return Move::None;
         };
-        for delivery in mail.stanzas {
-            self.deliver(delivery);
+        for queued in mail.stanzas {
+            match queued {
+                Queued::Stanza(delivery) => self.deliver(delivery),
+                Queued::Owed(position) => self.left_owed(position),
+            }
         }
         self.request_acknowledgement();
+        if mail.missed_presence {
+            self.parts.presence.show_again(&self.handle);
+        }
         self.obey_all(mail.controls)
     }
 
@@ -286,7 +300,9 @@ impl Session {
             Control::Kick(kick) => return Move::End(End::Kicked(kick)),
             Control::Overflow => return Move::End(End::Overflow),
             Control::Resume(resume) => self.pending_resume = Some(resume),
-            Control::CatchUp => self.start_catch_up(),
+            Control::CatchUp => {
+                self.start_catch_up();
+            }
             Control::Drain => self.draining = true,
         }
         Move::Some

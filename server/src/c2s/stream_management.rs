@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::c2s::mailbox::Delivery;
+use crate::c2s::mailbox::{Delivery, Origin};
 use crate::config::Feature;
 use crate::xep::{Spec, Status};
 
@@ -51,8 +51,10 @@ pub struct StreamManagement {
     pub acknowledged: u32,
     queue: VecDeque<Delivery>,
     queue_bytes: usize,
+    answer_bytes: usize,
     /// Sent since the last request for an acknowledgement.
     unrequested: u32,
+    unrequested_bytes: usize,
     /// A request is under way.
     pub requested: bool,
 }
@@ -68,7 +70,9 @@ impl StreamManagement {
             acknowledged: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            answer_bytes: 0,
             unrequested: 0,
+            unrequested_bytes: 0,
             requested: false,
         }
     }
@@ -97,8 +101,17 @@ impl StreamManagement {
     pub fn push(&mut self, delivery: Delivery) {
         self.sent = self.sent.wrapping_add(1);
         self.unrequested += 1;
-        self.queue_bytes += delivery.cost_bytes();
+        self.unrequested_bytes += delivery.cost_bytes();
+        *self.bytes_of(&delivery) += delivery.cost_bytes();
         self.queue.push_back(delivery);
+    }
+
+    /// Where a stanza's bytes are counted.
+    fn bytes_of(&mut self, delivery: &Delivery) -> &mut usize {
+        match delivery.origin {
+            Origin::Answer => &mut self.answer_bytes,
+            Origin::Direct | Origin::Copy | Origin::Push => &mut self.queue_bytes,
+        }
     }
 
     /// The client has handled `h` stanzas: those it newly acknowledges leave the queue.
@@ -115,7 +128,9 @@ impl StreamManagement {
         }
         self.acknowledged = h;
         let paid: Vec<Delivery> = self.queue.drain(..newly as usize).collect();
-        self.queue_bytes -= paid.iter().map(Delivery::cost_bytes).sum::<usize>();
+        for delivery in &paid {
+            *self.bytes_of(delivery) -= delivery.cost_bytes();
+        }
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
@@ -127,20 +142,26 @@ impl StreamManagement {
         &self.queue
     }
 
-    /// What they cost.
+    /// What they cost, without the answers among them.
     pub fn queue_bytes(&self) -> usize {
         self.queue_bytes
+    }
+
+    /// What the answers among them cost.
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes
     }
 
     /// Takes the queue, when the session ends.
     pub fn take_queue(&mut self) -> VecDeque<Delivery> {
         self.queue_bytes = 0;
+        self.answer_bytes = 0;
         std::mem::take(&mut self.queue)
     }
 
-    /// Whether a request for an acknowledgement is due after `stanzas` unrequested ones.
-    pub fn request_due(&self, stanzas: u32) -> bool {
-        !self.requested && self.unrequested >= stanzas
+    /// Whether a request for an acknowledgement is due after `stanzas` or `bytes` unrequested ones.
+    pub fn request_due(&self, stanzas: u32, bytes: usize) -> bool {
+        !self.requested && (self.unrequested >= stanzas || self.unrequested_bytes >= bytes)
     }
 
     /// Whether anything is sent that no request asked about.
@@ -152,6 +173,7 @@ impl StreamManagement {
     pub fn note_request(&mut self) {
         self.requested = true;
         self.unrequested = 0;
+        self.unrequested_bytes = 0;
     }
 
     /// The stream is another one: a request that was under way is lost.

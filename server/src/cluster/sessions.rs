@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account::ledger::{Acknowledged, Ledger};
 use crate::account::resends::Watch;
+use crate::c2s::errand::Errand;
 use crate::c2s::mailbox::Mailbox;
 use crate::xep::capabilities::Interests;
 
@@ -75,6 +76,10 @@ pub struct SessionHandle {
     /// What its messages are compared with, because its client may send some again.
     pub resends: Mutex<Watch>,
     interests: Mutex<Option<Arc<Interests>>>,
+    /// Shows presence again that there was no room for.
+    pub shows_again: Errand,
+    /// Sends the last items of what its client wants to hear of.
+    pub last_items: Errand,
 }
 
 impl SessionHandle {
@@ -105,6 +110,8 @@ impl SessionHandle {
             directed: Mutex::new(BTreeSet::new()),
             interests: Mutex::new(None),
             resends: Mutex::default(),
+            shows_again: Errand::default(),
+            last_items: Errand::default(),
         }
     }
 
@@ -227,6 +234,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether any of its resources is available.
+    pub fn is_available(&self) -> bool {
+        self.sessions
+            .iter()
+            .any(|handle| handle.priority().is_some())
+    }
+
     /// The session bound to `resource`.
     pub fn find(&self, resource: &str) -> Option<&Arc<SessionHandle>> {
         self.sessions

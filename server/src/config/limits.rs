@@ -35,10 +35,12 @@ section! {
         pub session_inbox_stanzas: u32 = 256,
         /// Bytes read from one session that are not handled yet; then reading stops.
         pub session_inbox_bytes: u32 = 512 * 1024,
-        /// Bytes waiting to be written to one session or to be acknowledged by it (XEP-0198); over it the
-        /// session is ended and its messages stay owed.
+        /// Bytes sent by others that wait to be written to one session or to be acknowledged by it (XEP-0198).
+        /// Over it messages stay owed until there is room again, and what is not kept is refused or dropped.
+        /// As much again is for what the session asked for itself: over it, it is answered no more requests.
         pub session_queue_bytes: u32 = 512 * 1024,
-        /// Seconds for which a client may take nothing of what waits for it.
+        /// Seconds for which a client may take nothing of what waits for it, or acknowledge nothing where its
+        /// session has no room left.
         pub write_timeout_seconds: u32 = 60,
         /// Contacts in a roster.
         pub roster_items: u32 = 10_000,

@@ -13,6 +13,8 @@ section! {
         pub resume_max_seconds: u32 = 3_600,
         /// Stanzas after which the client is asked for an acknowledgement.
         pub request_stanzas: u32 = 10,
+        /// Bytes after which the client is asked for an acknowledgement.
+        pub request_bytes: u32 = 64 * 1024,
     }
 }
 

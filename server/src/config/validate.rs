@@ -246,6 +246,11 @@ fn streams<P: Fn(&str) -> String>(config: &Config, found: &mut Findings<P>) {
         sm.request_stanzas,
         1..=1_000,
     );
+    found.range(
+        "stream_management.request_bytes",
+        sm.request_bytes,
+        1..=u32::MAX,
+    );
     if sm.resume_seconds > sm.resume_max_seconds {
         let what = "must not be over stream_management.resume_max_seconds";
         found.add("stream_management.resume_seconds", sm.resume_seconds, what);

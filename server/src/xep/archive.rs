@@ -265,9 +265,8 @@ impl Archives {
         page: &PageRequest,
         found: ArchivePage,
     ) -> Element {
-        let room = session.mailbox.room_bytes().saturating_sub(WRAPPING_BYTES) / 2;
         let backwards = page.direction == Direction::Backward;
-        let shown = fitting(&found.rows, backwards, room.min(MAX_PAGE_BYTES));
+        let shown = fitting(&found.rows, backwards, MAX_PAGE_BYTES);
         let complete = found.complete && shown.len() == found.rows.len();
         let mut results: Vec<Stanza> = shown
             .iter()
@@ -277,7 +276,7 @@ impl Archives {
             results.reverse();
         }
         for result in results {
-            let _ = session.mailbox.push(Delivery::copy(result));
+            let _ = session.mailbox.push(Delivery::answer(result));
         }
         let id = |row: &ArchivedRow| self.ids.encode(account, row.pos.0);
         let ends = shown.first().map(id).zip(shown.last().map(id));

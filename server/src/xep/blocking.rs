@@ -194,5 +194,5 @@ fn push(session: &SessionHandle, change: &Change) {
         .with_child(change.to_element());
     let _ = session
         .mailbox
-        .push(Delivery::copy(Stanza::from_element(&push)));
+        .push(Delivery::push(Stanza::from_element(&push)));
 }

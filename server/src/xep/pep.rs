@@ -10,9 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use eider_storage::Timestamp;
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{StanzaCondition, StanzaError};
-use eider_xmpp::jid::{BareJid, FullJid, Jid};
+use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::ns;
 use eider_xmpp::stanza::Stanza;
+use tokio::sync::Semaphore;
 
 use crate::account::facts::AccountFacts;
 use crate::account::presence::PresenceWatcher;
@@ -69,6 +70,10 @@ pub const CAPABILITIES_SPEC: Spec = Spec {
     switch: None,
 };
 
+/// Reads of last items at once, over all sessions; they come with presence, and others shall find
+/// storage free.
+const LAST_ITEMS_AT_ONCE: usize = 32;
+
 /// What pubsub on accounts reaches.
 pub struct PepParts {
     /// The configuration valid now.
@@ -88,6 +93,8 @@ pub struct PepParts {
 /// Pubsub on the accounts of our hosts.
 pub struct Pep {
     parts: PepParts,
+    /// Who reads last items now.
+    turns: Semaphore,
 }
 
 /// A name nobody can guess: 128 random bits.
@@ -106,7 +113,10 @@ fn now() -> Timestamp {
 impl Pep {
     /// Over its parts.
     pub fn new(parts: PepParts) -> Pep {
-        Pep { parts }
+        Pep {
+            parts,
+            turns: Semaphore::new(LAST_ITEMS_AT_ONCE),
+        }
     }
 
     /// Routes of both namespaces. What is published to the avatar's node, `avatars` look at.
@@ -230,33 +240,48 @@ impl Pep {
 
     /// XEP-0163 §4.3.4: last items of what is newly of interest, in the background.
     fn learned(self: &Arc<Self>, session: &Arc<SessionHandle>, learned: Learned) {
-        let Learned::New(nodes) = learned else { return };
-        let (pep, session) = (self.clone(), session.clone());
-        tokio::spawn(async move {
-            let mut services = vec![session.bare.clone()];
-            if let Some(account) = session.account
+        let Learned::New(mut nodes) = learned else {
+            return;
+        };
+        // What was not sent yet comes with what is new.
+        if session.last_items.is_under_way()
+            && let Some(interests) = session.interests()
+        {
+            nodes = interests.nodes().to_vec();
+        }
+        let (pep, to) = (self.clone(), session.clone());
+        session.last_items.start(&session.ended, async move {
+            let mut services = vec![to.bare.clone()];
+            if let Some(account) = to.account
                 && let Ok(contacts) = pep.parts.rosters.contacts(account).await
             {
                 let seen = contacts.iter().filter(|contact| contact.state.to());
                 services.extend(seen.map(|contact| contact.jid.clone()));
             }
             for service in services {
-                pep.last_items(&service, &session.full, &nodes).await;
+                pep.last_items(&service, &to, &nodes).await;
             }
         });
     }
 
-    async fn last_items(&self, service: &BareJid, to: &FullJid, nodes: &[String]) {
+    /// As the client takes them.
+    async fn last_items(&self, service: &BareJid, to: &SessionHandle, nodes: &[String]) {
         if self.parts.config.borrow().host(service.domain()).is_none() {
             return;
         }
-        match self
-            .parts
-            .engine
-            .last_items(service, to, nodes, &token)
-            .await
-        {
-            Ok(notices) => self.send(notices).await,
+        let last_items = async {
+            // The engine's time, not that of a client that takes its own.
+            let _turn = self.turns.acquire().await;
+            let engine = &self.parts.engine;
+            engine.last_items(service, &to.full, nodes, &token).await
+        };
+        match last_items.await {
+            Ok(notices) => {
+                for notice in notices {
+                    to.mailbox.half_empty().await;
+                    self.send(vec![notice]).await;
+                }
+            }
             Err(error) => tracing::warn!(%service, %error, "last items not sent"),
         }
     }
@@ -286,8 +311,7 @@ impl Pep {
             }
             for session in pep.parts.sessions.of(contact.as_str()) {
                 if let Some(interests) = session.interests() {
-                    pep.last_items(&account, &session.full, interests.nodes())
-                        .await;
+                    pep.last_items(&account, &session, interests.nodes()).await;
                 }
             }
         });

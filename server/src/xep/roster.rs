@@ -58,7 +58,7 @@ async fn get(rosters: &Rosters, request: Request) -> Answer {
     request.afterwards.set(async move {
         for push in pushes {
             let push = roster_push(&session, push);
-            let _ = session.mailbox.push(Delivery::copy(push));
+            let _ = session.mailbox.push(Delivery::answer(push));
         }
         drop(lock);
     });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::stanza::Stanza;
 
-use super::{Own, Presence, push, refuses, unavailable_of};
+use super::{Own, Presence, push, refuses, show, unavailable_of};
 use crate::account::facts::Facts;
 use crate::cluster::sessions::SessionHandle;
 
@@ -94,7 +94,7 @@ impl Presence {
                 if other.key != viewer.key
                     && let Some(presence) = other.presence()
                 {
-                    push(viewer, presence.rewrite().to(viewer.full.clone()).build());
+                    show(viewer, presence.rewrite().to(viewer.full.clone()).build());
                 }
             }
         });
@@ -104,23 +104,63 @@ impl Presence {
             if number % CONTACTS_AT_ONCE == CONTACTS_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            if !self.show(&contact.jid, viewer, own) {
+            if !self.show(&contact.jid, viewer, own, false) {
                 unknown.push(&contact.jid);
             }
+            viewer.mailbox.taken().await;
         }
         for contact in unknown {
-            match self.own(contact).await {
-                Ok(_) => drop(self.show(contact, viewer, own)),
-                Err(error) => tracing::warn!(%error, "the presence of a contact is not shown"),
-            }
+            self.load_and_show(contact, viewer, own, false).await;
+            viewer.mailbox.taken().await;
         }
     }
 
-    /// Shows a contact's presence, where the contact's own roster lets it be seen. False where
-    /// that is not in memory.
-    fn show(&self, contact: &BareJid, viewer: &SessionHandle, own: &Own) -> bool {
+    /// A resource had no room for some presence: it is shown that of every contact as it is now, also
+    /// where it is none, as its client takes it.
+    pub fn show_again(self: &Arc<Self>, viewer: &Arc<SessionHandle>) {
+        let (this, to) = (self.clone(), viewer.clone());
+        viewer.shows_again.start(&viewer.ended, async move {
+            let own = match this.own(&to.bare).await {
+                Ok(own) => own,
+                Err(error) => {
+                    tracing::warn!(%error, "presence is not shown again");
+                    return;
+                }
+            };
+            for contact in own.contacts.iter().filter(|contact| contact.state.to()) {
+                to.mailbox.half_empty().await;
+                if to.priority().is_none() {
+                    return;
+                }
+                if !this.show(&contact.jid, &to, &own, true) {
+                    this.load_and_show(&contact.jid, &to, &own, true).await;
+                }
+            }
+        });
+    }
+
+    async fn load_and_show(
+        &self,
+        contact: &BareJid,
+        viewer: &SessionHandle,
+        own: &Own,
+        gone: bool,
+    ) {
+        match self.own(contact).await {
+            Ok(_) => drop(self.show(contact, viewer, own, gone)),
+            Err(error) => tracing::warn!(%error, "the presence of a contact is not shown"),
+        }
+    }
+
+    /// Shows a contact's presence, where the contact's own roster lets it be seen; with `gone`, also
+    /// that there is none. False where that is not in memory.
+    fn show(&self, contact: &BareJid, viewer: &SessionHandle, own: &Own, gone: bool) -> bool {
         let viewer_jid = viewer.full.to_jid();
         self.sessions.with(contact.as_str(), |entry| {
+            if gone && entry.as_ref().is_none_or(|entry| !entry.is_available()) {
+                let gone = unavailable_of(&contact.to_jid());
+                show(viewer, gone.rewrite().to(viewer.full.clone()).build());
+            }
             let Some(entry) = entry else { return true };
             let Some(known) = self.facts.cached(contact.as_str()) else {
                 return false;
@@ -138,7 +178,7 @@ impl Presence {
                 if let Some(presence) = handle.presence()
                     && !own.blocks(&handle.full.to_jid())
                 {
-                    push(viewer, presence.rewrite().to(viewer.full.clone()).build());
+                    show(viewer, presence.rewrite().to(viewer.full.clone()).build());
                 }
             }
             true
@@ -154,7 +194,10 @@ impl Presence {
             Ok(requests) => {
                 let kept = requests.into_iter().map(|request| request.stanza);
                 let kept = kept.filter_map(|bytes| Stanza::parse_stored(bytes).ok());
-                kept.for_each(|stanza| push(to, stanza));
+                for stanza in kept {
+                    show(to, stanza);
+                    to.mailbox.taken().await;
+                }
             }
             Err(error) => tracing::warn!(%error, "subscription requests are not shown"),
         }

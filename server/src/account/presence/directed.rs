@@ -9,9 +9,10 @@ use eider_xmpp::jid::Jid;
 use eider_xmpp::ns;
 use eider_xmpp::stanza::{PresenceType, Stanza};
 
-use super::{Own, Presence, push, refuses};
+use super::{Own, Presence, refuses, show};
 use crate::account::presence_rules::{Probe, ProbeAnswer};
 use crate::account::subscription::{Request, State};
+use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::SessionHandle;
 use crate::config::Config;
 use crate::pipeline::addressed;
@@ -92,7 +93,7 @@ impl Presence {
                     if kind == Ok(PresenceType::Unavailable) {
                         handle.remove_directed(&from);
                     }
-                    push(handle, stanza.clone());
+                    let _ = handle.mailbox.push(Delivery::direct(stanza.clone()));
                 }
             }
         });
@@ -132,7 +133,7 @@ impl Presence {
                     .unwrap_or_default()
                     .iter()
                     .filter_map(|h| h.presence());
-                presences.for_each(|p| push(from, p.rewrite().to(prober.clone()).build()));
+                presences.for_each(|p| show(from, p.rewrite().to(prober.clone()).build()));
             }),
             ProbeAnswer::Mere {
                 resource,
@@ -140,7 +141,7 @@ impl Presence {
             } => {
                 if let Ok(full) = account.with_resource(&resource) {
                     let kind = (!available).then_some("unavailable");
-                    push(from, reply(&full.to_jid(), from, kind, None));
+                    show(from, reply(&full.to_jid(), from, kind, None));
                 }
             }
         }
@@ -182,7 +183,7 @@ impl Presence {
             self.carry_out(config, effects).await;
         } else {
             let kind = Some("unsubscribed");
-            push(from, reply(&to.bare().to_jid(), from, kind, id.as_deref()));
+            show(from, reply(&to.bare().to_jid(), from, kind, id.as_deref()));
         }
     }
 
@@ -201,7 +202,7 @@ impl Presence {
                     .with_attr("stamp", datetime::format_seconds(last.at.0)),
             );
         }
-        push(from, Stanza::from_element(&gone));
+        show(from, Stanza::from_element(&gone));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::account::roster::{Limits, Removal};
 use crate::account::subscription::{
     Deliver, Entry, Inbound, Kept, Presence as Shown, Request, removal,
 };
+use crate::c2s::mailbox::Delivery;
 use crate::clock;
 use crate::cluster::sessions::SessionHandle;
 use crate::config::Config;
@@ -315,7 +316,8 @@ impl Presence {
             let sessions = entry.map(|entry| entry.sessions.as_slice());
             for handle in sessions.unwrap_or_default() {
                 if handle.interested() {
-                    push(handle, roster_push(handle, query.clone()));
+                    let push = roster_push(handle, query.clone());
+                    let _ = handle.mailbox.push(Delivery::push(push));
                 }
             }
         });

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Move, Session};
 use crate::admin::trace::Direction;
-use crate::c2s::mailbox::{Delivery, Origin};
+use crate::c2s::mailbox::{Delivery, Origin, Queued};
 use crate::c2s::wire::WRITE_HIGH_BYTES;
 use crate::fault::{self, Point};
 use crate::xep::error_codes;
@@ -24,9 +24,7 @@ const IN_TLS_BYTES: u64 = 128 * 1024;
 impl Session {
     /// Whether enough waits to be written, so that stanzas stay where they are.
     pub(super) fn is_congested(&self) -> bool {
-        self.wire
-            .as_ref()
-            .is_some_and(|wire| wire.unwritten() >= WRITE_HIGH_BYTES)
+        self.unwritten() >= WRITE_HIGH_BYTES
     }
 
     /// One stanza from the mailbox, on its way to the client.
@@ -37,7 +35,7 @@ impl Session {
             self.after_presence();
         }
         if direct && self.catch_up.is_some() {
-            self.behind_owed.push_back(delivery);
+            self.behind_owed.push_back(Queued::Stanza(delivery));
         } else {
             self.pass(delivery);
         }
@@ -87,14 +85,11 @@ impl Session {
 
     /// Asks for an acknowledgement where one is due, or remembers to.
     pub(super) fn request_acknowledgement(&mut self) {
-        let due = self.limits.request_stanzas;
-        let (Some(sm), Some(wire)) = (self.sm.as_mut(), self.wire.as_mut()) else {
+        let Some(sm) = self.sm.as_ref().filter(|_| self.wire.is_some()) else {
             return;
         };
-        if sm.request_due(due) {
-            wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
-            sm.note_request();
-            self.request_at = None;
+        if sm.request_due(self.limits.request_stanzas, self.limits.request_bytes) {
+            self.request_now();
         } else if sm.unrequested() {
             let at = *self
                 .request_at
@@ -112,7 +107,16 @@ impl Session {
         if sm.unrequested() {
             wire.send(format!("<r xmlns='{}'/>", ns::SM).as_bytes());
             sm.note_request();
+            let now = Instant::now();
+            self.requested_at = Some(now);
+            self.wake_at(now + self.write_timeout());
         }
+    }
+
+    /// How long a client may take nothing.
+    pub(super) fn write_timeout(&self) -> Duration {
+        let seconds = self.parts.config.borrow().limits.write_timeout_seconds;
+        Duration::from_secs(seconds.into())
     }
 
     /// These debts are paid.
@@ -148,8 +152,7 @@ impl Session {
         match outcome {
             Poll::Pending => {
                 self.pay_written(taken.saturating_sub(IN_TLS_BYTES));
-                let limit = u64::from(self.parts.config.borrow().limits.write_timeout_seconds);
-                self.wake_at(Instant::now() + Duration::from_secs(limit));
+                self.wake_at(Instant::now() + self.write_timeout());
                 Move::None
             }
             Poll::Ready(Ok(())) => {
@@ -175,15 +178,28 @@ impl Session {
 
     /// What is held here in all, so that the mailbox's bound covers both.
     pub(super) fn all_held_bytes(&self) -> usize {
-        let behind: usize = self.behind_owed.iter().map(Delivery::cost_bytes).sum();
-        self.held_bytes() + behind
+        let behind: usize = self.behind_owed.iter().map(Queued::cost_bytes).sum();
+        self.held_bytes() + behind + self.client_state.held_bytes()
     }
 
-    /// Bytes that the client has not taken or not acknowledged.
+    /// Bytes that the client has not taken or not acknowledged, without what it asked for itself
+    /// where that is known apart.
     pub(super) fn held_bytes(&self) -> usize {
-        let unwritten = self.wire.as_ref().map_or(0, |wire| wire.unwritten());
-        self.sm
-            .as_ref()
-            .map_or(unwritten, |sm| sm.queue_bytes().max(unwritten))
+        match &self.sm {
+            Some(sm) => sm.queue_bytes(),
+            None => self.unwritten(),
+        }
+    }
+
+    /// Bytes of what the client asked for itself and has not taken or not acknowledged.
+    pub(super) fn answer_bytes(&self) -> usize {
+        match &self.sm {
+            Some(sm) => sm.answer_bytes(),
+            None => self.unwritten(),
+        }
+    }
+
+    fn unwritten(&self) -> usize {
+        self.wire.as_ref().map_or(0, |wire| wire.unwritten())
     }
 }

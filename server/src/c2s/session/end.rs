@@ -9,7 +9,7 @@ use eider_xmpp::stream::{CLOSE, stream_error};
 use super::{Session, SessionParts};
 use crate::c2s::bind;
 use crate::c2s::control::{Control, Kick};
-use crate::c2s::mailbox::{Delivery, Mail};
+use crate::c2s::mailbox::{Delivery, Mail, Queued};
 use crate::c2s::saved;
 use crate::cluster::sessions::SessionHandle;
 
@@ -28,7 +28,7 @@ pub enum End {
     Replaced,
     /// Ended from outside.
     Kicked(Kick),
-    /// The client took too little of what waited for it.
+    /// The client took too little of what it asked for, or of what its account changed.
     Overflow,
     /// The server stops.
     Drained,
@@ -118,7 +118,8 @@ impl Session {
             untaken.extend(sm.take_queue());
         }
         untaken.extend(self.client_state.release());
-        untaken.extend(std::mem::take(&mut self.behind_owed));
+        let behind_owed = std::mem::take(&mut self.behind_owed);
+        untaken.extend(behind_owed.into_iter().filter_map(Queued::into_stanza));
         // Without stream management, written is delivered; what did not leave stays owed.
         let unwritten = std::mem::take(&mut self.paid_when_written);
         let unwritten = unwritten.into_iter().map(|(_, debt)| debt).collect();
@@ -133,10 +134,12 @@ impl Session {
         let behind_owed = std::mem::take(&mut self.behind_owed);
         let mail = self.handle.mailbox.close();
         // Behind owed messages that were not read yet, a debt stays one: the next run reads all in order.
-        let catching_up = self.catch_up.is_some();
-        for delivery in behind_owed.into_iter().chain(mail.stanzas) {
-            if !catching_up || delivery.debt.is_none() {
-                self.put(delivery);
+        let mut catching_up = self.catch_up.is_some();
+        for queued in behind_owed.into_iter().chain(mail.stanzas) {
+            match queued {
+                Queued::Owed(_) => catching_up = true,
+                Queued::Stanza(delivery) if catching_up && delivery.debt.is_some() => {}
+                Queued::Stanza(delivery) => self.put(delivery),
             }
         }
         let Some(sm) = &self.sm else { return false };
@@ -188,9 +191,11 @@ async fn leave(
     unwritten: Vec<i64>,
 ) {
     parts.presence.ended(handle).await;
-    let Mail { stanzas, controls } = handle.mailbox.close();
+    let Mail {
+        stanzas, controls, ..
+    } = handle.mailbox.close();
     let mut untaken = untaken;
-    untaken.extend(stanzas);
+    untaken.extend(stanzas.into_iter().filter_map(Queued::into_stanza));
     let debts: Vec<i64> = untaken
         .iter()
         .filter_map(|delivery| delivery.debt)

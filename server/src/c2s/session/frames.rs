@@ -27,7 +27,9 @@ impl Session {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Move {
         let mut moved = false;
         loop {
-            if self.draining || self.is_inbox_full() || self.is_paused() {
+            // A client that does not read is not read either: each frame may ask for an answer.
+            let waits = self.draining || self.is_inbox_full() || self.is_congested();
+            if waits || self.is_paused() {
                 break;
             }
             let Some(wire) = self.wire.as_mut() else {
@@ -49,7 +51,7 @@ impl Session {
         if moved { Move::Some } else { Move::None }
     }
 
-    fn is_inbox_full(&self) -> bool {
+    pub(super) fn is_inbox_full(&self) -> bool {
         self.inbox
             .is_full(self.limits.inbox_stanzas, self.limits.inbox_bytes)
     }
@@ -239,8 +241,10 @@ impl Session {
         };
         fault::reached(Point::AcknowledgementRead);
         sm.requested = false;
+        self.requested_at = None;
         match sm.acknowledge(h) {
             Ok(paid) => {
+                self.begun_over_bound = 0;
                 self.pay(paid.iter().filter_map(|delivery| delivery.debt));
                 self.request_acknowledgement();
                 Move::Some

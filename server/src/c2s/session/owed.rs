@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Move, Session};
 use crate::c2s::catch_up::{CatchUp, Owed, Page};
-use crate::c2s::mailbox::{Delivery, Origin};
+use crate::c2s::mailbox::{Delivery, Origin, Queued};
 
 /// After storage failed, owed messages are looked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -26,13 +26,23 @@ impl Session {
         }
     }
 
-    /// Begins to read what is owed, from the start.
-    pub(super) fn start_catch_up(&mut self) {
+    /// Begins to read what is owed, from the start. Whether that goes on now.
+    pub(super) fn start_catch_up(&mut self) -> bool {
         if self.catch_up.is_none() && self.account().is_some() && self.handle.takes_messages() {
-            self.catch_up = Some(CatchUp {
-                cursor: 0,
-                reading: None,
-            });
+            self.catch_up = Some(CatchUp::default());
+        }
+        self.catch_up.is_some()
+    }
+
+    /// The mailbox had no room for the message at `position`: it is read from storage, in its place
+    /// among what comes live.
+    pub(super) fn left_owed(&mut self, position: i64) {
+        if !self.start_catch_up() {
+            // Not a resource that takes its account's messages: it stays owed to the account.
+            self.handle.mailbox.reads_owed();
+            self.handle.mailbox.has_read_owed();
+        } else if !matches!(self.behind_owed.back(), Some(Queued::Owed(_))) {
+            self.behind_owed.push_back(Queued::Owed(position));
         }
     }
 
@@ -49,10 +59,14 @@ impl Session {
         let Some(catch_up) = self.catch_up.as_mut() else {
             return Move::None;
         };
+        if let Some(page) = catch_up.page.take() {
+            return self.on_page(page);
+        }
         let reading = match catch_up.reading.as_mut() {
             Some(reading) => reading,
             None => {
                 let bare = self.handle.bare.as_str().to_owned();
+                self.handle.mailbox.reads_owed();
                 catch_up
                     .reading
                     .insert(self.parts.catch_up.page(owner, bare, catch_up.cursor))
@@ -62,17 +76,25 @@ impl Session {
             return Move::None;
         };
         catch_up.reading = None;
-        self.on_page(page)
+        // What was queued before the last of the page was committed is taken first.
+        catch_up.page = Some(page);
+        Move::Some
     }
 
     /// A page is read only while less than half of the session's bound is in use.
     fn has_room_for_owed(&self) -> bool {
-        self.wire.is_some() && self.held_bytes() < self.limits.queue_bytes / 2
+        self.wire.is_some()
+            && !self.is_congested()
+            && self.held_bytes() < self.limits.queue_bytes / 2
     }
 
     fn on_page(&mut self, page: Page) -> Move {
         match page {
-            Ok(owed) if owed.is_empty() => self.caught_up(),
+            Ok(owed) if owed.is_empty() => {
+                if self.handle.mailbox.has_read_owed() {
+                    self.caught_up();
+                }
+            }
             Ok(owed) => self.deliver_owed(owed),
             Err(error) => {
                 tracing::warn!(jid = %self.handle.full, %error, "owed messages cannot be read yet");
@@ -100,6 +122,7 @@ impl Session {
                     .collect()
             });
         for owed in claimed {
+            self.pass_before(owed.position);
             let debt = Some(owed.position);
             self.pass(Delivery {
                 stanza: owed.stanza,
@@ -108,6 +131,20 @@ impl Session {
             });
         }
         self.request_acknowledgement();
+    }
+
+    /// Passes what came live before the message at `position` was left in storage.
+    fn pass_before(&mut self, position: i64) {
+        let is_place = |queued: &Queued| matches!(queued, Queued::Owed(_));
+        while let Some(at) = self.behind_owed.iter().position(is_place) {
+            if matches!(self.behind_owed[at], Queued::Owed(left) if left > position) {
+                return;
+            }
+            let before: Vec<Queued> = self.behind_owed.drain(..=at).collect();
+            for delivery in before.into_iter().filter_map(Queued::into_stanza) {
+                self.pass(delivery);
+            }
+        }
     }
 
     /// Everything owed was read; what came live meanwhile follows.
@@ -121,7 +158,8 @@ impl Session {
                     entry.ledger.caught_up(cursor);
                 }
             });
-        for delivery in std::mem::take(&mut self.behind_owed) {
+        let behind = std::mem::take(&mut self.behind_owed);
+        for delivery in behind.into_iter().filter_map(Queued::into_stanza) {
             self.pass(delivery);
         }
         self.request_acknowledgement();

@@ -23,6 +23,7 @@ impl Session {
         self.detached_at = Some(now);
         self.probed_at = None;
         self.request_at = None;
+        self.requested_at = None;
         // What client state held back will be resent with the rest.
         for delivery in self.client_state.activate() {
             self.put(delivery);

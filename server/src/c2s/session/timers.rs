@@ -55,12 +55,26 @@ impl Session {
         let Some(wire) = &self.wire else {
             return Move::None;
         };
-        let write_timeout = Duration::from_secs(config.limits.write_timeout_seconds.into());
+        let write_timeout = self.write_timeout();
         if wire
             .blocked_since
             .is_some_and(|since| now >= since + write_timeout)
         {
             return self.lost("client takes nothing");
+        }
+        if self
+            .requested_at
+            .is_some_and(|at| now >= at + write_timeout)
+        {
+            if self.waits_for_acknowledgement() {
+                return self.lost("client acknowledges nothing");
+            }
+            self.requested_at = Some(now);
+        }
+        // A client that has not taken what was sent is not asked for more.
+        if self.is_congested() {
+            self.probed_at = None;
+            return Move::None;
         }
         let probe_timeout = Duration::from_secs(config.keepalive.timeout_seconds.into());
         if self.probed_at.is_some_and(|at| now >= at + probe_timeout) {
@@ -88,8 +102,14 @@ impl Session {
             next = next.min(at);
         }
         if let Some(wire) = &self.wire {
-            if let Some(since) = wire.blocked_since {
+            for since in [wire.blocked_since, self.requested_at]
+                .into_iter()
+                .flatten()
+            {
                 next = next.min(since + seconds(config.limits.write_timeout_seconds));
+            }
+            if self.is_congested() {
+                return next.max(now + Duration::from_millis(10));
             }
             if config.keepalive.interval_seconds > 0 {
                 next = next.min(match self.probed_at {
@@ -118,6 +138,7 @@ impl Session {
                 if let Some(sm) = self.sm.as_mut() {
                     sm.note_request();
                 }
+                self.requested_at = Some(now);
                 self.probed_at = Some(now);
             }
             ProbeKind::Ping => {

@@ -15,6 +15,9 @@ impl Session {
         let mut moved = false;
         loop {
             moved |= self.begin();
+            if self.begun_over_bound > self.limits.inbox_stanzas {
+                return Move::End(End::Overflow);
+            }
             match self.poll_head(cx) {
                 Move::None => break,
                 Move::Some => moved = true,
@@ -31,11 +34,41 @@ impl Session {
         if moved { Move::Some } else { Move::None }
     }
 
-    /// Routes every item whose turn to begin has come.
+    /// Whether the client holds so much unacknowledged that it gets nothing more before it acknowledges.
+    pub(super) fn waits_for_acknowledgement(&self) -> bool {
+        self.sm.is_some()
+            && (self.is_asking_too_much() || self.held_bytes() >= self.limits.queue_bytes / 2)
+    }
+
+    /// Whether the client has not taken what it asked for, up to a session's bound.
+    fn is_asking_too_much(&self) -> bool {
+        self.answer_bytes() >= self.limits.queue_bytes
+    }
+
+    /// Nothing begins while the client takes nothing of what it asked for before. Where waiting would
+    /// be for ever, what stands behind is begun, so that an acknowledgement is read or the inbox
+    /// comes to its end.
+    fn may_begin(&self) -> bool {
+        let hurries = self.draining || self.pending_resume.is_some() || self.wire.is_none();
+        let waits = self.is_congested() || (self.is_asking_too_much() && !self.is_inbox_full());
+        hurries || !waits
+    }
+
+    /// Routes every item whose turn to begin has come. Over the bound, requests are refused.
     fn begin(&mut self) -> bool {
         let mut begun = false;
+        if !self.may_begin() {
+            return begun;
+        }
+        let refuses = self.is_asking_too_much();
         while let Some((entry, turn)) = self.inbox.startable() {
             begun = true;
+            self.begun_over_bound += usize::from(refuses);
+            if refuses && entry.stanza.kind() != Kind::Message {
+                self.parts.router.not_stored(&self.handle, &entry.stanza);
+                entry.state = State::Finished;
+                continue;
+            }
             entry.state = match self.parts.router.route(&self.handle, &entry.stanza, turn) {
                 Step::Done => State::Finished,
                 Step::Committing(answer) => State::Committing(answer),
