@@ -5,15 +5,20 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::backup_file::BackupFile;
 use crate::postgres::pool::Lease;
 use crate::postgres::{Postgres, migrate as postgres_migrate, tables as postgres_tables};
 use crate::sqlite::maintenance::open_to_read;
 use crate::sqlite::{connect, migrate as sqlite_migrate, tables as sqlite_tables};
-use crate::tables::{BATCH_ROWS, Cell, TABLES, Table};
+use crate::tables::{BATCH_ROWS, Cell, TABLES, Table, row_digest};
 use crate::{Config, Error, Fence, Progress, SqliteConfig, Synchronous, TableCount};
 
-/// Where the target remembers, until the copy is done, what it is a copy of.
-const MARK: &str = "copied_from";
+/// Where the target remembers, until the copy is done, what it is a copy of. No server opens a database that has it.
+pub(crate) const MARK: &str = "copied_from";
+
+/// How far a restored database skips ahead in what clients have seen. After its backup the old database gave positions
+/// and roster versions of which this one knows nothing; they must not be given again for something else.
+const SKIPPED: i64 = 1 << 32;
 
 /// Copies everything from one database to another, which must be empty or hold a part of this very copy. No server may
 /// use either. Answers what is in the target, after comparing counts and checksums of every table.
@@ -22,17 +27,28 @@ pub async fn copy(
     to: &Config,
     progress: Progress<'_>,
 ) -> Result<Vec<TableCount>, Error> {
-    let mut source = Side::source(from).await?;
-    let mut target = Side::target(to).await?;
-    let result = run(&mut source, &mut target, &name(from), progress).await;
-    if let Side::Postgres(lease) = source {
-        let mut lease = lease;
-        lease.end(Ok(())).await?;
-    }
-    result
+    fill(from, to, progress, &[]).await
 }
 
-/// Fills an empty database from the file of a backup.
+async fn fill(
+    from: &Config,
+    to: &Config,
+    progress: Progress<'_>,
+    afterwards: &[String],
+) -> Result<Vec<TableCount>, Error> {
+    let mut source = Side::source(from).await?;
+    let mut target = Side::target(to).await?;
+    let mark = name(from);
+    let result = run(&mut source, &mut target, &mark, progress).await;
+    if let Side::Postgres(mut lease) = source {
+        lease.end(Ok(())).await?;
+    }
+    let counts = result?;
+    target.finish_copy(afterwards).await?;
+    Ok(counts)
+}
+
+/// Fills an empty database from the file of a backup. Archives and rosters go on far above what the backup knows.
 pub async fn restore(
     backup: &Path,
     to: &Config,
@@ -41,7 +57,16 @@ pub async fn restore(
     if !backup.exists() {
         return Err(Error::Other(format!("{}: no such file", backup.display())));
     }
-    copy(&Config::Sqlite(SqliteConfig::new(backup)), to, progress).await
+    let skip = [
+        format!(
+            "UPDATE archive_owner SET pos_floor = {SKIPPED} + CASE WHEN pos_floor > acked_up_to THEN pos_floor ELSE acked_up_to END"
+        ),
+        format!(
+            "UPDATE account SET roster_version = roster_version + {SKIPPED}, roster_floor = roster_version + {SKIPPED}"
+        ),
+    ];
+    let from = Config::Sqlite(SqliteConfig::new(backup));
+    fill(&from, to, progress, &skip).await
 }
 
 /// A backup: everything that `source` sees in its snapshot, into a new file that is on the disk when this returns.
@@ -50,29 +75,29 @@ pub(crate) async fn to_file(
     target: &Path,
     progress: Progress<'_>,
 ) -> Result<Vec<TableCount>, Error> {
-    if target.exists() {
-        return Err(Error::Conflict("the backup's file exists"));
-    }
-    let mut config = SqliteConfig::new(target);
+    let backup = BackupFile::new(target)?;
+    let mut config = SqliteConfig::new(backup.path());
     // Nothing of it counts before it is whole, and then it is flushed at once.
     config.synchronous = Synchronous::Off;
     let mut file = Side::target(&Config::Sqlite(config)).await?;
-    let mut counts = Vec::new();
     for table in TABLES {
-        let mut last = None;
+        let (mut last, mut copied) = (None, 0);
         while let Some(rows) = postgres_next(source, table, &mut last).await? {
+            copied += rows.len() as u64;
             file.write(table, rows).await?;
+            progress(table.name, copied);
         }
     }
     let sequences = postgres_tables::sequences(source).await?;
     file.set_sequences(sequences).await?;
-    counts.extend(file.counts(progress).await?);
-    file.finish(target).await?;
+    let counts = file.counts(progress).await?;
+    file.close()?;
     if counts != postgres_tables::counts(source, progress).await? {
         return Err(Error::Corrupt(
             "the backup differs from what it was made of".into(),
         ));
     }
+    backup.finish()?;
     Ok(counts)
 }
 
@@ -232,40 +257,64 @@ impl Side {
         }
     }
 
-    /// The mark, as a row of `meta`; `None` removes it.
-    async fn set_mark(&mut self, mark: Option<&str>) -> Result<(), Error> {
-        if let Some(mark) = mark {
-            let row = vec![
-                Cell::Text(MARK.into()),
-                Cell::Bytes(mark.as_bytes().to_vec()),
-            ];
-            return self.write(&TABLES[0], vec![row]).await;
-        }
+    async fn set_mark(&mut self, mark: &str) -> Result<(), Error> {
+        self.write(&TABLES[0], vec![mark_row(mark)]).await
+    }
+
+    /// Removes the mark, and does the rest, in one transaction.
+    async fn finish_copy(&mut self, rest: &[String]) -> Result<(), Error> {
+        let unmark = format!("DELETE FROM meta WHERE key = '{MARK}'");
+        let statements: Vec<_> = rest.iter().cloned().chain([unmark]).collect();
         match self {
-            Side::Sqlite(side) => on(side, |c| {
-                crate::sqlite::execute(c, "DELETE FROM meta WHERE key = ?1", [MARK])
-            })
-            .await
-            .map(drop),
-            Side::Postgres(lease) => lease
-                .execute(sqlx::query("DELETE FROM meta WHERE key = $1").bind(MARK))
+            Side::Sqlite(side) => {
+                let all = format!("BEGIN; {}; COMMIT", statements.join("; "));
+                on(side, move |c| {
+                    c.execute_batch(&all).map_err(crate::sqlite::error)
+                })
                 .await
-                .map(drop),
+            }
+            Side::Postgres(lease) => {
+                lease.begin(Fence::single()).await?;
+                let mut result = Ok(());
+                for statement in statements {
+                    if result.is_ok() {
+                        let statement = sqlx::query(sqlx::AssertSqlSafe(statement));
+                        result = lease.execute(statement).await.map(drop);
+                    }
+                }
+                lease.end(result).await
+            }
         }
     }
 
-    /// Leaves one file that is on the disk.
-    async fn finish(self, path: &Path) -> Result<(), Error> {
-        if let Side::Sqlite(Some(connection)) = self {
-            connection
+    /// Leaves one file without a log beside it.
+    fn close(self) -> Result<(), Error> {
+        match self {
+            Side::Sqlite(Some(connection)) => connection
                 .execute_batch("PRAGMA journal_mode = DELETE")
-                .map_err(crate::sqlite::error)?;
-            drop(connection);
-            let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
-            synced.map_err(|e| Error::Other(e.to_string()))?;
+                .map_err(crate::sqlite::error),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn mark_row(mark: &str) -> Vec<Cell> {
+    vec![
+        Cell::Text(MARK.into()),
+        Cell::Bytes(mark.as_bytes().to_vec()),
+    ]
+}
+
+/// What is in a target that still has its mark, without it.
+fn without_mark(mut counts: Vec<TableCount>, mark: &str) -> Vec<TableCount> {
+    let meta = counts
+        .iter_mut()
+        .filter(|count| count.table == TABLES[0].name);
+    for meta in meta {
+        meta.rows -= 1;
+        meta.checksum = meta.checksum.wrapping_sub(row_digest(&mark_row(mark)));
+    }
+    counts
 }
 
 /// True where the target holds a part of this copy; `Conflict` where it holds anything else.
@@ -298,7 +347,7 @@ async fn run(
     progress: Progress<'_>,
 ) -> Result<Vec<TableCount>, Error> {
     check_target(target, from).await?;
-    target.set_mark(Some(from)).await?;
+    target.set_mark(from).await?;
     for table in TABLES {
         // The server's own values are few and may be there already: they are written again.
         let mut last = if table.name == "meta" {
@@ -323,11 +372,8 @@ async fn run(
     }
     let sequences = source.sequences().await?;
     target.set_sequences(sequences).await?;
-    target.set_mark(None).await?;
-    let (there, here) = (
-        source.counts(progress).await?,
-        target.counts(progress).await?,
-    );
+    let there = source.counts(progress).await?;
+    let here = without_mark(target.counts(progress).await?, from);
     if there != here {
         let wrong: Vec<_> = there
             .iter()

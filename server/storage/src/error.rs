@@ -18,6 +18,11 @@ pub enum Error {
     /// Stored data that cannot be read as what it should be.
     #[error("stored data is corrupt: {0}")]
     Corrupt(String),
+    /// The database holds a part of a copy of what is named: the same copy or restore has to be run to its end.
+    #[error(
+        "the database holds an unfinished copy of {0}: run the same copy or restore again, it goes on"
+    )]
+    Unfinished(String),
     /// Surely not done: anything else (disk full, a refused statement, a bad path).
     #[error("storage failure: {0}")]
     Other(String),

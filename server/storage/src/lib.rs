@@ -6,6 +6,7 @@
 
 mod accounts;
 mod archive;
+mod backup_file;
 mod codec;
 mod config;
 mod copy;
@@ -72,9 +73,19 @@ impl<T> Storage for T where
 }
 
 /// Opens the database named by `config`, runs its migrations and starts its writer.
+///
+/// # Errors
+/// [`Error::Unfinished`] where a copy into it was not finished.
 pub async fn open(config: &Config) -> Result<Arc<dyn Storage>, Error> {
-    match config {
-        Config::Sqlite(config) => Ok(Arc::new(sqlite::Sqlite::open(config).await?)),
-        Config::Postgres(config) => Ok(Arc::new(postgres::Postgres::open(config).await?)),
+    let storage: Arc<dyn Storage> = match config {
+        Config::Sqlite(config) => Arc::new(sqlite::Sqlite::open(config).await?),
+        Config::Postgres(config) => Arc::new(postgres::Postgres::open(config).await?),
+    };
+    match storage.meta_get(copy::MARK).await? {
+        None => Ok(storage),
+        Some(from) => {
+            storage.close().await;
+            Err(Error::Unfinished(String::from_utf8_lossy(&from).into()))
+        }
     }
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use super::accounts::remove_step;
 use super::{Sqlite, all, error, execute, migrate, optional, tables};
+use crate::backup_file::BackupFile;
 use crate::{
     AccountId, Description, Error, Fence, Finding, Maintenance, PoolState, Progress, TableCount,
     Timestamp,
@@ -226,15 +227,13 @@ fn describe(
 
 /// SQLite's online backup into a new file, then counted from that file.
 fn backup(path: &Path, target: &Path, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
-    if target.exists() {
-        return Err(Error::Conflict("the backup's file exists"));
-    }
+    let file = BackupFile::new(target)?;
     let source = open_to_read(path)?;
     // Held open: otherwise each write meanwhile would start the backup over.
     source
         .execute_batch("BEGIN; SELECT count(*) FROM meta")
         .map_err(error)?;
-    let mut copy = Connection::open(target).map_err(error)?;
+    let mut copy = Connection::open(file.path()).map_err(error)?;
     {
         let backup = rusqlite::backup::Backup::new(&source, &mut copy).map_err(error)?;
         loop {
@@ -266,16 +265,14 @@ fn backup(path: &Path, target: &Path, progress: Progress<'_>) -> Result<Vec<Tabl
         )));
     }
     drop(copy);
-    std::fs::File::open(target)
-        .and_then(|file| file.sync_all())
-        .map_err(|e| Error::Other(e.to_string()))?;
-    let written = counts_of(target, progress)?;
+    let written = counts_of(file.path(), progress)?;
     let original = tables::counts(&source, progress)?;
     if written != original {
         return Err(Error::Corrupt(
             "the backup differs from what it was made of".into(),
         ));
     }
+    file.finish()?;
     Ok(written)
 }
 

@@ -128,6 +128,9 @@ async fn an_interrupted_copy_goes_on() {
         (2000..5030).contains(&partial.parse::<u64>().expect("a number")),
         "{partial}"
     );
+    // Nobody takes half of it for the whole.
+    let opened = eider_storage::open(&to).await.map(drop);
+    assert!(matches!(opened, Err(Error::Unfinished(_))), "{opened:?}");
     let other = Config::Sqlite(SqliteConfig::new(directory.file("other")));
     let s = eider_storage::open(&other).await.expect("opens");
     s.close().await;
@@ -146,6 +149,24 @@ async fn an_interrupted_copy_goes_on() {
             .rows,
         5030
     );
+    let s = eider_storage::open(&to).await.expect("opens");
+    s.close().await;
+}
+
+async fn alice_of(s: &Arc<dyn Storage>) -> AccountId {
+    let login = s.account_login("example.org", "alice").await;
+    login.expect("reads").expect("is there").id
+}
+
+/// One more message in the archive; answers its position.
+async fn receive(s: &Arc<dyn Storage>, owner: AccountId) -> Position {
+    let rows = vec![row(owner, 0, "bob@example.org", ARCHIVED, at(9999))];
+    let given = s.archive_commit(single("later", rows)).await;
+    given.expect("commits")[0]
+}
+
+async fn roster_version(s: &Arc<dyn Storage>, account: AccountId) -> i64 {
+    s.roster_items(account).await.expect("reads").version
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +181,14 @@ async fn backups_are_restored_on_either_engine() {
         let s = eider_storage::open(config).await.expect("opens");
         fill(&s).await;
         let target = directory.file(&format!("backup-{other}"));
+        // What an interrupted backup left is in nobody's way.
+        std::fs::write(directory.file(&format!("backup-{other}.part")), "half").expect("writes");
         let written = s.backup(&target, &|_, _| {}).await.expect("backs up");
+        assert!(!directory.file(&format!("backup-{other}.part")).exists());
+        // Clients see what no backup has.
+        let alice = alice_of(&s).await;
+        let seen = receive(&s, alice).await;
+        let version = roster_version(&s, alice).await;
         s.close().await;
         let database = server.database(other).expect("makes");
         for restored in [
@@ -174,12 +202,9 @@ async fn backups_are_restored_on_either_engine() {
                 .expect("restores");
             assert_eq!(counts, written);
             let s = eider_storage::open(&restored).await.expect("opens");
-            assert!(
-                s.account_login("example.org", "alice")
-                    .await
-                    .expect("reads")
-                    .is_some()
-            );
+            let alice = alice_of(&s).await;
+            assert!(receive(&s, alice).await > seen);
+            assert!(roster_version(&s, alice).await > version);
             s.close().await;
         }
     }
