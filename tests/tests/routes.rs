@@ -227,7 +227,7 @@ fn pubsub_cells() -> Vec<Cell> {
                 .own(Refused("item-not-found")),
         ),
         refused(
-            "forbidden",
+            "service-unavailable",
             account("set", PUBSUB, "pubsub").content("<create node='urn:eve'/>"),
         ),
         refused(

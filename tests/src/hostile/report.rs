@@ -25,8 +25,13 @@ pub struct Row {
 }
 
 const CASE_CHARS: usize = 44;
-const SENT_CHARS: usize = 58;
-const GOT_CHARS: usize = 46;
+const SENT_CHARS: usize = 64;
+/// Namespaces that say little and take much.
+const LONG_NAMES: [(&str, &str); 3] = [
+    ("urn:ietf:params:xml:ns:", "…:"),
+    ("http://jabber.org/protocol/", "…/"),
+    ("http://etherx.jabber.org/", "…/"),
+];
 
 /// At most so many characters, on one line.
 pub fn short(text: &str, chars: usize) -> String {
@@ -53,8 +58,8 @@ pub fn print(rows: &[Row], json: bool) -> Result<()> {
         return Ok(());
     }
     println!(
-        "{:<CASE_CHARS$} | {:<SENT_CHARS$} | {:<GOT_CHARS$} | verdict | KiB before | after",
-        "case", "what was sent", "what came back"
+        "{:<CASE_CHARS$} | verdict | KiB before | after | {:<SENT_CHARS$} | what came back",
+        "case", "what was sent"
     );
     let mut group = "";
     for row in rows {
@@ -62,14 +67,18 @@ pub fn print(rows: &[Row], json: bool) -> Result<()> {
             group = &row.group;
             println!("-- {group}");
         }
+        let mut sent = row.sent.clone();
+        for (long, abbreviated) in LONG_NAMES {
+            sent = sent.replace(long, abbreviated);
+        }
         println!(
-            "{:<CASE_CHARS$} | {:<SENT_CHARS$} | {:<GOT_CHARS$} | {:<7} | {:>10} | {:>+5}",
+            "{:<CASE_CHARS$} | {:<7} | {:>10} | {:>+5} | {:<SENT_CHARS$} | {}",
             short(&row.case, CASE_CHARS),
-            short(&row.sent, SENT_CHARS),
-            short(&row.got, GOT_CHARS),
             if row.ok { "ok" } else { "WRONG" },
             row.before_kib,
             i128::from(row.after_kib) - i128::from(row.before_kib),
+            short(&sent, SENT_CHARS),
+            row.got,
         );
     }
     let wrong: Vec<&Row> = rows.iter().filter(|row| !row.ok).collect();
