@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
-use eider_storage::PubsubRelation;
 use eider_xmpp::element::Element;
-use eider_xmpp::jid::Jid;
 use eider_xmpp::ns;
 use eider_xmpp::payload::pubsub::Change;
 
 use super::access::Affiliation;
+use super::service::{relation, wanted};
 use super::{Answer, Call, Engine, Problem};
 
 fn entry(namespace: &'static str, jid: Option<&str>, affiliation: &str) -> Element {
@@ -26,9 +24,7 @@ impl Engine {
         name: Option<&str>,
     ) -> Result<Answer, Problem> {
         if let Some(name) = name {
-            self.find(call.service, name)
-                .await?
-                .ok_or(Problem::NotFound)?;
+            self.existing(call.service, name).await?;
         }
         let service = call.service.as_str();
         let mut list = Element::new("affiliations", ns::PUBSUB).with_attr_opt("node", name);
@@ -50,11 +46,7 @@ impl Engine {
                 list.push(entry(ns::PUBSUB, None, &found.state).with_attr("node", found.node));
             }
         }
-        let payload = Element::new("pubsub", ns::PUBSUB).with_child(list);
-        Ok(Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        })
+        Ok(Answer::showing(ns::PUBSUB, [list]))
     }
 
     /// §8.9.1: all of a node, for its owners.
@@ -77,11 +69,7 @@ impl Engine {
                     .iter()
                     .map(|a| entry(ns::PUBSUB_OWNER, Some(&a.jid), &a.state)),
             );
-        let payload = Element::new("pubsub", ns::PUBSUB_OWNER).with_child(list);
-        Ok(Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        })
+        Ok(Answer::showing(ns::PUBSUB_OWNER, [list]))
     }
 
     /// §8.9.2: all changes or none.
@@ -98,35 +86,22 @@ impl Engine {
             .pubsub_affiliations(service, Some(name), None)
             .await?;
         let mut seen = HashSet::new();
-        let mut wanted = Vec::with_capacity(changes.len());
-        for change in changes {
-            let jid = Jid::parse(&change.jid)
-                .map_err(|_| Problem::NotAcceptable)?
-                .bare();
-            let affiliation =
-                Affiliation::from_word(&change.value).ok_or(Problem::NotAcceptable)?;
-            if !seen.insert(jid.clone()) {
+        let mut wanted = wanted(changes, Affiliation::from_word)?;
+        for (jid, affiliation) in &wanted {
+            if !seen.insert(jid.bare()) {
                 return Err(Problem::Malformed("one entity twice"));
             }
             // The account owns its nodes, always and alone (XEP-0163 §2.2).
-            if (jid == *call.service) != (affiliation == Affiliation::Owner) {
+            if (jid.bare() == *call.service) != (*affiliation == Affiliation::Owner) {
                 return Err(Problem::NotAcceptable);
             }
-            if jid != *call.service {
-                wanted.push((jid, affiliation));
-            }
         }
+        wanted.retain(|(jid, _)| jid.bare() != *call.service);
         if before.len() + wanted.len() > self.limits.max_entities as usize {
             return Err(Problem::NotAcceptable);
         }
         for (jid, affiliation) in &wanted {
-            let relation = PubsubRelation {
-                node: name.to_owned(),
-                jid: jid.as_str().to_owned(),
-                subid: String::new(),
-                state: affiliation.as_str().to_owned(),
-                options: Bytes::new(),
-            };
+            let relation = relation(name, jid.bare_str(), affiliation.as_str());
             self.storage
                 .pubsub_set_affiliation(self.fence, service, &relation)
                 .await?;

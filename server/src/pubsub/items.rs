@@ -50,13 +50,8 @@ impl Engine {
         let items = Element::new("items", ns::PUBSUB)
             .with_attr("node", node.name.as_str())
             .with_children(content);
-        let payload = Element::new("pubsub", ns::PUBSUB)
-            .with_child(items)
-            .with_children(set);
-        Ok(Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        })
+        let shown = [items].into_iter().chain(set);
+        Ok(Answer::showing(ns::PUBSUB, shown))
     }
 }
 

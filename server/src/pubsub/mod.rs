@@ -106,6 +106,16 @@ pub struct Answer {
     pub notices: Vec<Notice>,
 }
 
+impl Answer {
+    /// What is shown in `<pubsub/>` of this namespace.
+    fn showing(namespace: &'static str, shown: impl IntoIterator<Item = Element>) -> Answer {
+        Answer {
+            payload: Some(Element::new("pubsub", namespace).with_children(shown)),
+            ..Answer::default()
+        }
+    }
+}
+
 /// Answers pubsub requests.
 pub struct Engine {
     storage: Arc<dyn Storage>,

@@ -32,10 +32,9 @@ impl Engine {
         checked_name(&name)?;
         self.make(call, &name, &config).await?;
         let created = Element::new("create", ns::PUBSUB).with_attr("node", name);
-        let payload = instant.then(|| Element::new("pubsub", ns::PUBSUB).with_child(created));
-        Ok(Answer {
-            payload,
-            ..Answer::default()
+        Ok(match instant {
+            true => Answer::showing(ns::PUBSUB, [created]),
+            false => Answer::default(),
         })
     }
 
@@ -49,7 +48,7 @@ impl Engine {
         let configure = Element::new("configure", ns::PUBSUB_OWNER)
             .with_attr("node", name)
             .with_child(form::configuration(&node.config));
-        Ok(owner_answer(configure))
+        Ok(Answer::showing(ns::PUBSUB_OWNER, [configure]))
     }
 
     /// §8.3
@@ -58,9 +57,8 @@ impl Engine {
             return Err(Problem::Forbidden);
         }
         let form = form::configuration(&NodeConfig::default());
-        Ok(owner_answer(
-            Element::new("default", ns::PUBSUB_OWNER).with_child(form),
-        ))
+        let default = Element::new("default", ns::PUBSUB_OWNER).with_child(form);
+        Ok(Answer::showing(ns::PUBSUB_OWNER, [default]))
     }
 
     /// §8.2.4
@@ -178,13 +176,5 @@ impl Engine {
             push(&mut answer, to, message(call, &node.config, deleted));
         }
         Ok(answer)
-    }
-}
-
-fn owner_answer(child: Element) -> Answer {
-    let payload = Element::new("pubsub", ns::PUBSUB_OWNER).with_child(child);
-    Answer {
-        payload: Some(payload),
-        ..Answer::default()
     }
 }

@@ -1,10 +1,11 @@
 //! XEP-0060: from a request to the function that answers it.
 
-use eider_storage::PubsubNode;
+use bytes::Bytes;
+use eider_storage::{PubsubNode, PubsubRelation};
 use eider_xmpp::element::Element;
 use eider_xmpp::error::StanzaError;
 use eider_xmpp::jid::{BareJid, Jid};
-use eider_xmpp::payload::pubsub::{Error, Request};
+use eider_xmpp::payload::pubsub::{Change, Error, Request};
 
 use super::access::{Affiliation, Standing, SubscriptionState};
 use super::config::NodeConfig;
@@ -39,6 +40,30 @@ impl Node {
 /// A configuration as storage keeps it.
 pub(super) fn stored(config: &NodeConfig) -> Vec<u8> {
     serde_json::to_vec(config).expect("a configuration has only plain fields")
+}
+
+/// What an entity without options is to a node, as storage keeps it.
+pub(super) fn relation(node: &str, jid: &str, state: &str) -> PubsubRelation {
+    PubsubRelation {
+        node: node.to_owned(),
+        jid: jid.to_owned(),
+        subid: String::new(),
+        state: state.to_owned(),
+        options: Bytes::new(),
+    }
+}
+
+/// §8.8.2, §8.9.2: what an owner wants of whom, all of it read before anything is changed.
+pub(super) fn wanted<T>(
+    changes: &[Change],
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<(Jid, T)>, Problem> {
+    let wanted = changes.iter().map(|change| {
+        let jid = Jid::parse(&change.jid).map_err(|_| Problem::NotAcceptable)?;
+        let value = read(&change.value).ok_or(Problem::NotAcceptable)?;
+        Ok((jid, value))
+    });
+    wanted.collect()
 }
 
 /// A name fit for a node or an item.
@@ -155,16 +180,18 @@ impl Engine {
         Ok(found.is_some())
     }
 
+    /// The node, which must exist.
+    pub(super) async fn existing(&self, service: &BareJid, name: &str) -> Result<Node, Problem> {
+        self.find(service, name).await?.ok_or(Problem::NotFound)
+    }
+
     /// The node and what the asker is to it.
     pub(super) async fn node(
         &self,
         call: &Call<'_>,
         name: &str,
     ) -> Result<(Node, Standing), Problem> {
-        let node = self
-            .find(call.service, name)
-            .await?
-            .ok_or(Problem::NotFound)?;
+        let node = self.existing(call.service, name).await?;
         let standing = self.standing(call.service, name, call.from).await?;
         Ok((node, standing))
     }

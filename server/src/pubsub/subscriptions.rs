@@ -12,7 +12,7 @@ use super::access::SubscriptionState;
 use super::config::SendLast;
 use super::form;
 use super::notify::{event_message, last_item_message, push};
-use super::service::Node;
+use super::service::{Node, relation, wanted};
 use super::{Answer, Call, Engine, Notice, Problem};
 
 /// Options of one subscription, stored as JSON.
@@ -140,11 +140,8 @@ impl Engine {
             wanted = wanted.submit(form)?.unwrap_or(wanted);
         }
         let subscription = PubsubRelation {
-            node: name.to_owned(),
-            jid: jid.as_str().to_owned(),
-            subid: String::new(),
-            state: state.as_str().to_owned(),
             options: wanted.write(),
+            ..relation(name, jid.as_str(), state.as_str())
         };
         let is_new = before
             .as_ref()
@@ -153,10 +150,7 @@ impl Engine {
             self.put_subscription(call.service, &subscription).await?;
         }
         let shown = entry(ns::PUBSUB, Some(name), jid.as_str(), state.as_str());
-        let mut answer = Answer {
-            payload: Some(Element::new("pubsub", ns::PUBSUB).with_child(shown)),
-            ..Answer::default()
-        };
+        let mut answer = Answer::showing(ns::PUBSUB, [shown]);
         if is_new {
             self.tell_subscribed(call, &node, &jid, state, &mut answer)
                 .await?;
@@ -213,10 +207,7 @@ impl Engine {
         subid: Option<&str>,
     ) -> Result<Answer, Problem> {
         let jid = own_jid(call, jid, Problem::Forbidden)?;
-        let node = self
-            .find(call.service, name)
-            .await?
-            .ok_or(Problem::NotFound)?;
+        let node = self.existing(call.service, name).await?;
         let before = self.subscription(call.service, name, &jid).await?;
         let before = before.ok_or(Problem::NotSubscribed)?;
         if subid.is_some() {
@@ -245,9 +236,7 @@ impl Engine {
         form: Option<&Element>,
     ) -> Result<Answer, Problem> {
         let jid = own_jid(call, jid, Problem::Forbidden)?;
-        self.find(call.service, name)
-            .await?
-            .ok_or(Problem::NotFound)?;
+        self.existing(call.service, name).await?;
         let before = self.subscription(call.service, name, &jid).await?;
         let mut subscription = before.ok_or(Problem::NotSubscribed)?;
         if subid.is_some() {
@@ -259,11 +248,7 @@ impl Engine {
                 .with_attr("node", name)
                 .with_attr("jid", jid.as_str())
                 .with_child(form::subscription_options(options.deliver));
-            let payload = Element::new("pubsub", ns::PUBSUB).with_child(shown);
-            return Ok(Answer {
-                payload: Some(payload),
-                ..Answer::default()
-            });
+            return Ok(Answer::showing(ns::PUBSUB, [shown]));
         };
         if let Some(next) = options.submit(form)? {
             subscription.options = next.write();
@@ -276,11 +261,7 @@ impl Engine {
     pub(super) fn default_options(&self) -> Answer {
         let form = form::subscription_options(Options::default().deliver);
         let default = Element::new("default", ns::PUBSUB).with_child(form);
-        let payload = Element::new("pubsub", ns::PUBSUB).with_child(default);
-        Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        }
+        Answer::showing(ns::PUBSUB, [default])
     }
 
     /// §5.6: the asker's own, whichever of its resources subscribed.
@@ -290,9 +271,7 @@ impl Engine {
         name: Option<&str>,
     ) -> Result<Answer, Problem> {
         if let Some(name) = name {
-            self.find(call.service, name)
-                .await?
-                .ok_or(Problem::NotFound)?;
+            self.existing(call.service, name).await?;
         }
         let service = call.service.as_str();
         let mut list = Element::new("subscriptions", ns::PUBSUB).with_attr_opt("node", name);
@@ -315,11 +294,7 @@ impl Engine {
                 ));
             }
         }
-        let payload = Element::new("pubsub", ns::PUBSUB).with_child(list);
-        Ok(Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        })
+        Ok(Answer::showing(ns::PUBSUB, [list]))
     }
 
     /// §8.8.1: all of a node, for its owners.
@@ -340,11 +315,7 @@ impl Engine {
         let list = Element::new("subscriptions", ns::PUBSUB_OWNER)
             .with_attr("node", name)
             .with_children(entries);
-        let payload = Element::new("pubsub", ns::PUBSUB_OWNER).with_child(list);
-        Ok(Answer {
-            payload: Some(payload),
-            ..Answer::default()
-        })
+        Ok(Answer::showing(ns::PUBSUB_OWNER, [list]))
     }
 
     /// §8.8.2: all changes or none.
@@ -355,16 +326,11 @@ impl Engine {
         changes: &[Change],
     ) -> Result<Answer, Problem> {
         let node = self.owned(call, name).await?;
-        let mut wanted = Vec::with_capacity(changes.len());
-        for change in changes {
-            let jid = Jid::parse(&change.jid).map_err(|_| Problem::NotAcceptable)?;
-            let state =
-                SubscriptionState::from_word(&change.value).ok_or(Problem::NotAcceptable)?;
-            if change.subid.is_some() {
-                return Err(Problem::NotAcceptable);
-            }
-            wanted.push((jid, state));
+        // Nobody has more than one subscription here, so none has an id.
+        if changes.iter().any(|change| change.subid.is_some()) {
+            return Err(Problem::NotAcceptable);
         }
+        let wanted = wanted(changes, SubscriptionState::from_word)?;
         let mut answer = Answer::default();
         for (jid, state) in wanted {
             self.set_state(call, &node, &jid, state, &mut answer)
@@ -401,11 +367,8 @@ impl Engine {
             removed.await?;
         } else {
             let subscription = PubsubRelation {
-                node: node.name.clone(),
-                jid: jid.as_str().to_owned(),
-                subid: String::new(),
-                state: state.as_str().to_owned(),
                 options: before.map(|s| s.options).unwrap_or_default(),
+                ..relation(&node.name, jid.as_str(), state.as_str())
             };
             self.put_subscription(call.service, &subscription).await?;
         }
