@@ -118,12 +118,11 @@ impl Core {
             draining: CancellationToken::new(),
             resends,
         });
-        let writer = tokio::spawn(task.run());
         Ok(Core {
             parts,
             extensions,
             facts,
-            writer,
+            writer: tokio::spawn(task.run()),
         })
     }
 
