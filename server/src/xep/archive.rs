@@ -24,7 +24,7 @@ use crate::account::stanza_ids::StanzaIds;
 use crate::c2s::mailbox::{Delivery, STANZA_OVERHEAD_BYTES};
 use crate::cluster::sessions::SessionHandle;
 use crate::config::{ArchiveDefault as HostDefault, ArchiveForce, Feature, Host};
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, storage_error};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -112,19 +112,16 @@ impl Archives {
     /// The three payloads.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         ["query", "metadata", "prefs"]
-            .map(|name| {
-                let archives = self.clone();
-                Route {
-                    target: Target::Account,
-                    ns: ns::MAM,
-                    name,
-                    access: Access::Own,
-                    switch: Some(Feature::Archive),
-                    handler: Box::new(move |request| {
-                        let archives = archives.clone();
-                        Box::pin(async move { archives.request(request).await })
-                    }),
-                }
+            .map(|name| Route {
+                target: Target::Account,
+                ns: ns::MAM,
+                name,
+                access: Access::Own,
+                switch: Some(Feature::Archive),
+                handler: handler(
+                    self,
+                    |this, request| async move { this.request(request).await },
+                ),
             })
             .into()
     }

@@ -15,7 +15,7 @@ use crate::account::presence::Presence;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::Feature;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, storage_error};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -66,19 +66,16 @@ impl Blocking {
     /// The list and both ways to change it.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         ["blocklist", "block", "unblock"]
-            .map(|name| {
-                let this = self.clone();
-                Route {
-                    target: Target::Account,
-                    ns: ns::BLOCKING,
-                    name,
-                    access: Access::Own,
-                    switch: Some(Feature::Blocking),
-                    handler: Box::new(move |request| {
-                        let this = this.clone();
-                        Box::pin(async move { this.answer(&request).await })
-                    }),
-                }
+            .map(|name| Route {
+                target: Target::Account,
+                ns: ns::BLOCKING,
+                name,
+                access: Access::Own,
+                switch: Some(Feature::Blocking),
+                handler: handler(
+                    self,
+                    |this, request| async move { this.answer(&request).await },
+                ),
             })
             .into()
     }

@@ -19,7 +19,7 @@ pub use administration::{Administration, SPEC as ADMINISTRATION_SPEC};
 
 use crate::config::Feature;
 use crate::xep::pep::token;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -94,17 +94,16 @@ impl Commands {
 
     /// Commands of hosts.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
-        let this = self.clone();
         vec![Route {
             target: Target::Server,
             ns: ns::COMMANDS,
             name: "command",
             access: Access::Anyone,
             switch: Some(Feature::Commands),
-            handler: Box::new(move |request| {
-                let this = this.clone();
-                Box::pin(async move { this.answer(&request).await })
-            }),
+            handler: handler(
+                self,
+                |this, request| async move { this.answer(&request).await },
+            ),
         }]
     }
 

@@ -15,7 +15,9 @@ use crate::xep::commands::Commands;
 use crate::xep::pep::Pep;
 use crate::xep::pep::audience::Accounts;
 use crate::xep::version;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, features, storage_error};
+use crate::xep::{
+    Access, Answer, Request, Route, Spec, Status, Target, features, handler, storage_error,
+};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -151,16 +153,14 @@ impl Disco {
         let mut routes = Vec::new();
         for target in [Target::Server, Target::Account] {
             for namespace in [ns::DISCO_INFO, ns::DISCO_ITEMS] {
-                let this = self.clone();
                 routes.push(Route {
                     target,
                     ns: namespace,
                     name: "query",
                     access: Access::Anyone,
                     switch: None,
-                    handler: Box::new(move |request| {
-                        let this = this.clone();
-                        Box::pin(async move { this.answer(target, &request).await })
+                    handler: handler(self, move |this, request| async move {
+                        this.answer(target, &request).await
                     }),
                 });
             }

@@ -12,7 +12,7 @@ use crate::cluster::sessions::Sessions;
 use crate::config::Feature;
 use crate::pubsub::Audience;
 use crate::xep::pep::audience::Accounts;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, storage_error};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -41,19 +41,15 @@ impl LastActivities {
     /// Both targets.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         [Target::Server, Target::Account]
-            .map(|target| {
-                let this = self.clone();
-                Route {
-                    target,
-                    ns: ns::LAST,
-                    name: "query",
-                    access: Access::Anyone,
-                    switch: Some(Feature::LastActivity),
-                    handler: Box::new(move |request| {
-                        let this = this.clone();
-                        Box::pin(async move { this.answer(target, &request).await })
-                    }),
-                }
+            .map(|target| Route {
+                target,
+                ns: ns::LAST,
+                name: "query",
+                access: Access::Anyone,
+                switch: Some(Feature::LastActivity),
+                handler: handler(self, move |this, request| async move {
+                    this.answer(target, &request).await
+                }),
             })
             .into()
     }

@@ -208,6 +208,16 @@ pub type Answer = Result<Option<Element>, StanzaError>;
 /// What answers a request.
 pub type Handler = Box<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>;
 
+/// A handler that gives each request, with a clone of the parts it needs, to `answer`.
+pub fn handler<P, F>(parts: &P, answer: impl Fn(P, Request) -> F + Send + Sync + 'static) -> Handler
+where
+    P: Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let parts = parts.clone();
+    Box::new(move |request| Box::pin(answer(parts.clone(), request)))
+}
+
 /// Who may ask an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

@@ -24,7 +24,7 @@ use crate::config::{ConfigWatch, Feature};
 use crate::pubsub::{self, ACCOUNT_FEATURES, Call, Engine, Notice};
 use crate::xep::avatar::Avatars;
 use crate::xep::capabilities::{Capabilities, Learned};
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -121,23 +121,18 @@ impl Pep {
 
     /// Routes of both namespaces. What is published to the avatar's node, `avatars` look at.
     pub fn routes(self: &Arc<Self>, avatars: &Arc<Avatars>) -> Vec<Route> {
-        let route = |ns: &'static str| {
-            let (pep, avatars) = (self.clone(), avatars.clone());
-            Route {
-                target: Target::Account,
-                ns,
-                name: "pubsub",
-                access: Access::Anyone,
-                switch: Some(Feature::Pep),
-                handler: Box::new(move |request| {
-                    let (pep, avatars) = (pep.clone(), avatars.clone());
-                    Box::pin(async move {
-                        let answer = pep.request(&request).await?;
-                        avatars.after(&request).await;
-                        Ok(answer)
-                    })
-                }),
-            }
+        let parts = (self.clone(), avatars.clone());
+        let route = |ns: &'static str| Route {
+            target: Target::Account,
+            ns,
+            name: "pubsub",
+            access: Access::Anyone,
+            switch: Some(Feature::Pep),
+            handler: handler(&parts, |(pep, avatars), request| async move {
+                let answer = pep.request(&request).await?;
+                avatars.after(&request).await;
+                Ok(answer)
+            }),
         };
         vec![route(ns::PUBSUB), route(ns::PUBSUB_OWNER)]
     }

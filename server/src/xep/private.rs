@@ -9,7 +9,7 @@ use eider_xmpp::ns;
 use eider_xmpp::payload::private::{self, Error};
 
 use crate::config::Feature;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, storage_error};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -30,16 +30,14 @@ const MAX_ELEMENTS: u32 = 16;
 
 /// Storage of an account's own XML.
 pub fn routes(storage: &Arc<dyn Storage>, fence: Fence) -> Vec<Route> {
-    let storage = storage.clone();
     vec![Route {
         target: Target::Account,
         ns: ns::PRIVATE,
         name: "query",
         access: Access::Own,
         switch: Some(Feature::Private),
-        handler: Box::new(move |request| {
-            let storage = storage.clone();
-            Box::pin(async move { answer(storage.as_ref(), fence, &request).await })
+        handler: handler(storage, move |storage, request| async move {
+            answer(storage.as_ref(), fence, &request).await
         }),
     }]
 }

@@ -22,7 +22,7 @@ use crate::c2s::control::Kick;
 use crate::cluster::sessions::SessionHandle;
 use crate::config::{Action, Config, ConfigWatch, Feature};
 use crate::stream::BeforeLogin;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, request_kind};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, request_kind};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -124,19 +124,16 @@ impl Registration {
     /// For who has an account: asked of the host or of the account itself.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
         [Target::Server, Target::Account]
-            .map(|target| {
-                let this = self.clone();
-                Route {
-                    target,
-                    ns: ns::REGISTER,
-                    name: "query",
-                    access: Access::Own,
-                    switch: Some(Feature::Registration),
-                    handler: Box::new(move |request| {
-                        let this = this.clone();
-                        Box::pin(async move { this.change(&request).await })
-                    }),
-                }
+            .map(|target| Route {
+                target,
+                ns: ns::REGISTER,
+                name: "query",
+                access: Access::Own,
+                switch: Some(Feature::Registration),
+                handler: handler(
+                    self,
+                    |this, request| async move { this.change(&request).await },
+                ),
             })
             .into()
     }

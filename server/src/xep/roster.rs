@@ -14,28 +14,25 @@ use crate::account::presence::{Effects, Presence, roster_limits, roster_push};
 use crate::account::roster::{Got, Rosters};
 use crate::c2s::mailbox::Delivery;
 use crate::config::{Config, Feature};
-use crate::xep::{Access, Answer, Request, Route, Target};
+use crate::xep::{Access, Answer, Request, Route, Target, handler};
 
 /// Gets and sets of one's own roster.
 pub fn routes(rosters: &Arc<Rosters>, presence: &Arc<Presence>) -> Vec<Route> {
-    let (rosters, presence) = (rosters.clone(), presence.clone());
+    let parts = (rosters.clone(), presence.clone());
     vec![Route {
         target: Target::Account,
         ns: ns::ROSTER,
         name: "query",
         access: Access::Anyone,
         switch: Some(Feature::Roster),
-        handler: Box::new(move |request| {
-            let (rosters, presence) = (rosters.clone(), presence.clone());
-            Box::pin(async move {
-                match (request.is_own(), request.set) {
-                    (true, false) => get(&rosters, request).await,
-                    (true, true) => set(rosters, presence, request).await,
-                    // RFC 6121 §2.3.3
-                    (false, true) => Err(StanzaError::new(StanzaCondition::Forbidden)),
-                    (false, false) => Err(StanzaError::new(StanzaCondition::ServiceUnavailable)),
-                }
-            })
+        handler: handler(&parts, |(rosters, presence), request| async move {
+            match (request.is_own(), request.set) {
+                (true, false) => get(&rosters, request).await,
+                (true, true) => set(rosters, presence, request).await,
+                // RFC 6121 §2.3.3
+                (false, true) => Err(StanzaError::new(StanzaCondition::Forbidden)),
+                (false, false) => Err(StanzaError::new(StanzaCondition::ServiceUnavailable)),
+            }
         }),
     }]
 }

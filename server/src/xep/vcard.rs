@@ -11,7 +11,7 @@ use eider_xmpp::payload::vcard;
 use crate::account::facts::AccountFacts;
 use crate::config::Feature;
 use crate::xep::avatar::Avatars;
-use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, storage_error};
+use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -39,17 +39,16 @@ pub struct VCards {
 impl VCards {
     /// Reading and writing.
     pub fn routes(self: &Arc<Self>) -> Vec<Route> {
-        let this = self.clone();
         vec![Route {
             target: Target::Account,
             ns: ns::VCARD,
             name: "vCard",
             access: Access::Anyone,
             switch: Some(Feature::Vcard),
-            handler: Box::new(move |request| {
-                let this = this.clone();
-                Box::pin(async move { this.answer(&request).await })
-            }),
+            handler: handler(
+                self,
+                |this, request| async move { this.answer(&request).await },
+            ),
         }]
     }
 
