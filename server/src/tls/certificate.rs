@@ -126,27 +126,31 @@ impl Facts {
     }
 }
 
+/// What the subjectAltName names; nothing where there is none, or one that cannot be read.
+pub(super) fn alternative_names<'a, 'der>(
+    certificate: &'a X509Certificate<'der>,
+) -> &'a [GeneralName<'der>] {
+    match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => &extension.value.general_names,
+        _ => &[],
+    }
+}
+
 /// Domains and addresses of the subjectAltName.
 pub(crate) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let names = extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            GeneralName::IPAddress(octets) => match octets.len() {
-                4 => <[u8; 4]>::try_from(*octets)
-                    .ok()
-                    .map(|ip| IpAddr::from(ip).to_string()),
-                _ => <[u8; 16]>::try_from(*octets)
-                    .ok()
-                    .map(|ip| IpAddr::from(ip).to_string()),
-            },
-            _ => None,
-        });
+    let names = alternative_names(certificate).iter();
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(octets) => match octets.len() {
+            4 => <[u8; 4]>::try_from(*octets)
+                .ok()
+                .map(|ip| IpAddr::from(ip).to_string()),
+            _ => <[u8; 16]>::try_from(*octets)
+                .ok()
+                .map(|ip| IpAddr::from(ip).to_string()),
+        },
+        _ => None,
+    });
     names.collect()
 }
 

@@ -4,6 +4,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
+use super::certificate::alternative_names;
+
 /// id-on-xmppAddr.
 const XMPP_ADDR: &str = "1.3.6.1.5.5.7.8.5";
 /// Most addresses read from one certificate.
@@ -15,19 +17,13 @@ pub fn xmpp_addresses(certificate: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
         return Vec::new();
     };
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let names = extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::OtherName(oid, value) if oid.to_id_string() == XMPP_ADDR => {
-                utf8_string(value).map(str::to_owned)
-            }
-            _ => None,
-        });
+    let names = alternative_names(&certificate).iter();
+    let names = names.filter_map(|name| match name {
+        GeneralName::OtherName(oid, value) if oid.to_id_string() == XMPP_ADDR => {
+            utf8_string(value).map(str::to_owned)
+        }
+        _ => None,
+    });
     names.take(MAX_ADDRESSES).collect()
 }
 
