@@ -387,26 +387,21 @@ fn inbound_subscribed(before: Entry) -> Inbound {
     if !before.state.pending_out() {
         return ignored(before);
     }
-    let mut next = before;
-    next.state = before.state.with(|s| {
-        s.to = true;
-        s.pending_out = false;
-    });
-    Inbound {
-        next,
-        deliver: Deliver::Interested,
-        push: true,
-        ..ignored(before)
-    }
+    inbound_answer(before, true)
 }
 
 fn inbound_unsubscribed(before: Entry) -> Inbound {
     if !before.state.pending_out() && !before.state.to() {
         return ignored(before);
     }
+    inbound_answer(before, false)
+}
+
+/// The contact has said whether its presence may be seen.
+fn inbound_answer(before: Entry, to: bool) -> Inbound {
     let mut next = before;
     next.state = before.state.with(|s| {
-        s.to = false;
+        s.to = to;
         s.pending_out = false;
     });
     Inbound {
