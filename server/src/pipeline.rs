@@ -16,7 +16,8 @@ use crate::account::resends::resend_key;
 use crate::account::roster::Rosters;
 use crate::cluster::sessions::Sessions;
 use crate::config::{ArchiveDefault, ArchiveForce, Config, Feature, Host};
-use crate::xep::{blocking, carbons, hints, offline};
+use crate::xep::carbons::Copies;
+use crate::xep::{blocking, hints, offline};
 
 /// What becomes of a message after its stages.
 pub enum Next {
@@ -154,7 +155,7 @@ impl Pipeline {
             .filter(|_| !rows.is_empty() && !sender_keeps)
             .and_then(|facts| resend_key(facts.id, &stanza, crate::clock::timestamp()));
         let message = Message {
-            carbons: host.has(Feature::Carbons) && carbons::eligible(&stanza),
+            carbons: copies(host, out, &stanza),
             from: out.from.clone(),
             to: out.to.clone(),
             destination: Some(destination),
@@ -237,6 +238,16 @@ impl Pipeline {
                 .map(|named| sessions.iter().any(|s| s.full.resource() == named));
             (message_verdict(kind, bound, reachable, kept), reachable)
         })
+    }
+}
+
+/// XEP-0280: copies on either side, where its host makes any.
+fn copies(host: &Host, out: &Outgoing<'_>, stanza: &Stanza) -> Copies {
+    let sender_host = out.config.host(out.from.domain());
+    let copies = Copies::of(stanza);
+    Copies {
+        sent: copies.sent && sender_host.is_some_and(|host| host.has(Feature::Carbons)),
+        received: copies.received && host.has(Feature::Carbons),
     }
 }
 

@@ -12,6 +12,7 @@ use eider_xmpp::stanza::{IqType, Kind, Stanza, error_reply, iq_result};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use crate::access::{Policy, Subject};
 use crate::account::delivery::{Incoming, LocalDelivery, Stored};
 use crate::account::facts::{AccountFacts, Facts};
 use crate::account::ledger::Acknowledged;
@@ -24,7 +25,7 @@ use crate::admin::metrics::Metrics;
 use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
-use crate::config::{Config, ConfigWatch, Feature};
+use crate::config::{Action, Config, ConfigWatch, Feature};
 use crate::pipeline::{Next, Pipeline, addressed};
 use crate::xep::pep::Pep;
 use crate::xep::{Afterwards, Request, Routes, Target, blocking, request_kind, storage_error};
@@ -60,6 +61,7 @@ pub struct Router {
     pep: Arc<Pep>,
     resends: Arc<Resends>,
     metrics: Arc<Metrics>,
+    policy: Arc<Policy>,
 }
 
 /// The parts a router sends to.
@@ -86,6 +88,8 @@ pub struct RouterParts {
     pub resends: Arc<Resends>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Access rules.
+    pub policy: Arc<Policy>,
 }
 
 impl Router {
@@ -103,6 +107,7 @@ impl Router {
             pep: parts.pep,
             resends: parts.resends,
             metrics: parts.metrics,
+            policy: parts.policy,
         }
     }
 
@@ -114,12 +119,27 @@ impl Router {
     /// Routes a stanza that a session of ours sent.
     pub fn route(&self, from: &Arc<SessionHandle>, stanza: &Stanza, turn: Turn) -> Step {
         let config = self.config.borrow().clone();
+        if !self.may_send(&config, from, stanza) {
+            refuse(from, stanza, &StanzaError::new(StanzaCondition::NotAllowed));
+            return Step::Done;
+        }
         match stanza.kind() {
             Kind::Message if decides_on_subscription(from, stanza) => self.decision(from, stanza),
             Kind::Message => self.message(&config, from, stanza, turn),
             Kind::Iq => self.iq(&config, from, stanza),
             Kind::Presence => self.presence.routed(&config, from, stanza),
         }
+    }
+
+    /// Whether the access rules let the session send there: here to everyone.
+    fn may_send(&self, config: &Config, from: &SessionHandle, stanza: &Stanza) -> bool {
+        let Some(to) = stanza.to() else { return true };
+        let subject = || Subject {
+            account: from.account.map(|_| from.bare.as_str()),
+            host: Some(from.bare.domain()),
+            address: from.peer(),
+        };
+        config.host(to.domain()).is_some() || self.policy.allows(Action::SendOutside, &subject())
     }
 
     /// XEP-0060 §8.6: an account's word on who may subscribe to its pubsub nodes.
@@ -415,24 +435,26 @@ fn deliver(delivery: &LocalDelivery, message: &Message, positions: &[i64]) {
                 debt: row.debt,
             })
     };
+    let mut bounced = false;
     if let Some(destination) = message.destination {
         let stored = stored(false);
         let taken = delivery.message(&Incoming {
             stanza: &message.stanza,
             to: &message.to,
             destination,
-            carbons: message.carbons,
+            carbons: message.carbons.received,
             stored,
         });
         // The resource went away since the verdict, and nothing will deliver it later.
-        if !taken && !stored.is_some_and(|stored| stored.debt) {
-            let unavailable = StanzaError::new(StanzaCondition::ServiceUnavailable);
-            delivery.bounce(&message.stanza, &unavailable);
-        }
+        bounced = !taken && !stored.is_some_and(|stored| stored.debt);
     }
     // To oneself: every resource has it already, as recipient or by a received copy.
-    if message.carbons && message.from.bare_str() != message.to.bare_str() {
+    if message.carbons.sent && message.from.bare_str() != message.to.bare_str() {
         delivery.sent_carbons(&message.from, &message.stanza, stored(true));
+    }
+    if bounced {
+        let unavailable = StanzaError::new(StanzaCondition::ServiceUnavailable);
+        delivery.bounce(&message.stanza, &unavailable);
     }
 }
 

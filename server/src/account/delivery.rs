@@ -125,6 +125,9 @@ impl LocalDelivery {
                 let copy = carbons::sent(inner, &handle.bare, &handle.full);
                 let _ = handle.mailbox.push(Delivery::copy(copy));
             }
+            if wrapped.is_some() {
+                entry.copied.note(stanza);
+            }
         });
     }
 
@@ -154,9 +157,16 @@ impl LocalDelivery {
         let Some(sender) = reply.to().and_then(Jid::to_full) else {
             return;
         };
-        if let Some(handle) = self.sessions.find(&sender) {
-            let _ = handle.mailbox.push(Delivery::answer(reply));
-        }
+        self.sessions.with(sender.bare_str(), |entry| {
+            let Some(entry) = entry else { return };
+            let Some(handle) = entry.find(sender.resource()).cloned() else {
+                return;
+            };
+            let _ = handle.mailbox.push(Delivery::answer(reply.clone()));
+            if entry.copied.is_answered_by(&reply) {
+                received_carbons(&entry.sessions, &[handle], &reply);
+            }
+        });
     }
 
     /// Delivers an iq to the resource it names; false where that is not bound or takes no more.
@@ -207,7 +217,7 @@ fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza)
         entry.ledger.add(position, holders);
     }
     let taken = holders > 0 || left;
-    if incoming.carbons && taken {
+    if taken && (incoming.carbons || entry.copied.is_answered_by(stanza)) {
         received_carbons(&entry.sessions, &targets, stanza);
     }
     taken

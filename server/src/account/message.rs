@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::account::delivery::Destination;
 use crate::account::facts::Counted;
+use crate::xep::carbons::Copies;
 
 /// A message that passed every stage, with what is to be written before it goes on.
 #[derive(Debug)]
@@ -19,8 +20,8 @@ pub struct Message {
     pub to: Jid,
     /// Where it goes in a local account; `None` where there is nobody to deliver to.
     pub destination: Option<Destination>,
-    /// Whether XEP-0280 lets copies be made.
-    pub carbons: bool,
+    /// For whom XEP-0280 lets copies be made.
+    pub carbons: Copies,
     /// Rows to commit, sender's before recipient's.
     pub rows: SmallVec<[Row; 2]>,
     /// The words a search may find (XEP-0431).

@@ -252,16 +252,16 @@ impl Presence {
 
     /// `stanza` is the unavailable presence, without `to`.
     async fn gone(&self, from: &Arc<SessionHandle>, stanza: &Stanza) {
-        let (was_available, is_last) = self.sessions.with(from.bare.as_str(), |entry| {
+        let (was_shown, was_available, is_last) = self.sessions.with(from.bare.as_str(), |entry| {
             let was_available = from.priority().is_some();
+            let was_shown = from.presence().is_some();
             from.set_presence(None);
             let others = entry.is_some_and(|entry| {
                 let mut sessions = entry.sessions.iter();
                 sessions.any(|other| other.key != from.key && other.priority().is_some())
             });
-            (was_available, !others)
+            (was_shown, was_available, !others)
         });
-        let directed = from.take_directed();
         if was_available
             && is_last
             && let Some(account) = from.account
@@ -270,9 +270,29 @@ impl Presence {
             let status = status.map(|status| status.text()).unwrap_or_default();
             self.last_activities.note(account, status);
         }
-        if !was_available && directed.is_empty() {
-            return;
+        if was_shown || from.has_any_directed() {
+            self.tell_gone(from, stanza, was_shown).await;
         }
+    }
+
+    /// A session of an earlier run that is not taken up: whoever saw it learns of its end.
+    pub async fn lost(&self, handle: &Arc<SessionHandle>) {
+        let was_shown = handle.presence().is_some();
+        let stanza = unavailable_of(&handle.full.to_jid());
+        self.tell_gone(handle, &stanza, was_shown).await;
+    }
+
+    /// A session of an earlier run has its client again: what is sent to it because of what the
+    /// client is (XEP-0163 §4.3) has to be learnt anew.
+    pub fn resumed(&self, handle: &Arc<SessionHandle>) {
+        if let Some(presence) = handle.presence().filter(|_| handle.interests().is_none()) {
+            for watcher in self.watchers() {
+                watcher.available(handle, &presence, false);
+            }
+        }
+    }
+
+    async fn tell_gone(&self, from: &Arc<SessionHandle>, stanza: &Stanza, was_shown: bool) {
         let own = match self.own(&from.bare).await {
             Ok(own) => own,
             Err(error) => {
@@ -280,12 +300,12 @@ impl Presence {
                 Own::default()
             }
         };
-        if was_available {
+        if was_shown {
             self.to_own(from, stanza);
             self.broadcast(&own, stanza, None).await;
         }
-        for to in directed {
-            let told = was_available && own.contacts.state(to.bare_str()).from();
+        for to in from.take_directed() {
+            let told = was_shown && own.contacts.state(to.bare_str()).from();
             if !told && !own.blocks(&to) {
                 self.deliver(&to, stanza).await;
             }

@@ -14,6 +14,7 @@ mod work;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use eider_storage::{AccountId, Storage};
@@ -39,7 +40,7 @@ use crate::c2s::saver::Saver;
 use crate::c2s::stream_management::{Resume, StreamManagement};
 use crate::c2s::wire::Wire;
 use crate::cluster::sessions::{SessionHandle, Sessions};
-use crate::config::{Config, ConfigWatch};
+use crate::config::{Config, ConfigWatch, Feature};
 use crate::router::Router;
 use crate::stream::Identity;
 
@@ -146,6 +147,7 @@ impl Session {
         let mut session = Session::without_stream(parts, handle, identity);
         session.wire = Some(Box::new(wire));
         session.detached_at = None;
+        session.after_presence();
         session
     }
 
@@ -160,6 +162,9 @@ impl Session {
         let mut session = Session::without_stream(parts, restored.handle, identity);
         session.took_messages = session.handle.takes_messages();
         session.sm = Some(Box::new(restored.sm));
+        let about = &session.handle.about;
+        about.stream_management.store(true, Ordering::Relaxed);
+        about.resumable.store(true, Ordering::Relaxed);
         // While the last run ended, messages may have become owed that its queue does not hold.
         session.start_catch_up();
         session
@@ -171,7 +176,12 @@ impl Session {
         identity: Identity,
     ) -> Box<Session> {
         let now = Instant::now();
-        let limits = SessionLimits::new(&parts.config.borrow());
+        let config = parts.config.borrow().clone();
+        let limits = SessionLimits::new(&config);
+        let host = config.host(handle.bare.domain());
+        if host.is_some_and(|host| !host.has(Feature::Presence)) {
+            handle.set_available();
+        }
         Box::new(Session {
             handle,
             identity,

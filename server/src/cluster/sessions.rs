@@ -22,6 +22,7 @@ use crate::account::resends::Watch;
 use crate::c2s::errand::Errand;
 use crate::c2s::mailbox::Mailbox;
 use crate::xep::capabilities::Interests;
+use crate::xep::carbons::Copied;
 
 const SHARDS: usize = 64;
 /// Stored in place of a priority while a resource is not available.
@@ -44,6 +45,8 @@ pub struct About {
     pub waits_until: AtomicU64,
     /// Whether stream management is on.
     pub stream_management: AtomicBool,
+    /// Whether its client may resume it.
+    pub resumable: AtomicBool,
     /// Whether the client says it is inactive.
     pub inactive: AtomicBool,
 }
@@ -139,6 +142,11 @@ impl SessionHandle {
         self.priority.store(priority, Ordering::Release);
     }
 
+    /// Available from bind on, without any presence: on a host that has none.
+    pub fn set_available(&self) {
+        self.priority.store(0, Ordering::Release);
+    }
+
     /// XEP-0280: whether copies are wanted.
     pub fn carbons(&self) -> bool {
         self.carbons.load(Ordering::Acquire)
@@ -189,6 +197,11 @@ impl SessionHandle {
         self.directed.lock().remove(to);
     }
 
+    /// Whether presence was sent to anyone beside the contacts.
+    pub fn has_any_directed(&self) -> bool {
+        !self.directed.lock().is_empty()
+    }
+
     /// Whether the account of that bare JID, or a resource of it, was sent presence.
     pub fn has_directed(&self, bare: &str) -> bool {
         self.directed.lock().iter().any(|to| to.bare_str() == bare)
@@ -231,6 +244,8 @@ pub struct Entry {
     pub sessions: Vec<Arc<SessionHandle>>,
     /// Its delivery debts.
     pub ledger: Ledger,
+    /// Messages its resources have sent one another copies of.
+    pub copied: Copied,
 }
 
 impl Entry {
@@ -313,6 +328,7 @@ impl Sessions {
             let left = left.filter(|left| left.account == handle.account);
             Entry {
                 sessions: Vec::new(),
+                copied: Copied::default(),
                 ledger: left.map_or_else(|| Ledger::new(stored), |left| left.ledger.reopened()),
             }
         });

@@ -1,6 +1,7 @@
 //! The core in the order its parts stand on each other: who is bound, what is written, where stanzas go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -25,7 +26,7 @@ use crate::c2s::resumable::Resumables;
 use crate::c2s::saver::Saver;
 use crate::c2s::session::{Session, SessionParts};
 use crate::c2s::{bind, saved};
-use crate::cluster::sessions::Sessions;
+use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::ConfigWatch;
 use crate::router::{CommittedDelivery, Router, RouterParts};
 use crate::server::extensions::{ExtensionParts, Extensions};
@@ -83,7 +84,7 @@ impl Core {
                 facts: facts.clone(),
                 rosters: rosters.clone(),
                 ids,
-                policy,
+                policy: policy.clone(),
                 live: live(&sessions, &facts, &presence, &storage),
                 presence: Arc::downgrade(&presence),
                 fence: Fence::single(),
@@ -101,6 +102,7 @@ impl Core {
             pep: extensions.pep.clone(),
             resends: resends.clone(),
             metrics: metrics.clone(),
+            policy: policy.clone(),
             routes,
         }));
         let parts = Arc::new(SessionParts {
@@ -144,16 +146,30 @@ impl Core {
     pub async fn restore_sessions(&self, now: Timestamp) -> Result<usize, eider_storage::Error> {
         let storage = &self.parts.storage;
         let mut restored = 0;
+        let mut expired = Vec::new();
         loop {
             let page = storage.sessions_take(Fence::single(), RESTORE_PAGE).await?;
             if page.is_empty() {
-                return Ok(restored);
+                break;
             }
-            // What expired while the server was away has nothing to announce: its presence ended with the run.
-            for (saved, watermark) in page.iter().filter(|(saved, _)| saved.expires_at > now) {
-                restored += usize::from(self.restore(saved, watermark));
+            for (saved, watermark) in &page {
+                if saved.expires_at > now {
+                    restored += usize::from(self.restore(saved, watermark));
+                } else {
+                    expired.extend(saved::restore(saved, 0).map(|saved| saved.handle));
+                }
             }
         }
+        if restored > 0 {
+            // Those that were taken up have seen their presence.
+            let presence = self.parts.presence.clone();
+            tokio::spawn(async move {
+                for handle in expired {
+                    presence.lost(&handle).await;
+                }
+            });
+        }
+        Ok(restored)
     }
 
     fn restore(&self, saved: &SavedSession, watermark: &Watermark) -> bool {
@@ -188,15 +204,13 @@ impl Core {
         // Before the list is made: who binds later sees it.
         self.parts.draining.cancel();
         let sessions = self.parts.sessions.all();
-        for handle in &sessions {
-            let _ = handle.mailbox.control(Control::Drain);
-        }
-        let all = async {
-            for handle in &sessions {
-                handle.ended.cancelled().await;
-            }
-        };
-        if tokio::time::timeout(grace, all).await.is_err() {
+        let (saved, ended): (Vec<_>, Vec<_>) = sessions
+            .into_iter()
+            .partition(|handle| handle.about.resumable.load(Ordering::Relaxed));
+        // First those that end for good: the others are to be saved with the news of it.
+        let _ = tokio::time::timeout(grace / 2, ended_all(&ended)).await;
+        let all = async { tokio::join!(ended_all(&ended), ended_all(&saved)) };
+        if tokio::time::timeout(grace / 2, all).await.is_err() {
             tracing::warn!("not every session ended in time");
         }
     }
@@ -212,6 +226,16 @@ impl Core {
         {
             tracing::warn!("the archive writer did not end in time");
         }
+    }
+}
+
+/// Has sessions end because the server does.
+async fn ended_all(sessions: &[Arc<SessionHandle>]) {
+    for handle in sessions {
+        let _ = handle.mailbox.control(Control::Drain);
+    }
+    for handle in sessions {
+        handle.ended.cancelled().await;
     }
 }
 

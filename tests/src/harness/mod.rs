@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it accepts connections.
@@ -36,7 +37,7 @@ pub struct Server {
     pub authority: PathBuf,
     /// Everything the server keeps.
     pub directory: PathBuf,
-    child: Option<Child>,
+    child: Mutex<Option<Child>>,
 }
 
 impl Server {
@@ -52,7 +53,7 @@ impl Server {
             direct_port: free_port()?,
             authority: directory.join("ca.pem"),
             directory,
-            child: None,
+            child: Mutex::default(),
         };
         match kind {
             Kind::Eider => server.write_config(extra)?,
@@ -94,7 +95,7 @@ impl Server {
     }
 
     /// Starts the process (again) and waits until it accepts connections.
-    pub fn run(&mut self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -111,16 +112,21 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("{command:?}"))?);
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        *self.child() = Some(child);
         self.await_readiness()
     }
 
-    fn await_readiness(&mut self) -> Result<()> {
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().expect("nobody panics with it locked")
+    }
+
+    fn await_readiness(&self) -> Result<()> {
         let began = Instant::now();
         for port in [self.port, self.direct_port] {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                let child = self.child.as_mut().context("no process")?;
-                if let Some(status) = child.try_wait()? {
+                let ended = self.child().as_mut().context("no process")?.try_wait()?;
+                if let Some(status) = ended {
                     bail!("the server ended with {status}: {}", self.log_tail());
                 }
                 ensure!(
@@ -142,12 +148,12 @@ impl Server {
 
     /// The process id while the server runs.
     pub fn process_id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.child().as_ref().map(Child::id)
     }
 
     /// SIGKILL, and waits for the process to be gone.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
             // Either can only fail where the process is gone already.
             let _ = child.kill();
             let _ = child.wait();
@@ -155,8 +161,8 @@ impl Server {
     }
 
     /// SIGTERM, and waits for the process to end by itself; its exit code.
-    pub fn terminate(&mut self) -> Result<Option<i32>> {
-        let mut child = self.child.take().context("no process")?;
+    pub fn terminate(&self) -> Result<Option<i32>> {
+        let mut child = self.child().take().context("no process")?;
         let id = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         Ok(child.wait()?.code())

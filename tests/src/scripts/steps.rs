@@ -21,6 +21,10 @@ pub async fn step(run: &mut Run<'_>, step: &Step) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(ms.parse()?)).await;
             Ok(())
         }
+        ["the", "server", "restarts"] => tokio::task::block_in_place(|| {
+            run.server.terminate()?;
+            run.server.run()
+        }),
         ["eider", arguments @ ..] => command(run, arguments).await,
         [who, "is", "asked", "by", other] => checks::asked(run, who, other, true).await,
         [who, "is", "not", "asked", "by", other] => checks::asked(run, who, other, false).await,

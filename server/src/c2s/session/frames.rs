@@ -274,6 +274,10 @@ impl Session {
             .about
             .stream_management
             .store(true, Ordering::Relaxed);
+        self.handle
+            .about
+            .resumable
+            .store(id.is_some(), Ordering::Relaxed);
         self.sm = Some(Box::new(StreamManagement::new(id, resume)));
         Move::Some
     }

@@ -82,6 +82,7 @@ impl Session {
         self.parts.metrics.resumptions.inc();
         self.pay(paid.iter().filter_map(|delivery| delivery.debt));
         self.request_now();
+        self.parts.presence.resumed(&self.handle);
         self.wake_at(Instant::now());
         tracing::info!(jid = %self.handle.full, "session resumed");
     }
