@@ -139,10 +139,10 @@ impl Pipeline {
             Err(account) => return Next::LoadContacts(account),
         };
         let only_owed = known.filter(|_| !reachable && only_owed(&rows));
+        let mut over_bound = false;
         if let Some(facts) = &only_owed {
             match within_offline_bounds(out.config, facts, &stanza) {
-                Some(true) => {}
-                Some(false) => return refuse(&stanza, StanzaCondition::ServiceUnavailable),
+                Some(within) => over_bound = !within,
                 None => return Next::LoadOwed(out.to.bare()),
             }
         }
@@ -163,6 +163,7 @@ impl Pipeline {
             text,
             resend_key,
             owed: only_owed.map(|facts| Counted::new(facts, stanza.as_bytes().len() as u64)),
+            over_bound,
             stanza,
         };
         if message.rows.is_empty() {

@@ -195,6 +195,11 @@ impl Router {
             }
         }
         drop(watch);
+        if message.over_bound {
+            let error = StanzaError::new(StanzaCondition::ServiceUnavailable);
+            refuse(from, &message.stanza, &error);
+            return Step::Done;
+        }
         Step::Committing(self.writer.submit(message))
     }
 

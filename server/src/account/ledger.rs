@@ -132,12 +132,37 @@ impl Ledger {
 
     /// What to write to storage if anything changed since the last call.
     pub fn take_dirty(&mut self) -> Option<Acknowledged> {
-        if !self.dirty || !self.complete {
+        if !self.dirty {
             return None;
         }
         self.dirty = false;
-        self.base = self.acknowledged();
+        self.base = if self.complete {
+            self.acknowledged()
+        } else {
+            self.acknowledged_early()
+        };
         Some(self.base.clone())
+    }
+
+    /// What storage knows, and what was paid since: also before the archive was read to its end a
+    /// client that comes back after a drain gets nothing twice.
+    fn acknowledged_early(&mut self) -> Acknowledged {
+        let base = std::mem::take(&mut self.base);
+        let early = std::mem::take(&mut self.paid_early);
+        let singles = early.into_iter().map(|position| (position, position));
+        let mut ranges: Vec<(i64, i64)> = base.above.into_iter().chain(singles).collect();
+        ranges.sort_unstable();
+        let mut above: Vec<(i64, i64)> = Vec::with_capacity(ranges.len());
+        for (from, to) in ranges {
+            match above.last_mut() {
+                Some(last) if from <= last.1 + 1 => last.1 = last.1.max(to),
+                _ => above.push((from, to)),
+            }
+        }
+        Acknowledged {
+            up_to: base.up_to,
+            above,
+        }
     }
 
     fn acknowledged(&self) -> Acknowledged {
@@ -214,6 +239,32 @@ mod tests {
         ledger.caught_up(3);
         ledger.pay(3);
         assert!(!ledger.claim(3));
+    }
+
+    #[test]
+    fn what_is_paid_before_the_archive_was_read_to_its_end_is_written_too() {
+        let mut ledger = Ledger::new(Acknowledged {
+            up_to: 4,
+            above: vec![(9, 9)],
+        });
+        for position in [5, 7, 8, 12] {
+            assert!(ledger.claim(position));
+            ledger.pay(position);
+        }
+        let acknowledged = Acknowledged {
+            up_to: 4,
+            above: vec![(5, 5), (7, 9), (12, 12)],
+        };
+        assert_eq!(ledger.take_dirty(), Some(acknowledged));
+        assert_eq!(ledger.take_dirty(), None);
+        assert!(!ledger.claim(8));
+        assert!(ledger.claim(6));
+        ledger.caught_up(12);
+        let acknowledged = Acknowledged {
+            up_to: 5,
+            above: vec![(7, 12)],
+        };
+        assert_eq!(ledger.take_dirty(), Some(acknowledged));
     }
 
     #[test]

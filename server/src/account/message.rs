@@ -28,6 +28,8 @@ pub struct Message {
     pub text: Option<String>,
     /// Where it counts against what is kept for an account that is away and does not archive.
     pub owed: Option<Counted>,
+    /// Whether that is more than is kept: refused, unless it was stored before and is sent again.
+    pub over_bound: bool,
     /// How the sender's account recognises it when it is sent again without an archive.
     pub resend_key: Option<ResendKey>,
 }

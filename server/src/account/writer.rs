@@ -45,6 +45,8 @@ pub enum Work {
     Message(Submission),
     /// What an account has acknowledged.
     Paid(AccountId, Acknowledged),
+    /// Somebody waits until what is committed by now has been delivered.
+    Look(oneshot::Sender<()>),
 }
 
 /// A message, and who waits for it.
@@ -152,6 +154,13 @@ impl Writer {
         answer
     }
 
+    /// Answered once everything that was committed before this call has been delivered.
+    pub fn delivered(&self) -> oneshot::Receiver<()> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.queue.send(Work::Look(done));
+        answer
+    }
+
     /// Has an account's acknowledged debts written soon.
     pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
         let _ = self.queue.send(Work::Paid(account, acknowledged));
@@ -163,6 +172,7 @@ impl Writer {
 struct Batch {
     messages: Vec<Submission>,
     paid: Vec<(AccountId, Acknowledged)>,
+    looks: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
@@ -170,6 +180,7 @@ impl Batch {
         match work {
             Work::Message(submission) => self.messages.push(submission),
             Work::Paid(account, acknowledged) => self.paid.push((account, acknowledged)),
+            Work::Look(done) => self.looks.push(done),
         }
     }
 }
@@ -200,12 +211,16 @@ impl WriterTask {
                 .iter()
                 .map(|submission| cost_kib(&submission.message));
             self.room.add_permits(room.sum::<u32>() as usize);
+            let looks = std::mem::take(&mut batch.looks);
             self.write(batch).await;
+            for done in looks {
+                let _ = done.send(());
+            }
         }
         let paid = self.deliver.paid();
         self.write(Batch {
-            messages: Vec::new(),
             paid,
+            ..Batch::default()
         })
         .await;
     }

@@ -315,6 +315,14 @@ impl Mailbox {
         Poll::Ready(std::mem::take(&mut inner.mail.controls))
     }
 
+    /// What is queued by now; orders stay.
+    pub fn take_stanzas(&self) -> VecDeque<Queued> {
+        let mut inner = self.inner.lock();
+        inner.held_bytes += std::mem::take(&mut inner.queued_bytes);
+        inner.answer_bytes = 0;
+        std::mem::take(&mut inner.mail.stanzas)
+    }
+
     /// The session begins to read what is owed; from now on it is asked about anew.
     pub fn reads_owed(&self) {
         self.inner.lock().left = false;

@@ -311,7 +311,7 @@ impl Session {
             Control::Overflow => return Move::End(End::Overflow),
             Control::Resume(resume) => self.pending_resume = Some(resume),
             Control::CatchUp => {
-                self.start_catch_up();
+                self.catch_up_anew();
             }
             Control::Drain => self.draining = true,
         }

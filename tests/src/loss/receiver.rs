@@ -117,6 +117,9 @@ impl Receiver {
             if old.is_some() {
                 self.record.came_back(channel.resumed);
             }
+            if !channel.resumed {
+                self.record.bound(self.account, self.resource);
+            }
             let mut open = true;
             let leave_at = Instant::now() + Duration::from_millis(200 + random(800));
             while open && !self.stop.load(Ordering::Relaxed) {
@@ -151,6 +154,7 @@ impl Receiver {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            self.record.bound(self.account, self.resource);
             loop {
                 let mut came = false;
                 let open = channel::listen(&mut channel.connection, QUIET, |stanza| {

@@ -72,6 +72,9 @@ struct Inner {
     /// Per receiving account: messages in the order any of its resources first got them.
     received: HashMap<u32, Vec<Message>>,
     orders: Order,
+    /// Per resource: what its present session got.
+    sessions: HashMap<(u32, &'static str), HashSet<Message>>,
+    repeated: Vec<(u32, &'static str, Message)>,
     returned: u32,
     resumed: u32,
     seen: HashSet<(u32, Message)>,
@@ -92,8 +95,14 @@ impl Record {
     /// A resource got a message. A copy is no delivery: the message itself has to come to someone.
     pub fn received(&self, account: u32, resource: &'static str, message: Message, way: Way) {
         let mut inner = self.0.lock();
-        if way != Way::Copied && inner.seen.insert((account, message)) {
-            inner.received.entry(account).or_default().push(message);
+        if way != Way::Copied {
+            let session = inner.sessions.entry((account, resource)).or_default();
+            if !session.insert(message) {
+                inner.repeated.push((account, resource, message));
+            }
+            if inner.seen.insert((account, message)) {
+                inner.received.entry(account).or_default().push(message);
+            }
         }
         if inner.seen_so.insert((account, resource, way, message)) {
             let order = inner.orders.entry((account, resource, way)).or_default();
@@ -104,6 +113,16 @@ impl Record {
     /// Whether it was returned as not stored.
     pub fn is_refused(&self, message: Message) -> bool {
         self.0.lock().sent.get(&message) == Some(&Fate::Refused)
+    }
+
+    /// A resource was bound anew: what it gets may have come before.
+    pub fn bound(&self, account: u32, resource: &'static str) {
+        self.0.lock().sessions.remove(&(account, resource));
+    }
+
+    /// What came to one session more than once.
+    pub fn all_repeated(&self) -> Vec<(u32, &'static str, Message)> {
+        self.0.lock().repeated.clone()
     }
 
     /// A client came back with a session to resume.

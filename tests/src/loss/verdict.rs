@@ -9,7 +9,7 @@ use super::record::{Fate, Message, Record, Way};
 use crate::load::client::localpart;
 use crate::load::server::HOST;
 
-/// Counts of the closing table; the last five have to be zero.
+/// Counts of the closing table; the last six have to be zero.
 #[derive(Debug, Default, Clone)]
 pub struct Verdict {
     /// Messages sent.
@@ -30,6 +30,8 @@ pub struct Verdict {
     pub undelivered: usize,
     /// More than once in one archive, or there although it was refused: its sender would send it again.
     pub twice: usize,
+    /// Come to one session more than once.
+    pub repeated: usize,
     /// Later in an archive, or at a receiver, than a message sent after it.
     pub disordered: usize,
     /// Come live to a resource in another order than the archive's.
@@ -44,7 +46,15 @@ const FINDINGS_MAX: usize = 20;
 impl Verdict {
     /// Whether every promise held.
     pub fn holds(&self) -> bool {
-        self.missing + self.undelivered + self.twice + self.disordered + self.unlike_archive == 0
+        let broken = [
+            self.missing,
+            self.undelivered,
+            self.twice,
+            self.repeated,
+            self.disordered,
+            self.unlike_archive,
+        ];
+        broken.iter().sum::<usize>() == 0
     }
 
     fn find(&mut self, what: String) -> usize {
@@ -106,8 +116,14 @@ pub async fn verdict(
         refused: count(&sent, Fate::Refused),
         returned: record.returned().0,
         resumed: record.returned().1,
+        repeated: record.all_repeated().len(),
         ..Verdict::default()
     };
+    for (account, resource, message) in record.all_repeated() {
+        verdict.find(format!(
+            "again at account {account}, resource {resource}: {message:?}"
+        ));
+    }
     let mut archive: HashMap<u32, Vec<Message>> = HashMap::new();
     for account in accounts.archiving.iter().copied() {
         archive.insert(account, archived(storage, account).await?);

@@ -35,7 +35,7 @@ impl Session {
             self.after_presence();
         }
         if direct && self.catch_up.is_some() {
-            self.behind_owed.push_back(Queued::Stanza(delivery));
+            self.put_behind(delivery);
         } else {
             self.pass(delivery);
         }

@@ -1,5 +1,6 @@
 //! Owed messages: read in pages as the client takes them, before anything live.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +35,14 @@ impl Session {
         self.catch_up.is_some()
     }
 
+    /// Another session has given debts back, which may lie behind what was read already.
+    pub(super) fn catch_up_anew(&mut self) {
+        match self.catch_up.as_mut() {
+            Some(catch_up) => catch_up.again = true,
+            None => drop(self.start_catch_up()),
+        }
+    }
+
     /// The mailbox had no room for the message at `position`: it is read from storage, in its place
     /// among what comes live.
     pub(super) fn left_owed(&mut self, position: i64) {
@@ -53,6 +62,13 @@ impl Session {
         let Some(owner) = self.account() else {
             return Move::None;
         };
+        if let Some(settling) = self.catch_up.as_mut().and_then(|c| c.settling.as_mut()) {
+            if Pin::new(settling).poll(cx) == Poll::Pending {
+                return Move::None;
+            }
+            self.end_catch_up();
+            return Move::Some;
+        }
         if self.owed_retry_at.is_some_and(|at| Instant::now() < at) || !self.has_room_for_owed() {
             return Move::None;
         }
@@ -90,11 +106,7 @@ impl Session {
 
     fn on_page(&mut self, page: Page) -> Move {
         match page {
-            Ok(owed) if owed.is_empty() => {
-                if self.handle.mailbox.has_read_owed() {
-                    self.caught_up();
-                }
-            }
+            Ok(owed) if owed.is_empty() => self.read_all(),
             Ok(owed) => self.deliver_owed(owed),
             Err(error) => {
                 tracing::warn!(jid = %self.handle.full, %error, "owed messages cannot be read yet");
@@ -121,6 +133,10 @@ impl Session {
                     .filter(|owed| entry.ledger.claim(owed.position))
                     .collect()
             });
+        if let Some(catch_up) = self.catch_up.as_mut() {
+            claimed.iter().for_each(|owed| catch_up.pass(owed.position));
+        }
+        self.take_mail();
         for owed in claimed {
             self.pass_before(owed.position);
             let debt = Some(owed.position);
@@ -133,23 +149,80 @@ impl Session {
         self.request_acknowledgement();
     }
 
-    /// Passes what came live before the message at `position` was left in storage.
-    fn pass_before(&mut self, position: i64) {
-        let is_place = |queued: &Queued| matches!(queued, Queued::Owed(_));
-        while let Some(at) = self.behind_owed.iter().position(is_place) {
-            if matches!(self.behind_owed[at], Queued::Owed(left) if left > position) {
-                return;
-            }
-            let before: Vec<Queued> = self.behind_owed.drain(..=at).collect();
-            for delivery in before.into_iter().filter_map(Queued::into_stanza) {
-                self.pass(delivery);
+    /// What was delivered until the page was claimed lies behind the owed messages from here on, not
+    /// in the mailbox, where its place among them would not be seen.
+    fn take_mail(&mut self) {
+        for queued in self.handle.mailbox.take_stanzas() {
+            match queued {
+                Queued::Stanza(delivery) => self.deliver(delivery),
+                Queued::Owed(position) => self.left_owed(position),
             }
         }
     }
 
-    /// Everything owed was read; what came live meanwhile follows.
+    /// A message waits behind the owed ones, or is dropped where it is one of them that has gone already.
+    pub(super) fn put_behind(&mut self, delivery: Delivery) {
+        let passed = delivery.debt.filter(|position| {
+            self.catch_up
+                .as_ref()
+                .is_some_and(|catch_up| catch_up.has_passed(*position))
+        });
+        let Some(position) = passed else {
+            return self.behind_owed.push_back(Queued::Stanza(delivery));
+        };
+        self.parts
+            .sessions
+            .with(self.handle.bare.as_str(), |entry| {
+                if let Some(entry) = entry {
+                    entry.ledger.release(position);
+                }
+            });
+    }
+
+    /// Passes what came live before the message at `position`, and what came before it was left in
+    /// storage: a page may hold what was committed later.
+    fn pass_before(&mut self, position: i64) {
+        let is_before = |queued: &Queued| match queued {
+            Queued::Owed(left) => *left <= position,
+            Queued::Stanza(delivery) => delivery.debt.is_some_and(|debt| debt < position),
+        };
+        let Some(last) = self.behind_owed.iter().rposition(is_before) else {
+            return;
+        };
+        let before: Vec<Queued> = self.behind_owed.drain(..=last).collect();
+        for delivery in before.into_iter().filter_map(Queued::into_stanza) {
+            self.pass(delivery);
+        }
+    }
+
+    /// Everything owed was read. What was read as owed just after its commit is about to come live too,
+    /// and must be known as passed on then.
+    fn read_all(&mut self) {
+        match self.catch_up.as_mut() {
+            Some(catch_up) if catch_up.has_passed_any() => {
+                catch_up.settling = Some(self.parts.writer.delivered());
+            }
+            _ => self.end_catch_up(),
+        }
+    }
+
+    /// Ends where nothing was left in storage meanwhile, else reads on.
+    fn end_catch_up(&mut self) {
+        self.take_mail();
+        if let Some(catch_up) = self.catch_up.as_mut() {
+            catch_up.settling = None;
+        }
+        if self.handle.mailbox.has_read_owed() {
+            self.caught_up();
+        }
+    }
+
+    /// Nothing is owed any more; what came live meanwhile follows.
     fn caught_up(&mut self) {
-        let cursor = self.catch_up.take().map_or(0, |catch_up| catch_up.cursor);
+        let (cursor, again) = self
+            .catch_up
+            .take()
+            .map_or((0, false), |catch_up| (catch_up.cursor, catch_up.again));
         self.owed_retry_at = None;
         self.parts
             .sessions
@@ -163,5 +236,8 @@ impl Session {
             self.pass(delivery);
         }
         self.request_acknowledgement();
+        if again {
+            self.start_catch_up();
+        }
     }
 }
