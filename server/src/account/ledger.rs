@@ -159,6 +159,7 @@ impl Ledger {
                 _ => above.push((from, to)),
             }
         }
+        above.truncate(OUTSTANDING_MAX);
         Acknowledged {
             up_to: base.up_to,
             above,
@@ -281,13 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_moves_before_the_archive_was_read() {
+    fn the_watermark_stays_before_the_archive_was_read() {
         let mut ledger = Ledger::new(Acknowledged {
             up_to: 1,
             above: vec![],
         });
         ledger.add(8, 1);
         ledger.pay(8);
-        assert_eq!(ledger.take_dirty(), None);
+        let acknowledged = Acknowledged {
+            up_to: 1,
+            above: vec![(8, 8)],
+        };
+        assert_eq!(ledger.take_dirty(), Some(acknowledged));
     }
 }
