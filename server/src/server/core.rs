@@ -69,13 +69,7 @@ impl Core {
         let resends = Arc::new(Resends::new(storage.clone()));
         let accounts_max = config.borrow().limits.facts_cache_entries as usize;
         let rosters = Arc::new(Rosters::new(storage.clone(), Fence::single(), accounts_max));
-        let presence = Arc::new(Presence::new(
-            config.clone(),
-            sessions.clone(),
-            facts.clone(),
-            rosters.clone(),
-            storage.clone(),
-        ));
+        let presence = presence_over(&config, &sessions, &facts, &rosters, &storage);
         let (extensions, routes) = extend(
             ExtensionParts {
                 config: config.clone(),
@@ -252,6 +246,23 @@ fn live(
         presence: presence.clone(),
         storage: storage.clone(),
     })
+}
+
+/// Presence and subscriptions over these parts.
+fn presence_over(
+    config: &ConfigWatch,
+    sessions: &Arc<Sessions>,
+    facts: &Arc<AccountFacts>,
+    rosters: &Arc<Rosters>,
+    storage: &Arc<dyn Storage>,
+) -> Arc<Presence> {
+    Arc::new(Presence::new(
+        config.clone(),
+        sessions.clone(),
+        facts.clone(),
+        rosters.clone(),
+        storage.clone(),
+    ))
 }
 
 /// The two ends of the archive's queue.
