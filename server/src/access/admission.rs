@@ -11,7 +11,7 @@ use super::counted_address;
 use crate::config::{C2sListener, Limits};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Addresses without a connection are forgotten when this many are known.
+/// From this many addresses on, those without a connection are forgotten once a second.
 const SWEEP_ENTRIES: usize = 4_096;
 
 /// The limit that refused something, named as in the configuration.
@@ -69,6 +69,22 @@ pub struct ListenerLimits {
 struct ListenerState {
     open: u32,
     addresses: HashMap<IpAddr, ListenerAddress>,
+    swept: Option<Instant>,
+}
+
+impl ListenerState {
+    /// Forgets addresses without a connection whose second is over. At most once a second: however
+    /// many are known, who connects does not pay for all of them.
+    fn sweep(&mut self, now: Instant) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= SECOND;
+        let due = self.addresses.len() >= SWEEP_ENTRIES && self.swept.is_none_or(is_over);
+        if due {
+            self.swept = Some(now);
+            self.addresses
+                .retain(|_, entry| entry.open > 0 || !is_over(entry.second));
+        }
+        due
+    }
 }
 
 #[derive(Debug)]
@@ -123,11 +139,7 @@ impl ConnectionPermit {
     ) -> Result<(), Refusal> {
         let address = counted_address(address);
         let mut state = self.listener.state.lock();
-        if state.addresses.len() >= SWEEP_ENTRIES && !state.addresses.contains_key(&address) {
-            state.addresses.retain(|_, entry| {
-                entry.open > 0 || now.saturating_duration_since(entry.second) < SECOND
-            });
-        }
+        state.sweep(now);
         let entry = state.addresses.entry(address).or_insert(ListenerAddress {
             open: 0,
             second: now,
@@ -386,6 +398,30 @@ mod tests {
         assert_eq!(connect(HERE, start), Err(Refusal::RatePerAddress));
         assert_eq!(connect(THERE, start), Ok(()));
         assert_eq!(connect(HERE, start + SECOND), Ok(()));
+    }
+
+    #[test]
+    fn however_many_addresses_are_known_they_are_looked_through_once_a_second() {
+        let start = Instant::now();
+        let mut state = ListenerState::default();
+        for number in 0..SWEEP_ENTRIES {
+            let bits = u32::try_from(number).expect("fits");
+            let entry = ListenerAddress {
+                open: u32::from(number % 2 == 0),
+                second: start,
+                in_second: 1,
+            };
+            state.addresses.insert(IpAddr::V4(bits.into()), entry);
+        }
+        assert!(state.sweep(start));
+        assert_eq!(
+            state.addresses.len(),
+            SWEEP_ENTRIES,
+            "their second is not over"
+        );
+        assert!(!state.sweep(start + SECOND / 2));
+        assert!(state.sweep(start + SECOND));
+        assert_eq!(state.addresses.len(), SWEEP_ENTRIES / 2);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::config::{Action, Config};
 pub use admission::{
     Admission, ConnectionPermit, ListenerLimits, PreLoginPermit, Refusal, SessionPermit,
 };
-pub use attempts::{AttemptLimits, Attempts};
+pub use attempts::{Attempt, AttemptLimits, Attempts};
 pub use gate::{Pass, Shed, WeightedGate};
 pub(crate) use rules::within;
 pub use rules::{Rules, Subject};
@@ -54,6 +54,11 @@ impl Policy {
     /// Whether the rules allow this.
     pub fn allows(&self, action: Action, subject: &Subject<'_>) -> bool {
         self.current.read().rules.allows(action, subject)
+    }
+
+    /// Whether an account may administer a host; see [`Rules::may_administer`].
+    pub fn may_administer(&self, host: &str, subject: &Subject<'_>) -> bool {
+        self.current.read().rules.may_administer(host, subject)
     }
 
     /// The traffic class of a session.

@@ -103,6 +103,19 @@ impl Rules {
         }
     }
 
+    /// Whether an account, never an anonymous one, may administer `host`: as the first rule that fits
+    /// the account and its own host says, else as one of the `admins` of `host`.
+    pub fn may_administer(&self, host: &str, subject: &Subject<'_>) -> bool {
+        let fits =
+            |rule: &&Rule| rule.actions.contains(&Action::Administer) && rule.who.fits(subject);
+        let rule = self.rules.iter().find(fits).map(|rule| rule.allow);
+        let at_host = Subject {
+            host: Some(host),
+            ..*subject
+        };
+        subject.account.is_some() && rule.unwrap_or_else(|| self.is_admin(&at_host))
+    }
+
     /// Whether the account is among the `admins` of its host.
     pub fn is_admin(&self, subject: &Subject<'_>) -> bool {
         match (subject.host, subject.account) {
@@ -200,6 +213,31 @@ mod tests {
         assert_eq!(login("2001:db8::1"), (true, true));
         assert_eq!(login("192.0.2.1"), (false, false));
         assert!(rules.allows(Action::Login, &subject(Some("user@a.example"), "192.0.2.1")));
+    }
+
+    #[test]
+    fn who_administers_a_host_is_told_by_the_accounts_own_host() {
+        let of_a = AccessRule {
+            actions: vec![Action::Administer],
+            hosts: vec!["a.example".to_owned()],
+            ..AccessRule::default()
+        };
+        let rules = Rules::new(&config(vec![of_a]));
+        let account = |jid: Option<&'static str>, host: &'static str| Subject {
+            account: jid,
+            host: Some(host),
+            address: None,
+        };
+        let user = account(Some("user@a.example"), "a.example");
+        assert!(rules.may_administer("b.example", &user));
+        let stranger = account(Some("user@b.example"), "b.example");
+        assert!(!rules.may_administer("a.example", &stranger));
+        let anonymous = account(None, "a.example");
+        assert!(!rules.may_administer("a.example", &anonymous));
+        let plain = Rules::new(&config(Vec::new()));
+        let root = account(Some("root@a.example"), "a.example");
+        assert!(plain.may_administer("a.example", &root));
+        assert!(!plain.may_administer("b.example", &root));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// Messages of the account that are remembered, newest first.
 const REMEMBERED_MESSAGES: u32 = 500;
+/// Bytes of messages that are read to be remembered.
+const REMEMBERED_BYTES: u64 = 8 * 1024 * 1024;
 /// Older messages are not looked at, in seconds: the longest time a session waits for its client, and as much again.
 const REMEMBERED_SECONDS: u64 = 7_200;
 /// For this long after its session's start an account's messages are compared.
@@ -105,7 +107,7 @@ impl Resends {
         let since = now.minus_seconds(REMEMBERED_SECONDS);
         let rows = self
             .storage
-            .archive_recent_sent(account, REMEMBERED_MESSAGES, since)
+            .archive_recent_sent(account, REMEMBERED_MESSAGES, REMEMBERED_BYTES, since)
             .await?;
         let keys = self
             .storage

@@ -278,8 +278,7 @@ impl Rosters {
     }
 
     async fn is_pending(&self, account: AccountId, contact: &str) -> Result<bool, Error> {
-        let pending = self.storage.pending_list(account).await?;
-        Ok(pending.iter().any(|request| request.from == contact))
+        Ok(self.storage.pending_has(account, contact).await?)
     }
 
     async fn read(

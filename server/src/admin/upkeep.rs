@@ -144,6 +144,7 @@ mod tests {
             direction: Direction::Forward,
             anchor: None,
             limit: 5_000,
+            bytes_max: u64::MAX,
             count_max: 0,
         };
         storage

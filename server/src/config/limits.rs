@@ -66,6 +66,8 @@ section! {
         pub pep_item_bytes: u32 = 256 * 1024,
         /// Subscriptions to one PEP node.
         pub pep_subscriptions: u32 = 1_000,
+        /// Subscriptions to one PEP node of one account and its resources.
+        pub pep_subscriptions_per_account: u32 = 10,
         /// Bytes of private XML of an account (XEP-0049).
         pub private_bytes: u32 = 1024 * 1024,
         /// Bytes of a vCard (XEP-0054).

@@ -139,6 +139,8 @@ pub struct Limits {
     pub max_nodes: u32,
     /// Subscriptions and affiliations of one node, each.
     pub max_entities: u32,
+    /// Explicit subscriptions of one account's resources to one node.
+    pub max_per_account: u32,
 }
 
 impl Default for Limits {
@@ -148,6 +150,7 @@ impl Default for Limits {
             max_payload_bytes: 192 * 1024,
             max_nodes: 1_000,
             max_entities: 1_000,
+            max_per_account: 10,
         }
     }
 }

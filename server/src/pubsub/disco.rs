@@ -149,9 +149,9 @@ impl Engine {
         let service = call.service.as_str();
         let mut found = self
             .storage
-            .pubsub_items(service, name, self.limits.max_items)
+            .pubsub_item_heads(service, name, self.limits.max_items)
             .await?;
-        found.retain(|item| !super::items::has_expired(&node, item, call.now));
+        found.retain(|item| !super::items::has_expired(&node, item.at, call.now));
         let asked = set.map(paging::read).transpose()?;
         let range = paging::range(&found, |item| &item.id, &asked.clone().unwrap_or_default())?;
         let shown = &found[range.clone()];

@@ -1,6 +1,8 @@
 //! XEP-0060 §6.5: retrieving items.
 
-use eider_storage::{PubsubItem, Timestamp};
+use std::collections::HashMap;
+
+use eider_storage::{PubsubItemHead, Timestamp};
 use eider_xmpp::element::Element;
 use eider_xmpp::ns;
 use eider_xmpp::payload::pubsub::Items;
@@ -13,7 +15,7 @@ use super::service::Node;
 use super::{Answer, Call, Engine, Problem};
 
 /// The payloads of one answer, in bytes; one item is always sent.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+const MAX_ANSWER_BYTES: u64 = 256 * 1024;
 /// The most item ids of one request.
 const MAX_IDS: usize = 1024;
 
@@ -29,21 +31,31 @@ impl Engine {
             return Err(Problem::Unsupported("persistent-items"));
         }
         let service = call.service.as_str();
+        // Payloads are read only of what is shown.
+        let most = request.max_items.filter(|_| request.ids.is_empty());
+        let most = most.unwrap_or(u32::MAX).min(self.limits.max_items);
+        let heads = self
+            .storage
+            .pubsub_item_heads(service, &node.name, most)
+            .await?;
         let mut found = if request.ids.is_empty() {
-            let most = request
-                .max_items
-                .unwrap_or(u32::MAX)
-                .min(self.limits.max_items);
-            self.storage.pubsub_items(service, &node.name, most).await?
+            heads
         } else {
-            let ids = &request.ids[..request.ids.len().min(MAX_IDS)];
-            self.storage
-                .pubsub_items_by_id(service, &node.name, ids)
-                .await?
+            let mut by_id: HashMap<String, PubsubItemHead> = heads
+                .into_iter()
+                .map(|head| (head.id.clone(), head))
+                .collect();
+            let ids = request.ids.iter().take(MAX_IDS);
+            ids.filter_map(|id| by_id.remove(id)).collect()
         };
-        found.retain(|item| !has_expired(&node, item, call.now));
+        found.retain(|item| !has_expired(&node, item.at, call.now));
         let asked = request.set.as_ref().map(paging::read).transpose()?;
         let (shown, set) = fitting(&found, asked.as_ref())?;
+        let ids: Vec<String> = shown.iter().map(|head| head.id.clone()).collect();
+        let shown = self
+            .storage
+            .pubsub_items_by_id(service, &node.name, &ids)
+            .await?;
         let content = shown
             .iter()
             .map(|item| item_element(item, &node.config, ns::PUBSUB));
@@ -56,24 +68,24 @@ impl Engine {
 }
 
 /// Whether the node keeps the item no longer.
-pub(super) fn has_expired(node: &Node, item: &PubsubItem, now: Timestamp) -> bool {
+pub(super) fn has_expired(node: &Node, at: Timestamp, now: Timestamp) -> bool {
     match node.config.item_expire {
         Amount::Max => false,
-        Amount::Of(seconds) => item.at < now.minus_seconds(u64::from(seconds)),
+        Amount::Of(seconds) => at < now.minus_seconds(u64::from(seconds)),
     }
 }
 
 /// The page asked for, cut where its payloads exceed an answer; with the notation of
 /// XEP-0059 where a page was asked for or something was cut.
 fn fitting<'a>(
-    found: &'a [PubsubItem],
+    found: &'a [PubsubItemHead],
     asked: Option<&Request>,
-) -> Result<(&'a [PubsubItem], Option<Element>), Problem> {
+) -> Result<(&'a [PubsubItemHead], Option<Element>), Problem> {
     let whole = Request::default();
     let range = paging::range(found, |item| &item.id, asked.unwrap_or(&whole))?;
     let mut shown = &found[range.clone()];
     let backwards = asked.is_some_and(Request::is_backwards);
-    let sizes: Vec<usize> = shown.iter().map(|item| item.payload.len()).collect();
+    let sizes: Vec<u64> = shown.iter().map(|item| item.bytes).collect();
     let count = if backwards {
         count_within(sizes.iter().rev(), MAX_ANSWER_BYTES)
     } else {
@@ -97,8 +109,8 @@ fn fitting<'a>(
 }
 
 /// How many of these sizes, from the first on, stay within the sum.
-fn count_within<'a>(sizes: impl Iterator<Item = &'a usize>, most: usize) -> usize {
-    let sums = sizes.scan(0usize, |sum, size| {
+fn count_within<'a>(sizes: impl Iterator<Item = &'a u64>, most: u64) -> usize {
+    let sums = sizes.scan(0u64, |sum, size| {
         *sum = sum.saturating_add(*size);
         Some(*sum)
     });

@@ -182,13 +182,9 @@ impl Engine {
         }
         let service = call.service.as_str();
         if node.config.publish_node_full == NodeFull::Reject {
-            let ids = std::slice::from_ref(&item.id);
-            let known = self
-                .storage
-                .pubsub_items_by_id(service, &node.name, ids)
-                .await?;
-            let kept = self.storage.pubsub_items(service, &node.name, most).await?;
-            if known.is_empty() && kept.len() >= most as usize {
+            let heads = self.storage.pubsub_item_heads(service, &node.name, most);
+            let kept = heads.await?;
+            if kept.len() >= most as usize && !kept.iter().any(|head| head.id == item.id) {
                 return Err(Problem::NodeFull);
             }
         }

@@ -146,6 +146,16 @@ impl Engine {
         let is_new = before
             .as_ref()
             .is_none_or(|before| before.state != subscription.state);
+        if before.is_none() {
+            let own = self.storage.pubsub_subscriptions_of(
+                call.service.as_str(),
+                Some(name),
+                jid.bare_str(),
+            );
+            if own.await?.len() >= self.limits.max_per_account as usize {
+                return Err(Problem::TooManySubscriptions);
+            }
+        }
         if before.as_ref() != Some(&subscription) {
             self.put_subscription(call.service, &subscription).await?;
         }
@@ -426,13 +436,16 @@ impl Engine {
         let mut answer = Answer::default();
         for found in self
             .storage
-            .pubsub_subscriptions(service, None, Some(contact.as_str()))
+            .pubsub_subscriptions_of(service, None, contact.as_str())
             .await?
         {
+            let Ok(subscriber) = Jid::parse(&found.jid) else {
+                continue;
+            };
             let Some(node) = self.find(call.service, &found.node).await? else {
                 continue;
             };
-            self.cancel_if_refused(call, &node, &contact.to_jid(), &mut answer)
+            self.cancel_if_refused(call, &node, &subscriber, &mut answer)
                 .await?;
         }
         Ok(answer)

@@ -218,12 +218,8 @@ impl Negotiation<'_> {
                 "too many sessions from this address",
             )
         })?;
-        let limits = AttemptLimits::from(&self.config.login);
-        if !anonymous {
-            let now = Instant::now();
-            self.parts
-                .attempts
-                .succeeded(account.as_str(), &limits, now);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.succeeded(Instant::now());
         }
         Ok(Proven {
             identity: Identity {
@@ -236,18 +232,20 @@ impl Negotiation<'_> {
         })
     }
 
-    fn check_attempts(&self, account: &BareJid) -> Result<(), Refusal> {
+    fn check_attempts(&mut self, account: &BareJid) -> Result<(), Refusal> {
         let limits = AttemptLimits::from(&self.config.login);
         let now = Instant::now();
-        self.parts
-            .attempts
-            .check(account.as_str(), self.peer.ip(), &limits, now)
-            .map_err(|wait| {
-                let seconds = wait.as_secs() + 1;
-                Refusal::new(Failure::TemporaryAuthFailure, LoginOutcome::Throttled)
-                    .text(format!("too many tries, wait {seconds} seconds"))
-                    .account(account)
-            })
+        // One at a time: what became of the last one is known.
+        self.attempt = None;
+        let attempts = &self.parts.attempts;
+        let begun = attempts.begin(account.as_str(), self.peer.ip(), &limits, now);
+        self.attempt = Some(begun.map_err(|wait| {
+            let seconds = wait.as_secs() + 1;
+            Refusal::new(Failure::TemporaryAuthFailure, LoginOutcome::Throttled)
+                .text(format!("too many tries, wait {seconds} seconds"))
+                .account(account)
+        })?);
+        Ok(())
     }
 
     async fn look_up(&self, account: &BareJid) -> Result<Option<LoginRecord>, Refusal> {

@@ -22,7 +22,7 @@ use super::{
     Accepted, Authenticated, StreamParts, Transport, limits_after_login, limits_before_login,
     random,
 };
-use crate::access::{ConnectionPermit, Meter, Subject};
+use crate::access::{Attempt, ConnectionPermit, Meter, Subject};
 use crate::config::{Config, Host, TlsMode};
 use crate::tls::{self, HandshakeError, TlsFacts, TlsKind};
 
@@ -67,6 +67,8 @@ pub(super) struct Negotiation<'a> {
     pub context: StreamContext,
     /// Failed tries on this stream.
     pub failures: u32,
+    /// The try to log in that is under way.
+    pub attempt: Option<Attempt>,
     mode: TlsMode,
     permit: ConnectionPermit,
     /// The domain that speaks here: of the header, once one was accepted.
@@ -96,6 +98,7 @@ impl<'a> Negotiation<'a> {
             tls: None,
             context: StreamContext::default(),
             failures: 0,
+            attempt: None,
             mode,
             permit: connection,
             host: None,

@@ -11,7 +11,6 @@ use super::authenticate::Proven;
 use super::connection::{End, stream_error};
 use super::features::Offer;
 use super::negotiation::Negotiation;
-use crate::access::AttemptLimits;
 use crate::admin::metrics::LoginOutcome;
 use crate::config::Host;
 
@@ -185,12 +184,10 @@ impl Negotiation<'_> {
             reason = refusal.text.as_deref(),
             "login refused"
         );
-        if let Some(account) = account.filter(|_| refusal.counts) {
-            let limits = AttemptLimits::from(&self.config.login);
-            let now = std::time::Instant::now();
-            self.parts
-                .attempts
-                .failed(account.as_str(), self.peer.ip(), &limits, now);
+        if let Some(attempt) = self.attempt.take()
+            && refusal.counts
+        {
+            attempt.failed();
         }
         self.connection.send(&refusal.to_element().to_xml());
         self.count_failure()

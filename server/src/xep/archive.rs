@@ -235,6 +235,7 @@ impl Archives {
                 direction,
                 anchor,
                 limit,
+                bytes_max: MAX_PAGE_BYTES as u64,
                 count_max,
             },
         ))

@@ -74,6 +74,9 @@ pub const CAPABILITIES_SPEC: Spec = Spec {
 /// storage free.
 const LAST_ITEMS_AT_ONCE: usize = 32;
 
+/// Nodes whose last items are read at once: an item may be of 256 KiB.
+const LAST_ITEMS_NODES: usize = 16;
+
 /// What pubsub on accounts reaches.
 pub struct PepParts {
     /// The configuration valid now.
@@ -264,20 +267,22 @@ impl Pep {
         if self.parts.config.borrow().host(service.domain()).is_none() {
             return;
         }
-        let last_items = async {
-            // The engine's time, not that of a client that takes its own.
-            let _turn = self.turns.acquire().await;
-            let engine = &self.parts.engine;
-            engine.last_items(service, &to.full, nodes, &token).await
-        };
-        match last_items.await {
-            Ok(notices) => {
-                for notice in notices {
-                    to.mailbox.half_empty().await;
-                    self.send(vec![notice]).await;
+        for nodes in nodes.chunks(LAST_ITEMS_NODES) {
+            let last_items = async {
+                // The engine's time, not that of a client that takes its own.
+                let _turn = self.turns.acquire().await;
+                let engine = &self.parts.engine;
+                engine.last_items(service, &to.full, nodes, &token).await
+            };
+            match last_items.await {
+                Ok(notices) => {
+                    for notice in notices {
+                        to.mailbox.half_empty().await;
+                        self.send(vec![notice]).await;
+                    }
                 }
+                Err(error) => tracing::warn!(%service, %error, "last items not sent"),
             }
-            Err(error) => tracing::warn!(%service, %error, "last items not sent"),
         }
     }
 
@@ -424,6 +429,7 @@ pub fn limits(config: &crate::config::Limits) -> pubsub::Limits {
         max_payload_bytes: config.pep_item_bytes,
         max_nodes: config.pep_nodes,
         max_entities: config.pep_subscriptions,
+        max_per_account: config.pep_subscriptions_per_account,
     }
 }
 

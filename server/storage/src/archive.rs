@@ -220,6 +220,8 @@ pub struct PageRequest {
     /// RSM's `after` or `before` by direction; exclusive.
     pub anchor: Option<Position>,
     pub limit: u32,
+    /// Bytes of all rows together, beyond the first.
+    pub bytes_max: u64,
     /// Count matching rows up to this many; 0: do not count.
     pub count_max: u32,
 }
@@ -359,11 +361,13 @@ pub trait Archive {
         limit: u32,
     ) -> Result<Retained, Error>;
 
-    /// Rows the account sent, newest first, at most `limit`, none before `not_before`.
+    /// Rows the account sent, newest first, at most `limit` and, beyond the first, at most `bytes_max` together, none
+    /// before `not_before`.
     async fn archive_recent_sent(
         &self,
         owner: AccountId,
         limit: u32,
+        bytes_max: u64,
         not_before: Timestamp,
     ) -> Result<Vec<SentRow>, Error>;
 

@@ -36,7 +36,7 @@ pub use copy::{copy, restore};
 pub use error::Error;
 pub use maintenance::{Description, Finding, Maintenance, PoolState, Progress, TableCount};
 pub use preferences::{ArchiveDefault, ArchivePreferences, BlockList, Preferences, VCard};
-pub use pubsub::{PublishOutcome, Pubsub, PubsubItem, PubsubNode, PubsubRelation};
+pub use pubsub::{PublishOutcome, Pubsub, PubsubItem, PubsubItemHead, PubsubNode, PubsubRelation};
 pub use roster::{
     Expect, PendingRequest, Roster, RosterChange, RosterItem, RosterSnapshot, Subscription,
 };

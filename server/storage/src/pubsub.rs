@@ -27,6 +27,15 @@ pub struct PubsubItem {
     pub at: Timestamp,
 }
 
+/// What there is of an item without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PubsubItemHead {
+    pub id: String,
+    /// Bytes of the payload.
+    pub bytes: u64,
+    pub at: Timestamp,
+}
+
 /// A JID's relation to a node: a subscription or an affiliation, with the engine's own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PubsubRelation {
@@ -108,6 +117,14 @@ pub trait Pubsub {
         limit: u32,
     ) -> Result<Vec<PubsubItem>, Error>;
 
+    /// The newest `limit` items without their payloads, oldest of them first.
+    async fn pubsub_item_heads(
+        &self,
+        service: &str,
+        node: &str,
+        limit: u32,
+    ) -> Result<Vec<PubsubItemHead>, Error>;
+
     /// Items by id, in the order asked, missing ones left out.
     async fn pubsub_items_by_id(
         &self,
@@ -143,6 +160,14 @@ pub trait Pubsub {
         subscription: &PubsubRelation,
         subscriptions_max: u32,
     ) -> Result<(), Error>;
+
+    /// Subscriptions of an account and its resources, as [`PubsubStore::pubsub_subscriptions`].
+    async fn pubsub_subscriptions_of(
+        &self,
+        service: &str,
+        node: Option<&str>,
+        bare: &str,
+    ) -> Result<Vec<PubsubRelation>, Error>;
 
     /// Removes a subscription (all of the JID's where `subid` is `None`); false where there was none.
     async fn pubsub_unsubscribe(

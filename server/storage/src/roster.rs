@@ -128,6 +128,9 @@ pub trait Roster {
     /// All requests, oldest first.
     async fn pending_list(&self, account: AccountId) -> Result<Vec<PendingRequest>, Error>;
 
+    /// Whether a request of this sender waits.
+    async fn pending_has(&self, account: AccountId, from: &str) -> Result<bool, Error>;
+
     /// Drops a request; false where there was none.
     async fn pending_remove(
         &self,

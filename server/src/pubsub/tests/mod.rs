@@ -133,6 +133,7 @@ impl Service {
             max_payload_bytes: 2000,
             max_nodes: 20,
             max_entities: 20,
+            max_per_account: 3,
         };
         Service {
             engine: Engine::new(storage, Arc::new(world), Fence::single(), limits),

@@ -16,7 +16,7 @@ use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
 use crate::c2s::control::Kick;
 use crate::cluster::sessions::Sessions;
-use crate::config::{Action, Feature};
+use crate::config::Feature;
 use crate::xep::{Request, Spec, Status};
 
 /// See [`Spec`].
@@ -299,17 +299,20 @@ impl Command for AdminCommand {
         self.name
     }
 
-    /// Those whom the access rules let administer the host, with a session here.
+    /// Those whom the access rules let administer, with a session here: the host's own admins, and whom a
+    /// rule names.
     fn is_allowed(&self, request: &Request) -> bool {
         let Some(session) = &request.session else {
             return false;
         };
         let subject = Subject {
-            account: Some(session.bare.as_str()),
-            host: Some(request.to.domain()),
+            account: session.account.map(|_| session.bare.as_str()),
+            host: Some(session.bare.domain()),
             address: session.peer(),
         };
-        self.parts.policy.allows(Action::Administer, &subject)
+        self.parts
+            .policy
+            .may_administer(request.to.domain(), &subject)
     }
 
     fn form(&self) -> Option<Form> {

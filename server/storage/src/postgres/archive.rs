@@ -172,19 +172,28 @@ impl Archive for Postgres {
         &self,
         owner: AccountId,
         limit: u32,
+        bytes_max: u64,
         not_before: Timestamp,
     ) -> Result<Vec<SentRow>, Error> {
         let mut lease = self.login.acquire().await?;
         let first = archive_query::first_at_or_after(&mut lease, owner, not_before).await?;
-        let sql = "SELECT a.pos, a.at, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes, '')
-                   FROM archive a LEFT JOIN message m ON m.id = a.message AND m.month = a.month
-                   WHERE a.owner = $1 AND a.pos >= $2 AND a.flags & 4 = 4 ORDER BY a.pos DESC LIMIT $3";
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        let sql = "SELECT a.pos, a.at, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes, '') FROM
+                   (SELECT s.*, sum(s.size) OVER (ORDER BY s.pos DESC) AS total,
+                    row_number() OVER (ORDER BY s.pos DESC) AS number FROM
+                    (SELECT a.pos, a.month, octet_length(coalesce(a.own_bytes, m.bytes, ''))::bigint AS size
+                     FROM archive a LEFT JOIN message m ON m.id = a.message AND m.month = a.month
+                     WHERE a.owner = $1 AND a.pos >= $2 AND a.flags & 4 = 4 ORDER BY a.pos DESC LIMIT $3) s) f
+                   JOIN archive a ON a.owner = $1 AND a.pos = f.pos AND a.month = f.month
+                   LEFT JOIN message m ON m.id = a.message AND m.month = a.month
+                   WHERE f.total <= $4 OR f.number = 1 ORDER BY a.pos DESC";
         let rows = lease
             .all(
                 sqlx::query(sql)
                     .bind(owner.0)
                     .bind(first)
-                    .bind(i64::from(limit)),
+                    .bind(i64::from(limit))
+                    .bind(bytes_max),
             )
             .await?;
         rows.iter()

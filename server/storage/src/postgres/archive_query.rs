@@ -149,12 +149,23 @@ pub(super) async fn page(
     };
     let Condition { sql, arguments } = condition(owner, filter, from_low, to_high)?;
     let limit = i64::from(request.limit) + 1;
-    let sql =
-        format!("SELECT {COLUMNS} FROM {TABLES} WHERE {sql} ORDER BY a.pos {order} LIMIT {limit}");
+    let bytes_max = i64::try_from(request.bytes_max).unwrap_or(i64::MAX);
+    // Sizes are known without reading the bytes; only what fits is read and sent.
+    let sql = format!(
+        "WITH fitting AS (SELECT * FROM (SELECT s.*, sum(s.size) OVER seen AS total,
+         row_number() OVER seen AS number, count(*) OVER () AS candidates FROM
+         (SELECT a.pos, a.month, octet_length(coalesce(a.own_bytes, m.bytes, ''))::bigint AS size
+         FROM {TABLES} WHERE {sql} ORDER BY a.pos {order} LIMIT {limit}) s
+         WINDOW seen AS (ORDER BY s.pos {order})) w WHERE w.total <= {bytes_max} OR w.number = 1)
+         SELECT {COLUMNS}, f.candidates FROM fitting f
+         JOIN archive a ON a.owner = $1 AND a.pos = f.pos AND a.month = f.month
+         LEFT JOIN message m ON m.id = a.message AND m.month = a.month ORDER BY a.pos {order}"
+    );
     let rows = lease
         .all(sqlx::query_with(AssertSqlSafe(sql), arguments))
         .await?;
-    let complete = rows.len() <= request.limit as usize;
+    let candidates: i64 = rows.first().map_or(Ok(0), |row| get(row, 7))?;
+    let complete = candidates <= i64::from(request.limit) && candidates == rows.len() as i64;
     let mut rows = rows
         .iter()
         .take(request.limit as usize)

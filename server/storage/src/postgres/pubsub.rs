@@ -6,7 +6,8 @@ use sqlx::postgres::PgRow;
 use super::pool::Lease;
 use super::{Postgres, get, scalar};
 use crate::{
-    Error, Fence, PublishOutcome, Pubsub, PubsubItem, PubsubNode, PubsubRelation, Timestamp,
+    Error, Fence, PublishOutcome, Pubsub, PubsubItem, PubsubItemHead, PubsubNode, PubsubRelation,
+    Timestamp,
 };
 
 fn item_at(row: &PgRow, first: usize) -> Result<PubsubItem, Error> {
@@ -309,6 +310,28 @@ impl Pubsub for Postgres {
         rows.iter().rev().map(|row| item_at(row, 0)).collect()
     }
 
+    async fn pubsub_item_heads(
+        &self,
+        service: &str,
+        node: &str,
+        limit: u32,
+    ) -> Result<Vec<PubsubItemHead>, Error> {
+        // The length of a payload is known without reading it.
+        let sql = "SELECT i.id, octet_length(i.payload)::bigint, i.at
+                   FROM pubsub_item i JOIN pubsub_node n ON n.id = i.node
+                   WHERE n.service = $1 AND n.node = $2 ORDER BY i.seq DESC LIMIT $3";
+        let statement = sqlx::query(sql).bind(service).bind(node);
+        let rows = self.all(statement.bind(i64::from(limit))).await?;
+        let head = |row| {
+            Ok(PubsubItemHead {
+                id: get(row, 0)?,
+                bytes: get::<i64>(row, 1)?.unsigned_abs(),
+                at: Timestamp(get(row, 2)?),
+            })
+        };
+        rows.iter().rev().map(head).collect()
+    }
+
     async fn pubsub_items_by_id(
         &self,
         service: &str,
@@ -408,6 +431,22 @@ impl Pubsub for Postgres {
                    ORDER BY n.node, s.jid, s.subid";
         let rows = self
             .all(sqlx::query(sql).bind(service).bind(node).bind(jid))
+            .await?;
+        rows.iter().map(relation).collect()
+    }
+
+    async fn pubsub_subscriptions_of(
+        &self,
+        service: &str,
+        node: Option<&str>,
+        bare: &str,
+    ) -> Result<Vec<PubsubRelation>, Error> {
+        let sql = "SELECT n.node, s.jid, s.subid, s.state, s.options
+                   FROM pubsub_node n JOIN pubsub_subscription s ON s.node = n.id
+                   WHERE n.service = $1 AND ($2::text IS NULL OR n.node = $2)
+                   AND (s.jid = $3 OR starts_with(s.jid, $3 || '/')) ORDER BY n.node, s.jid, s.subid";
+        let rows = self
+            .all(sqlx::query(sql).bind(service).bind(node).bind(bare))
             .await?;
         rows.iter().map(relation).collect()
     }

@@ -150,6 +150,12 @@ impl Roster for Postgres {
             .collect()
     }
 
+    async fn pending_has(&self, account: AccountId, from: &str) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM pending_request WHERE account = $1 AND sender = $2";
+        let found = self.optional(sqlx::query(sql).bind(account.0).bind(from));
+        Ok(found.await?.is_some())
+    }
+
     async fn pending_remove(
         &self,
         fence: Fence,

@@ -185,16 +185,23 @@ impl Archive for Sqlite {
         &self,
         owner: AccountId,
         limit: u32,
+        bytes_max: u64,
         not_before: Timestamp,
     ) -> Result<Vec<SentRow>, Error> {
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         self.read(move |connection| {
             let first = first_at_or_after(connection, owner, not_before)?;
             all(
                 connection,
-                "SELECT a.pos, a.at, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes)
-                 FROM archive a LEFT JOIN message m ON m.id = a.message
-                 WHERE a.owner = ?1 AND a.pos >= ?2 AND a.flags & 4 = 4 ORDER BY a.pos DESC LIMIT ?3",
-                params![owner.0, first, limit],
+                "SELECT a.pos, a.at, a.peer, a.peer_resource, coalesce(a.own_bytes, m.bytes) FROM
+                 (SELECT s.*, sum(s.size) OVER (ORDER BY s.pos DESC) AS total,
+                  row_number() OVER (ORDER BY s.pos DESC) AS number FROM
+                  (SELECT a.pos, length(coalesce(a.own_bytes, m.bytes)) AS size
+                   FROM archive a LEFT JOIN message m ON m.id = a.message
+                   WHERE a.owner = ?1 AND a.pos >= ?2 AND a.flags & 4 = 4 ORDER BY a.pos DESC LIMIT ?3) s) f
+                 JOIN archive a ON a.owner = ?1 AND a.pos = f.pos LEFT JOIN message m ON m.id = a.message
+                 WHERE f.total <= ?4 OR f.number = 1 ORDER BY a.pos DESC",
+                params![owner.0, first, limit, bytes_max],
                 |row| {
                     Ok(SentRow {
                         pos: Position(row.get(0)?),

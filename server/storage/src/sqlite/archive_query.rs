@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
-use super::{all, blob, error, optional};
+use super::{blob, error, optional};
 use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
     AccountId, ArchiveFilter, ArchivePage, ArchivedRow, Direction, Error, PageRequest, Position,
@@ -157,10 +157,18 @@ pub(super) fn page(
     };
     let limit = i64::from(request.limit) + 1;
     let sql = format!("SELECT {COLUMNS} {from} ORDER BY a.pos {order} LIMIT {limit}");
-    let rows = all(connection, &sql, bind(from_low, to_high), archived_row)?;
-    let mut rows = rows.into_iter().collect::<Result<Vec<_>, Error>>()?;
-    let complete = rows.len() <= request.limit as usize;
-    rows.truncate(request.limit as usize);
+    let mut statement = connection.prepare_cached(&sql).map_err(error)?;
+    let mut found = statement.query(bind(from_low, to_high)).map_err(error)?;
+    let (mut rows, mut size, mut complete) = (Vec::new(), 0, true);
+    while let Some(row) = found.next().map_err(error)? {
+        let row = archived_row(row).map_err(error)??;
+        size += row.bytes.len() as u64;
+        if rows.len() >= request.limit as usize || (size > request.bytes_max && !rows.is_empty()) {
+            complete = false;
+            break;
+        }
+        rows.push(row);
+    }
     if request.direction == Direction::Backward {
         rows.reverse();
     }

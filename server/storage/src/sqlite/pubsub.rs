@@ -5,7 +5,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::{Sqlite, all, blob, execute, optional};
 use crate::{
-    Error, Fence, PublishOutcome, Pubsub, PubsubItem, PubsubNode, PubsubRelation, Timestamp,
+    Error, Fence, PublishOutcome, Pubsub, PubsubItem, PubsubItemHead, PubsubNode, PubsubRelation,
+    Timestamp,
 };
 
 const ITEM: &str = "i.id, i.publisher, i.payload, i.at";
@@ -215,6 +216,30 @@ impl Pubsub for Sqlite {
         .await
     }
 
+    async fn pubsub_item_heads(
+        &self,
+        service: &str,
+        node: &str,
+        limit: u32,
+    ) -> Result<Vec<PubsubItemHead>, Error> {
+        let (service, node) = (service.to_owned(), node.to_owned());
+        // The length of a blob is known without reading it.
+        let sql = "SELECT i.id, length(i.payload), i.at FROM pubsub_item i JOIN pubsub_node n ON n.id = i.node
+                   WHERE n.service = ?1 AND n.node = ?2 ORDER BY i.seq DESC LIMIT ?3";
+        self.read(move |c| {
+            let mut heads = all(c, sql, params![service, node, limit], |row| {
+                Ok(PubsubItemHead {
+                    id: row.get(0)?,
+                    bytes: row.get::<_, i64>(1)?.unsigned_abs(),
+                    at: Timestamp(row.get(2)?),
+                })
+            })?;
+            heads.reverse();
+            Ok(heads)
+        })
+        .await
+    }
+
     async fn pubsub_items_by_id(
         &self,
         service: &str,
@@ -356,6 +381,22 @@ impl Pubsub for Sqlite {
                    WHERE n.service = ?1 AND (?2 IS NULL OR n.node = ?2) AND (?3 IS NULL OR s.jid = ?3)
                    ORDER BY n.node, s.jid, s.subid";
         self.read(move |c| all(c, sql, params![service, node, jid], relation))
+            .await
+    }
+
+    async fn pubsub_subscriptions_of(
+        &self,
+        service: &str,
+        node: Option<&str>,
+        bare: &str,
+    ) -> Result<Vec<PubsubRelation>, Error> {
+        let (service, node) = (service.to_owned(), node.map(str::to_owned));
+        let (bare, resources) = (bare.to_owned(), format!("{bare}/"));
+        let sql = "SELECT n.node, s.jid, s.subid, s.state, s.options
+                   FROM pubsub_node n JOIN pubsub_subscription s ON s.node = n.id
+                   WHERE n.service = ?1 AND (?2 IS NULL OR n.node = ?2)
+                   AND (s.jid = ?3 OR substr(s.jid, 1, length(?4)) = ?4) ORDER BY n.node, s.jid, s.subid";
+        self.read(move |c| all(c, sql, params![service, node, bare, resources], relation))
             .await
     }
 

@@ -198,6 +198,16 @@ impl Roster for Sqlite {
         .await
     }
 
+    async fn pending_has(&self, account: AccountId, from: &str) -> Result<bool, Error> {
+        let from = from.to_owned();
+        let sql = "SELECT 1 FROM pending_request WHERE account = ?1 AND sender = ?2";
+        self.read(move |c| {
+            let found: Option<i64> = optional(c, sql, params![account.0, from], |row| row.get(0))?;
+            Ok(found.is_some())
+        })
+        .await
+    }
+
     async fn pending_remove(
         &self,
         fence: Fence,

@@ -21,6 +21,7 @@ async fn found(s: &Arc<dyn Storage>, owner: AccountId, word: &str) -> usize {
         direction: Direction::Forward,
         anchor: None,
         limit: 10,
+        bytes_max: u64::MAX,
         count_max: 0,
     };
     s.archive_query(owner, &filter, &page)

@@ -55,6 +55,7 @@ async fn everything(s: &Arc<dyn Storage>, owner: AccountId) -> Vec<(i64, String)
         direction: Direction::Forward,
         anchor: None,
         limit: 1_000_000,
+        bytes_max: u64::MAX,
         count_max: 0,
     };
     let rows = s
@@ -303,6 +304,7 @@ async fn pools_are_apart() {
         direction: Direction::Forward,
         anchor: None,
         limit: 10,
+        bytes_max: u64::MAX,
         count_max: 0,
     };
     let pages: Vec<_> = std::thread::scope(|scope| {

@@ -1,8 +1,8 @@
 //! The archive on either engine.
 
 use eider_storage::{
-    ArchiveFilter, ArchivePage, Direction, Keep, PageRequest, Position, ResendKey, Timestamp,
-    Watermark,
+    ArchiveFilter, ArchivePage, ArchivedRow, Direction, Keep, PageRequest, Position, ResendKey,
+    Timestamp, Watermark,
 };
 
 use super::*;
@@ -30,6 +30,7 @@ pub fn forward(anchor: Option<i64>, limit: u32) -> PageRequest {
         direction: Direction::Forward,
         anchor: anchor.map(Position),
         limit,
+        bytes_max: u64::MAX,
         count_max: 1000,
     }
 }
@@ -192,6 +193,25 @@ pub async fn pages(bench: &mut Bench) {
         s.archive_query(alice, &all, &bounded).await.unwrap().count,
         None
     );
+    for page in [forward(None, 5), backward(None, 5)] {
+        let whole = s.archive_query(alice, &all, &page).await.unwrap();
+        let size =
+            |rows: &[ArchivedRow]| rows.iter().map(|row| row.bytes.len() as u64).sum::<u64>();
+        let two = match page.direction {
+            Direction::Forward => &whole.rows[..2],
+            Direction::Backward => &whole.rows[3..],
+        };
+        for (bytes_max, count) in [(0, 1), (size(two), 2), (size(two) + 1, 2)] {
+            let small = PageRequest { bytes_max, ..page };
+            let found = s.archive_query(alice, &all, &small).await.unwrap();
+            assert_eq!((found.rows.len(), found.complete), (count, false));
+            let end = match page.direction {
+                Direction::Forward => &whole.rows[..count],
+                Direction::Backward => &whole.rows[5 - count..],
+            };
+            assert_eq!(found.rows, end);
+        }
+    }
     let uncounted = PageRequest {
         count_max: 0,
         ..forward(None, 1)
@@ -347,16 +367,24 @@ pub async fn sent_rows(bench: &mut Bench) {
         .await
         .unwrap();
     }
-    let sent = s.archive_recent_sent(alice, 2, at(0)).await.unwrap();
+    let sent = s
+        .archive_recent_sent(alice, 2, u64::MAX, at(0))
+        .await
+        .unwrap();
     assert_eq!(sent.iter().map(|row| row.pos.0).collect::<Vec<_>>(), [6, 4]);
     assert_eq!(
         (&sent[0].bytes[..], sent[0].peer.as_str()),
         (&b"<message><body>m6</body></message>"[..], BOB)
     );
     assert_eq!(
-        s.archive_recent_sent(alice, 9, at(3)).await.unwrap().len(),
+        s.archive_recent_sent(alice, 9, u64::MAX, at(3))
+            .await
+            .unwrap()
+            .len(),
         2
     );
+    let newest = s.archive_recent_sent(alice, 9, 1, at(0)).await.unwrap();
+    assert_eq!(newest, sent[..1]);
     let key = |n: i64| ResendKey {
         account: alice,
         key: vec![n as u8; 32],

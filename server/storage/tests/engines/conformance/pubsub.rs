@@ -104,6 +104,17 @@ pub async fn items_are_trimmed(bench: &mut Bench) {
     let items = s.pubsub_items(PEP, "n", 9).await.unwrap();
     assert_eq!(items, [item("c", 2), item("a", 7), item("d", 8)]);
     assert_eq!(ids(&s.pubsub_items(PEP, "n", 1).await.unwrap()), ["d"]);
+    let heads = s.pubsub_item_heads(PEP, "n", 2).await.unwrap();
+    let shown: Vec<_> = heads
+        .iter()
+        .map(|head| (head.id.as_str(), head.bytes, head.at))
+        .collect();
+    let expected = [item("a", 7), item("d", 8)];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|item| (item.id.as_str(), item.payload.len() as u64, item.at))
+        .collect();
+    assert_eq!(shown, expected);
     let asked = ["d", "zz", "c"].map(String::from);
     assert_eq!(
         ids(&s.pubsub_items_by_id(PEP, "n", &asked).await.unwrap()),
@@ -180,6 +191,16 @@ pub async fn subscriptions(bench: &mut Bench) {
             .len(),
         0
     );
+    s.pubsub_subscribe(FENCE, PEP, &relation("m", "bob@x/r", "", "subscribed"), 2)
+        .await
+        .unwrap();
+    let bobs = s.pubsub_subscriptions_of(PEP, None, "bob@x").await.unwrap();
+    let jids: Vec<&str> = bobs.iter().map(|found| found.jid.as_str()).collect();
+    assert_eq!(jids, ["bob@x/r", "bob@x", "bob@x"]);
+    let bobs = s.pubsub_subscriptions_of(PEP, Some("m"), "bob@x").await;
+    assert_eq!(bobs.unwrap().len(), 1);
+    let none = s.pubsub_subscriptions_of(PEP, None, "bob@").await.unwrap();
+    assert_eq!(none, []);
     let bobs = s
         .pubsub_subscriptions(PEP, None, Some("bob@x"))
         .await

@@ -208,6 +208,9 @@ pub async fn pending_requests(bench: &mut Bench) {
         list,
         [request("a@example.org", 2), request("b@example.org", 4)]
     );
+    for (sender, waits) in [("a@example.org", true), ("c@example.org", false)] {
+        assert_eq!(s.pending_has(alice, sender).await.unwrap(), waits);
+    }
     assert!(
         s.pending_remove(FENCE, alice, "a@example.org")
             .await

@@ -79,6 +79,7 @@ const PAGE: PageRequest = PageRequest {
     direction: Direction::Forward,
     anchor: None,
     limit: 100,
+    bytes_max: u64::MAX,
     count_max: 100,
 };
 
@@ -99,7 +100,7 @@ async fn everything(s: &Arc<dyn Storage>, alice: AccountId) -> Everything {
         watermark: s.archive_watermark(alice).await.unwrap(),
         last: s.archive_last_position(alice).await.unwrap(),
         sent: s
-            .archive_recent_sent(alice, 99, Timestamp(0))
+            .archive_recent_sent(alice, 99, u64::MAX, Timestamp(0))
             .await
             .unwrap(),
         resends: s
@@ -289,6 +290,7 @@ async fn roster_calls(s: &Arc<dyn Storage>, eve: AccountId, table: &mut Table) {
         "roster_remove",
         s.roster_remove(FENCE, eve, bob).await.unwrap().is_none(),
     );
+    table.cell("pending_has", !s.pending_has(eve, bob).await.unwrap());
     table.cell(
         "pending_list",
         s.pending_list(eve).await.unwrap().is_empty(),
@@ -377,7 +379,8 @@ async fn archive_reads(s: &Arc<dyn Storage>, eve: AccountId, table: &mut Table) 
     table.cell("archive_exists", exist == [false, false]);
     let metadata = s.archive_metadata(eve).await.unwrap();
     table.cell("archive_metadata", metadata == Default::default());
-    let sent = s.archive_recent_sent(eve, 9, Timestamp(0)).await.unwrap();
+    let sent = s.archive_recent_sent(eve, 9, u64::MAX, Timestamp(0)).await;
+    let sent = sent.unwrap();
     table.cell("archive_recent_sent", sent.is_empty());
     let keys = s.archive_resend_keys(eve, 9, Timestamp(0)).await.unwrap();
     table.cell("archive_resend_keys", keys.is_empty());
@@ -427,6 +430,13 @@ async fn pubsub_reads(s: &Arc<dyn Storage>, table: &mut Table) {
         "pubsub_nodes",
         s.pubsub_nodes(EVE, None, 9).await.unwrap().is_empty(),
     );
+    let heads = s.pubsub_item_heads(EVE, NODE, 9).await.unwrap();
+    table.cell("pubsub_item_heads", heads.is_empty());
+    let found = s
+        .pubsub_subscriptions_of(EVE, None, "bob@example.org")
+        .await
+        .unwrap();
+    table.cell("pubsub_subscriptions_of", found.is_empty());
     table.cell(
         "pubsub_items",
         s.pubsub_items(EVE, NODE, 9).await.unwrap().is_empty(),
