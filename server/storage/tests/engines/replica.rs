@@ -16,7 +16,7 @@ const BOUND: Duration = Duration::from_millis(400);
 async fn page(s: &Arc<dyn Storage>, standby: &Postgres, owner: AccountId) -> (Vec<String>, bool) {
     let read_there = || {
         let sql = "SELECT max(query_start) FROM pg_stat_activity
-                   WHERE application_name = 'eider' AND query LIKE 'SELECT a.pos%'";
+                   WHERE application_name = 'eider' AND query LIKE 'WITH fitting%'";
         standby.sql("eider", sql).expect("the standby answers")
     };
     let before = read_there();
