@@ -213,6 +213,7 @@ async fn archived(storage: &dyn Storage, account: u32) -> Result<Vec<Message>> {
         direction: Direction::Forward,
         anchor: None,
         limit: 500,
+        bytes_max: u64::MAX,
         count_max: 0,
     };
     loop {
