@@ -24,7 +24,7 @@ const KIB_PER_CONNECTION: f64 = 4.0;
 const CROWD_KIB_LEFT_MAX: u64 = 32 * 1024;
 /// Each address has its share and no more.
 const CROWD_CONFIG: &str = "limits = { connections_before_login_per_address = 5000 }\n\
-    login = { deadline_seconds = 300 }\n";
+    login.deadline_seconds = 300\n";
 /// Connections from one address beyond that.
 const BEYOND: usize = 500;
 

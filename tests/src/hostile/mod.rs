@@ -38,16 +38,21 @@ pub struct Options {
 /// A case that was answered wrongly, cost too much, or left the server unwell.
 pub async fn run(options: &Options) -> Result<()> {
     let mut bench = Bench::new(options);
-    scripted::cases(&mut bench).await?;
-    logins::cases(&mut bench).await?;
-    slow::cases(&mut bench).await?;
-    never_reads::cases(&mut bench).await?;
-    storms::cases(&mut bench, options.all).await?;
-    crowd::cases(&mut bench, options.all).await?;
+    let outcome = cases(&mut bench, options).await;
     let rows = bench.finish();
     report::print(&rows, options.json)?;
+    outcome?;
     let wrong = rows.iter().filter(|row| !row.ok).count();
     ensure!(!rows.is_empty(), "no such case");
     ensure!(wrong == 0, "{wrong} of {} cases went wrong", rows.len());
     Ok(())
+}
+
+async fn cases(bench: &mut Bench<'_>, options: &Options) -> Result<()> {
+    scripted::cases(bench).await?;
+    logins::cases(bench).await?;
+    slow::cases(bench).await?;
+    never_reads::cases(bench).await?;
+    storms::cases(bench, options.all).await?;
+    crowd::cases(bench, options.all).await
 }
