@@ -304,6 +304,11 @@ impl Mailbox {
         mail
     }
 
+    /// The session looks at everything: until it waits again nobody needs to wake it.
+    pub fn awake(&self) {
+        drop(self.waker.take());
+    }
+
     /// Orders only, or pending until there are some; see [`Mailbox::poll_take`].
     pub fn poll_controls(&self, cx: &mut Context<'_>, held_bytes: usize) -> Poll<Vec<Control>> {
         let mut inner = self.inner.lock();

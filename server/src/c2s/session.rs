@@ -232,12 +232,17 @@ impl Session {
     /// One round after another until nothing moves; then only time can move something.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.follow_config();
+        self.handle.mailbox.awake();
+        if let Some(wire) = self.wire.as_mut() {
+            wire.read_later = false;
+        }
         loop {
             let mut moved = false;
+            // What one step makes, a later one takes on: most stanzas need one round.
             for step in [
-                Session::poll_mail,
                 Session::poll_read,
                 Session::poll_inbox,
+                Session::poll_mail,
                 Session::poll_owed,
                 Session::poll_write,
             ] {

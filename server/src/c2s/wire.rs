@@ -63,6 +63,8 @@ pub struct Wire {
     pub limits: Limits,
     /// The client's address.
     pub peer: SocketAddr,
+    /// Its session has asked for bytes in vain and will be woken once there are some.
+    pub read_later: bool,
     /// When anything was last read.
     pub last_read: Instant,
     /// When bytes began to wait for a client that does not take them.
@@ -92,6 +94,7 @@ impl Wire {
             peer,
             meter: Box::new(meter),
             framed: 0,
+            read_later: false,
             last_read: Instant::now(),
             blocked_since: None,
         }
@@ -106,7 +109,11 @@ impl Wire {
                 Poll::Ready(Err(error)) => Poll::Ready(Read::Broken(error)),
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => Poll::Ready(Read::End),
                 Poll::Ready(Ok(())) => {
-                    self.buffered.extend_from_slice(buf.filled());
+                    if self.buffered.is_empty() {
+                        self.buffered = BytesMut::from(buf.filled());
+                    } else {
+                        self.buffered.extend_from_slice(buf.filled());
+                    }
                     Poll::Ready(Read::Some(buf.filled().len()))
                 }
             }

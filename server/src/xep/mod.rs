@@ -32,6 +32,7 @@ use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::stanza::{IqType, Stanza};
+use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
@@ -243,25 +244,39 @@ pub struct Route {
     pub handler: Handler,
 }
 
-/// All routes, by target and payload.
+impl Route {
+    fn is(&self, target: Target, name: &str) -> bool {
+        self.target == target && self.name == name
+    }
+}
+
+/// All routes, by the payload's namespace.
 pub struct Routes {
-    routes: HashMap<(Target, &'static str, &'static str), Route>,
+    routes: HashMap<&'static str, Vec<Route>, RandomState>,
 }
 
 impl Routes {
     /// Takes the routes of every extension. Two of one key are a programming error.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Routes {
-        let mut map = HashMap::new();
+        let mut map: HashMap<&str, Vec<Route>, RandomState> = HashMap::default();
         for route in routes {
-            let key = (route.target, route.ns, route.name);
-            assert!(map.insert(key, route).is_none(), "two routes for {key:?}");
+            let of_namespace = map.entry(route.ns).or_default();
+            let (target, name) = (route.target, route.name);
+            let same = of_namespace.iter().any(|other| other.is(target, name));
+            assert!(!same, "two routes for {name} of {} to {target:?}", route.ns);
+            of_namespace.push(route);
         }
         Routes { routes: map }
     }
 
+    fn find(&self, target: Target, payload: &Element) -> Option<&Route> {
+        let mut of_namespace = self.routes.get(payload.ns())?.iter();
+        of_namespace.find(|route| route.is(target, payload.name()))
+    }
+
     /// Every route, for tests and tables.
     pub fn all(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values()
+        self.routes.values().flatten()
     }
 
     /// Answers a request: `service-unavailable` where nothing does (RFC 6121 §8.5.1, RFC 6120 §8.4),
@@ -269,9 +284,7 @@ impl Routes {
     /// goes on to its end also where the session ends meanwhile.
     pub fn answer(&self, target: Target, request: Request) -> BoxFuture<'static, Answer> {
         let unavailable = || StanzaError::new(StanzaCondition::ServiceUnavailable);
-        let ns = request.payload.ns().to_owned();
-        let name = request.payload.name().to_owned();
-        let found = self.routes.get(&(target, ns.as_str(), name.as_str()));
+        let found = self.find(target, &request.payload);
         let Some(route) =
             found.filter(|r| r.switch.is_none_or(|feature| request.host().has(feature)))
         else {

@@ -392,8 +392,9 @@ pub(crate) fn write_attr(out: &mut String, name: &str, value: &str) {
 /// The namespaces met while reading, by where their declarations are.
 #[derive(Default)]
 struct Met {
-    last: Option<(NsRef, Namespace)>,
-    all: BTreeMap<u32, Namespace>,
+    /// The last one: mostly the only one.
+    last: Option<(u32, Namespace)>,
+    others: BTreeMap<u32, Namespace>,
 }
 
 impl Met {
@@ -407,14 +408,18 @@ impl Met {
             NsRef::Header(at) => u32::MAX - u32::from(at),
         };
         if let Some((at, name)) = &self.last
-            && *at == ns
+            && *at == key
         {
             return name.clone();
         }
-        let name = self.all.entry(key);
-        let name = name.or_insert_with(|| scanner.ns(ns).into_owned().into());
-        self.last = Some((ns, name.clone()));
-        name.clone()
+        let name = match self.others.get(&key) {
+            Some(name) => name.clone(),
+            None => Namespace(Shared::Counted(scanner.ns(ns).as_ref().into())),
+        };
+        if let Some((at, other)) = self.last.replace((key, name.clone())) {
+            self.others.insert(at, other);
+        }
+        name
     }
 }
 

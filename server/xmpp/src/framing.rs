@@ -365,7 +365,13 @@ impl Framer {
 
     /// Splits the frame off that ends at `scanned`.
     fn complete(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, StreamError> {
-        let bytes = buffer.split_to(self.scanned).freeze();
+        // What is all there is needs no second owner.
+        let bytes = if self.scanned == buffer.len() {
+            std::mem::take(buffer)
+        } else {
+            buffer.split_to(self.scanned)
+        };
+        let bytes = bytes.freeze();
         self.scanned = 0;
         self.elements = 0;
         match self.stage {

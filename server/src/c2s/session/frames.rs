@@ -57,11 +57,14 @@ impl Session {
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Move {
-        let Some(wire) = self.wire.as_mut() else {
+        let Some(wire) = self.wire.as_mut().filter(|wire| !wire.read_later) else {
             return Move::None;
         };
         match wire.poll_read(cx) {
-            Poll::Pending => Move::None,
+            Poll::Pending => {
+                wire.read_later = true;
+                Move::None
+            }
             Poll::Ready(Read::Some(bytes)) => self.on_read(bytes as u64),
             Poll::Ready(Read::End) => self.lost("connection closed"),
             Poll::Ready(Read::Broken(_)) => self.lost("connection broken"),

@@ -1,38 +1,29 @@
 //! RFC 6120 §8.2.3 and §8.3.1: answers to stanzas
 
-use super::{IqType, Kind, Slot, Stanza};
+use super::{Fragment, IqType, Kind, Slot, Stanza};
 use crate::element::Element;
 use crate::error::StanzaError;
 use crate::ns;
-use crate::xml::text::escaped_attribute;
 
 /// The result of an iq get or set, addressed back, with an optional payload.
 pub fn iq_result(request: &Stanza, payload: Option<Element>) -> Stanza {
-    let mut xml = String::with_capacity(128);
-    xml.push_str("<iq type='result'");
-    let mut attribute = |name: &str, value: &str| {
-        xml.push_str(name);
-        xml.push_str(&escaped_attribute(value));
-        xml.push('\'');
-    };
-    if let Some(id) = request.id() {
-        attribute(" id='", &id);
+    let payload = payload.map(Fragment::from);
+    let empty = Stanza::empty(Kind::Iq);
+    let id = request.id();
+    let mut result = empty.rewrite().type_attr("result");
+    if let Some(id) = &id {
+        result = result.id(id);
     }
     if let Some(from) = request.to() {
-        attribute(" from='", from.as_str());
+        result = result.from(from.clone());
     }
     if let Some(to) = request.from() {
-        attribute(" to='", to.as_str());
+        result = result.to(to.clone());
     }
-    match payload {
-        None => xml.push_str("/>"),
-        Some(payload) => {
-            xml.push('>');
-            payload.write(&mut xml, ns::CLIENT);
-            xml.push_str("</iq>");
-        }
+    if let Some(payload) = &payload {
+        result = result.append(payload);
     }
-    Stanza::parse_stored(xml.into()).expect("what was written reads back")
+    result.build()
 }
 
 /// The error to answer a stanza with; `None` where none may be sent: to errors, to results

@@ -385,7 +385,7 @@ fn answers() {
     let result = iq_result(&request, Some(Element::new("query", ns::LAST)));
     assert_eq!(
         text(&result),
-        "<iq type='result' id='1' from='d@e' to='a@b/c'><query xmlns='jabber:iq:last'/></iq>"
+        "<iq from='d@e' to='a@b/c' type='result' id='1'><query xmlns='jabber:iq:last'/></iq>"
     );
     let error = StanzaError::new(StanzaCondition::ItemNotFound)
         .kind(ErrorType::Wait)
