@@ -15,8 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const START: Duration = Duration::from_secs(60);
 
 /// Runs the server and waits for the end of its own input: when the test's process goes, however it goes, so does the
-/// server, and its directory.
-const GUARD: &str = r#"directory=$1; shift; "$@" & read -r keep; kill -QUIT $! 2>/dev/null; wait
+/// server, and its directory. Until it is up the server misses the signal.
+const GUARD: &str = r#"directory=$1; shift; "$@" & read -r keep; while kill -QUIT $! 2>/dev/null; do sleep 0.1; done; wait
 if [ -z "$keep" ]; then rm -rf "$directory"; fi"#;
 
 /// A running server. It is stopped, and its directory removed, when this value goes.

@@ -87,13 +87,12 @@ pub(crate) fn connect(config: &SqliteConfig, reader: bool) -> Result<Connection,
         Synchronous::Full => "FULL",
         Synchronous::Off => "OFF",
     };
-    // page_size, of a new file: owners' rows lie far apart, and each commit writes every page it touched as a whole.
     // fullfsync: F_FULLFSYNC where the system's fsync leaves data in the disk's cache (macOS).
     connection
         .execute_batch(&format!(
-            "PRAGMA page_size = 2048; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON;
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON;
              PRAGMA checkpoint_fullfsync = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 8000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
              PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
             if reader { "ON" } else { "OFF" }
         ))

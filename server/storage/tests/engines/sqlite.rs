@@ -108,3 +108,34 @@ async fn words_are_found_before_and_after_they_are_indexed() {
     assert_eq!(found(&s, alice, "word").await, [1302]);
     s.close().await;
 }
+
+/// A file of the first version: its words are found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_of_the_first_version_are_kept() {
+    let directory = Directory::new();
+    let path = directory.file("eider.db");
+    let config = Config::Sqlite(SqliteConfig::new(&path));
+    let file = rusqlite::Connection::open(&path).expect("makes a file");
+    file.execute_batch(include_str!("../../migrations/sqlite/0001_initial.sql"))
+        .and_then(|()| {
+            file.execute_batch(
+                "PRAGMA user_version = 1;
+                 INSERT INTO account (id, host, localpart, credentials, created_at)
+                 VALUES (1, 'example.org', 'alice', x'01000000', 1), (2, 'example.org', 'bob', x'01000000', 1);
+                 INSERT INTO archive_owner (owner) VALUES (1), (2);
+                 INSERT INTO message (id, owners, bytes) VALUES (7, 2, x'');
+                 INSERT INTO archive (owner, pos, at, message, flags, kind, peer)
+                 VALUES (1, 3, 1, 7, 1, 1, 'bob@example.org'), (2, 5, 1, 7, 1, 1, 'alice@example.org');
+                 INSERT INTO archive_text (owner, pos, content) VALUES (1, 3, 'fox quick'), (2, 5, 'fox quick');",
+            )
+        })
+        .expect("fills it");
+    drop(file);
+    let s = eider_storage::open(&config).await.expect("opens");
+    for _ in 0..2 {
+        assert_eq!(found(&s, AccountId(1), "quick").await, [3]);
+        assert_eq!(found(&s, AccountId(2), "fox").await, [5]);
+        until_indexed(&path, 7).await;
+    }
+    s.close().await;
+}
