@@ -69,31 +69,31 @@ impl Session {
             self.end_catch_up();
             return Move::Some;
         }
-        if self.owed_retry_at.is_some_and(|at| Instant::now() < at) || !self.has_room_for_owed() {
-            return Move::None;
-        }
+        let has_room = self.has_room_for_owed();
+        let waits = self.owed_retry_at.is_some_and(|at| Instant::now() < at);
         let Some(catch_up) = self.catch_up.as_mut() else {
             return Move::None;
         };
+        // Always: a read under way holds one of the few connections to the database, whether its client
+        // takes anything or not.
+        if let Some(reading) = catch_up.reading.as_mut() {
+            let Poll::Ready(page) = reading.as_mut().poll(cx) else {
+                return Move::None;
+            };
+            catch_up.reading = None;
+            // What was queued before the last of the page was committed is taken first.
+            catch_up.page = Some(page);
+            return Move::Some;
+        }
+        if waits || !has_room {
+            return Move::None;
+        }
         if let Some(page) = catch_up.page.take() {
             return self.on_page(page);
         }
-        let reading = match catch_up.reading.as_mut() {
-            Some(reading) => reading,
-            None => {
-                let bare = self.handle.bare.as_str().to_owned();
-                self.handle.mailbox.reads_owed();
-                catch_up
-                    .reading
-                    .insert(self.parts.catch_up.page(owner, bare, catch_up.cursor))
-            }
-        };
-        let Poll::Ready(page) = reading.as_mut().poll(cx) else {
-            return Move::None;
-        };
-        catch_up.reading = None;
-        // What was queued before the last of the page was committed is taken first.
-        catch_up.page = Some(page);
+        let bare = self.handle.bare.as_str().to_owned();
+        self.handle.mailbox.reads_owed();
+        catch_up.reading = Some(self.parts.catch_up.page(owner, bare, catch_up.cursor));
         Move::Some
     }
 
