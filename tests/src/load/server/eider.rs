@@ -30,7 +30,8 @@ pub fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
         "{} is not there: cargo build --release --workspace",
         path.display()
     );
-    Ok(path)
+    // Servers are started in their own directories.
+    Ok(std::path::absolute(path)?)
 }
 
 /// The configuration: defaults, less the limits that exist to stop what this program does.
