@@ -192,11 +192,27 @@ pub fn keep_files_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
-/// Makes the data directory, which nobody but the server's own user can look into.
-///
-/// # Errors
-/// Where it can be neither made nor written to.
-pub fn prepare_data_directory(path: &std::path::Path) -> std::io::Result<()> {
+/// The data directory, which belongs to one process at a time while this lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    _lock: std::fs::File,
+}
+
+impl DataDirectory {
+    /// Makes the data directory, which nobody but the server's own user can look into, and takes it.
+    ///
+    /// # Errors
+    /// `WouldBlock` where another process has it; where it can be neither made nor written to.
+    pub fn take(path: &std::path::Path) -> std::io::Result<DataDirectory> {
+        prepare_data_directory(path)?;
+        // The file stays: a lock on one that is deleted would keep nobody out.
+        let lock = std::fs::File::create(path.join("lock"))?;
+        lock.try_lock()?;
+        Ok(DataDirectory { _lock: lock })
+    }
+}
+
+fn prepare_data_directory(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if !path.is_dir() {
         return std::fs::DirBuilder::new()

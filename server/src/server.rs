@@ -22,7 +22,7 @@ use crate::admin::{health, http, socket, upkeep};
 use crate::c2s::bind;
 use crate::clock;
 use crate::config::{Config, ConfigWatch, Sources};
-use crate::lifecycle::{self, Lifecycle, Readiness};
+use crate::lifecycle::{self, DataDirectory, Lifecycle, Readiness};
 use crate::listener;
 use crate::stream::{self, PasswordWorkers, StreamParts};
 use crate::tls::{self, TlsContext};
@@ -39,6 +39,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The data directory.
+    #[error("{0}: another eider uses it; see: eider status")]
+    InUse(String),
     /// The database.
     #[error(transparent)]
     Storage(#[from] eider_storage::Error),
@@ -52,6 +55,14 @@ impl Error {
         let what = what.into();
         |source| Self::System { what, source }
     }
+}
+
+/// Takes the data directory for this process.
+fn take(path: &std::path::Path) -> Result<DataDirectory, Error> {
+    DataDirectory::take(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => Error::InUse(path.display().to_string()),
+        _ => Error::system(path.display().to_string())(e),
+    })
 }
 
 /// What the server starts with.
@@ -78,8 +89,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         program,
     } = start;
     let started = Instant::now();
-    lifecycle::prepare_data_directory(&config.data_directory)
-        .map_err(Error::system(config.data_directory.display().to_string()))?;
+    let _directory = take(&config.data_directory)?;
     let lifecycle = Lifecycle::new();
     let metrics = Arc::new(Metrics::new());
     let tracer = Tracer::new();

@@ -269,7 +269,7 @@ fn the_server_is_asked_while_it_runs() {
 
     let second = place.eider(&["serve"], "");
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another server"));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another eider"));
     assert_eq!(server.terminate(), Some(0));
     assert!(!place.folder.join("data/eider.sock").exists());
 }
@@ -421,4 +421,24 @@ fn check_says_what_is_wrong_and_what_to_type() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains("no accounts"), "{text}");
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_process() {
+    let place = Place::new("owned");
+    let server = place.serve();
+    // Without its socket a server is still there: while it starts, and while it stops.
+    std::fs::remove_file(place.folder.join("data/eider.sock")).unwrap();
+    let (code, said) = place.failure(&["serve"], "");
+    assert!(
+        code != 0 && said.contains("another eider uses it"),
+        "{said}"
+    );
+    let (code, said) = place.failure(&["user", "list"], "");
+    assert!(
+        code != 0 && said.contains("another eider uses it"),
+        "{said}"
+    );
+    drop(server);
+    place.json(&["user", "list"], "");
 }

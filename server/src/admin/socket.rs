@@ -19,15 +19,11 @@ const COMMANDS_AT_ONCE: usize = 32;
 /// Replies made and not written yet.
 const REPLIES_WAITING: usize = 64;
 
-/// Opens the socket. A socket that nobody answers on is what a killed server left and is replaced.
+/// Opens the socket. One that is there was left by a killed server, for the data directory is this process's own.
 ///
 /// # Errors
-/// `AddrInUse` where a server answers there; what the system says.
+/// What the system says.
 pub fn bind(path: &Path) -> io::Result<ControlSocket> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        let what = format!("another server answers on {}", path.display());
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
-    }
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use crate::admin::commands::{Commands, ConfigSource, not_running};
 use crate::admin::protocol::{Failure, FailureKind, Reply, Request};
 use crate::admin::socket::Asking;
 use crate::config::Config;
-use crate::lifecycle;
+use crate::lifecycle::DataDirectory;
 
 /// Sends the request and gives the typed result.
 ///
@@ -99,7 +100,7 @@ async fn offline(
     if !needs_only_the_database(&request) {
         return Err(not_running());
     }
-    own_data_directory(&config.data_directory)?;
+    let _directory = own_data_directory(&config.data_directory).await?;
     let storage = eider_storage::open(&config.storage_config()).await?;
     let config = ConfigSource::Fixed(Arc::new(config));
     let commands = Commands {
@@ -126,22 +127,39 @@ async fn offline(
     last
 }
 
-/// Makes the data directory, or sees that it is this user's: files of another's making would keep the
-/// server from starting.
+/// How often and how long a command waits for another one, or for a server that is stopping.
+const TAKE_PAUSE: Duration = Duration::from_millis(100);
+const TAKE_TRIES: u32 = 50;
+
+/// Takes the data directory, which is made where there is none, and sees that it is this user's: files of
+/// another's making would keep the server from starting.
 ///
 /// # Errors
-/// Where it is another user's, or cannot be made.
-pub fn own_data_directory(path: &Path) -> Result<(), Failure> {
-    let failed = |e: io::Error| {
-        Failure::new(FailureKind::Failed, format!("{}: {e}", path.display()))
-            .hint("run this as the user the server runs as: sudo -u eider …")
-    };
+/// Where it is another user's, in use, or cannot be made.
+pub async fn own_data_directory(path: &Path) -> Result<DataDirectory, Failure> {
     match path.metadata() {
         Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
             let what = format!("{} is another user's", path.display());
             let hint = format!("run this as that user: sudo -u '#{}' …", meta.uid());
-            Err(Failure::new(FailureKind::Failed, what).hint(hint))
+            return Err(Failure::new(FailureKind::Failed, what).hint(hint));
         }
-        _ => lifecycle::prepare_data_directory(path).map_err(failed),
+        _ => {}
     }
+    let mut taken = DataDirectory::take(path);
+    for _ in 0..TAKE_TRIES {
+        if !matches!(&taken, Err(e) if e.kind() == io::ErrorKind::WouldBlock) {
+            break;
+        }
+        tokio::time::sleep(TAKE_PAUSE).await;
+        taken = DataDirectory::take(path);
+    }
+    taken.map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => {
+            let what = format!("{}: another eider uses it", path.display());
+            let hint = "wait until it has started or stopped, and run this again";
+            Failure::new(FailureKind::Failed, what).hint(hint)
+        }
+        _ => Failure::new(FailureKind::Failed, format!("{}: {e}", path.display()))
+            .hint("run this as the user the server runs as: sudo -u eider …"),
+    })
 }

@@ -61,7 +61,7 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
     }
     let config = global.load()?;
     stopped(&config, "a restore").await?;
-    own_data_directory(&config.data_directory)?;
+    let _directory = own_data_directory(&config.data_directory).await?;
     let progress = Mutex::new(Progress::new(global));
     let show = |table: &str, rows: u64| progress.lock().show(table, rows);
     let restored = eider_storage::restore(&restore.file, &config.storage_config(), &show).await;

@@ -52,7 +52,12 @@ pub async fn run(global: &Global, command: Storage) -> Result<(), Failure> {
     }
     stopped(&from, "a copy").await?;
     stopped(&target, "a copy").await?;
-    own_data_directory(&target.data_directory)?;
+    let _target = own_data_directory(&target.data_directory).await?;
+    // Both engines may be configured for the same directory.
+    let _source = match from.data_directory == target.data_directory {
+        true => None,
+        false => Some(own_data_directory(&from.data_directory).await?),
+    };
     let progress = Mutex::new(Progress::new(global));
     let show = |table: &str, rows: u64| progress.lock().show(table, rows);
     let copied = eider_storage::copy(&from.storage_config(), &target.storage_config(), &show).await;
