@@ -10,6 +10,7 @@ use eider_xmpp::stanza::{IqType, Kind, MessageType, Stanza, error_reply};
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::account::ledger::Holders;
 use crate::account::stanza_ids::StanzaIds;
 use crate::c2s::mailbox::{Delivery, Origin, Refused};
 use crate::cluster::sessions::{Entry, SessionHandle, Sessions};
@@ -202,21 +203,31 @@ fn deliver_to_entry(entry: &mut Entry, incoming: &Incoming<'_>, stanza: &Stanza)
         .filter(|stored| stored.debt)
         .map(|stored| stored.position);
     let targets = targets(&entry.sessions, incoming);
-    let (mut holders, mut left) = (0, false);
+    let mut taken = false;
+    let mut holders = Holders::new();
     for handle in &targets {
+        if debt.is_some_and(|position| entry.ledger.spares(position, handle.key)) {
+            taken = true;
+            continue;
+        }
         let delivery = Delivery {
             stanza: stanza.clone(),
             debt,
             origin: Origin::Direct,
         };
-        let pushed = handle.mailbox.push(delivery);
-        holders += u16::from(pushed.is_ok());
-        left |= pushed == Err(Refused::Owed);
+        match handle.mailbox.push(delivery) {
+            Ok(()) => {
+                taken = true;
+                holders.push(handle.key);
+            }
+            // Its session reads it from storage.
+            Err(Refused::Owed) => taken = true,
+            Err(Refused::Full | Refused::Closed) => {}
+        }
     }
     if let Some(position) = debt {
         entry.ledger.add(position, holders);
     }
-    let taken = holders > 0 || left;
     if taken && (incoming.carbons || entry.copied.is_answered_by(stanza)) {
         received_carbons(&entry.sessions, &targets, stanza);
     }
@@ -262,5 +273,99 @@ fn received_carbons(
         }
         let copy = carbons::received(stanza, &handle.bare, &handle.full);
         let _ = handle.mailbox.push(Delivery::copy(copy));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::account::ledger::Acknowledged;
+    use crate::account::stanza_ids::KEY_LEN_BYTES;
+
+    const OWNER: AccountId = AccountId(1);
+
+    fn online(sessions: &Sessions, jid: &str) -> Arc<SessionHandle> {
+        let full: FullJid = jid.parse().expect("a full JID");
+        let handle = SessionHandle::new(full, Some(OWNER), None, SystemTime::UNIX_EPOCH, 10_000);
+        let presence = Bytes::from_static(b"<presence/>");
+        let presence = Stanza::parse_stored(presence).expect("well-formed");
+        handle.set_presence(Some((presence, 0)));
+        let handle = Arc::new(handle);
+        let inserted = sessions.insert(&handle, Acknowledged::default());
+        assert!(inserted.is_ok());
+        handle
+    }
+
+    fn deliver(delivery: &LocalDelivery, position: i64) -> bool {
+        let stanza = Bytes::from_static(b"<message to='a@h'><body>x</body></message>");
+        let stanza = Stanza::parse_stored(stanza).expect("well-formed");
+        let to = stanza.to().cloned().expect("it has one");
+        delivery.message(&Incoming {
+            stanza: &stanza,
+            to: &to,
+            destination: Destination::Account,
+            carbons: false,
+            stored: Some(Stored {
+                owner: OWNER,
+                position,
+                archived: true,
+                debt: true,
+            }),
+        })
+    }
+
+    fn bench() -> (Arc<Sessions>, LocalDelivery) {
+        let sessions = Arc::new(Sessions::default());
+        let ids = Arc::new(StanzaIds::new(&[1; KEY_LEN_BYTES]));
+        (sessions.clone(), LocalDelivery::new(sessions, ids))
+    }
+
+    #[test]
+    fn what_a_catch_up_read_between_commit_and_delivery_comes_once() {
+        let (sessions, delivery) = bench();
+        let reading = online(&sessions, "a@h/reading");
+        let other = online(&sessions, "a@h/other");
+        let claim = |entry: Option<&mut Entry>| {
+            entry.is_some_and(|entry| entry.ledger.claim(1, reading.key))
+        };
+        assert!(sessions.with("a@h", claim));
+        assert!(deliver(&delivery, 1));
+        assert!(deliver(&delivery, 2));
+        assert_eq!((reading.mailbox.depth(), other.mailbox.depth()), (1, 2));
+    }
+
+    #[test]
+    fn what_an_ending_session_could_not_take_goes_to_its_heir() {
+        let (sessions, delivery) = bench();
+        let ending = online(&sessions, "a@h/ending");
+        sessions.with("a@h", |entry| {
+            if let Some(entry) = entry {
+                entry.ledger.caught_up(0);
+            }
+        });
+        ending.mailbox.close();
+        assert!(!deliver(&delivery, 1));
+        let heir = online(&sessions, "a@h/heir");
+        let departure = sessions.remove(&ending, |_| {});
+        assert_eq!(departure.heir.map(|handle| handle.key), Some(heir.key));
+    }
+
+    #[test]
+    fn what_a_session_held_when_its_task_panicked_is_free() {
+        let (sessions, delivery) = bench();
+        let panicked = online(&sessions, "a@h/panicked");
+        assert!(deliver(&delivery, 1));
+        // Its task had taken the mail, and is gone with it.
+        panicked.mailbox.close();
+        let heir = online(&sessions, "a@h/heir");
+        assert!(sessions.remove(&panicked, |_| {}).heir.is_some());
+        let claim = |entry: Option<&mut Entry>| {
+            entry.is_some_and(|entry| entry.ledger.claim(1, heir.key))
+        };
+        assert!(sessions.with("a@h", claim));
     }
 }

@@ -1,13 +1,18 @@
 //! Delivery debts of one account while it has sessions (DESIGN §1, §6).
 //!
 //! A debt is an archive row above the account's acknowledged watermark. The ledger
-//! knows which of them some session holds right now, and how far the watermark may move.
+//! knows which session holds which of them right now, and how far the watermark may move.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
 
 /// Debts held in memory per account; beyond it the ledger stops counting and the next
 /// catch-up reads the archive again.
 const OUTSTANDING_MAX: usize = 16_384;
+
+/// The keys of the sessions that hold a debt.
+pub type Holders = SmallVec<[u64; 1]>;
 
 /// What was acknowledged: all up to `up_to`, and the listed ranges above it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,8 +27,8 @@ pub struct Acknowledged {
 #[derive(Debug)]
 pub struct Ledger {
     base: Acknowledged,
-    /// Unpaid debts known, with how many sessions hold each.
-    outstanding: BTreeMap<i64, u16>,
+    /// Unpaid debts known, with who holds each.
+    outstanding: BTreeMap<i64, Holders>,
     /// Paid before the archive was read to its end; empty once complete.
     paid_early: BTreeSet<i64>,
     /// Highest position seen, paid or not.
@@ -50,14 +55,30 @@ impl Ledger {
         }
     }
 
-    /// Notes a committed debt, held by `holders` sessions (0: owed).
-    pub fn add(&mut self, position: i64, holders: u16) {
+    /// Notes a committed debt that `holders` have taken (nobody: it is owed), unless it is paid already.
+    pub fn add(&mut self, position: i64, holders: Holders) {
+        if position <= self.known_to && self.is_paid(position) {
+            return;
+        }
         self.known_to = self.known_to.max(position);
-        *self.outstanding.entry(position).or_insert(0) += holders;
+        self.outstanding
+            .entry(position)
+            .or_default()
+            .extend(holders);
         if self.outstanding.len() > OUTSTANDING_MAX {
             self.complete = false;
-            self.outstanding.retain(|_, held| *held > 0);
+            self.outstanding.retain(|_, holders| !holders.is_empty());
         }
+    }
+
+    /// Whether the session need not be given a debt that comes live: a catch-up read it between its
+    /// commit and now, so that the session holds it or it is paid.
+    pub fn spares(&self, position: i64, session: u64) -> bool {
+        position <= self.known_to
+            && match self.outstanding.get(&position) {
+                Some(holders) => holders.contains(&session),
+                None => self.is_paid(position),
+            }
     }
 
     /// The ledger for the account's next session: what was owed meanwhile is not in it yet.
@@ -69,17 +90,13 @@ impl Ledger {
         self
     }
 
-    /// Takes a debt for one more session; false where it is paid or held already.
-    pub fn claim(&mut self, position: i64) -> bool {
-        if self.is_paid(position)
-            || self
-                .outstanding
-                .get(&position)
-                .is_some_and(|held| *held > 0)
-        {
+    /// Takes a debt for a session; false where it is paid or held already.
+    pub fn claim(&mut self, position: i64, session: u64) -> bool {
+        let held = self.outstanding.get(&position);
+        if held.is_some_and(|holders| !holders.is_empty()) || self.is_paid(position) {
             return false;
         }
-        self.add(position, 1);
+        self.add(position, SmallVec::from([session]));
         true
     }
 
@@ -92,15 +109,14 @@ impl Ledger {
         }
     }
 
-    /// A session gave a debt up unpaid; true where no other session holds it.
-    pub fn release(&mut self, position: i64) -> bool {
-        match self.outstanding.get_mut(&position) {
-            Some(held) => {
-                *held = held.saturating_sub(1);
-                *held == 0
-            }
-            None => false,
+    /// A session has ended: what it held is owed. True where there may be debts that nobody holds.
+    pub fn release(&mut self, session: u64) -> bool {
+        let mut unheld = !self.complete;
+        for holders in self.outstanding.values_mut() {
+            holders.retain(|holder| *holder != session);
+            unheld |= holders.is_empty();
         }
+        unheld
     }
 
     /// The archive was read to its end: every unpaid debt is known now.
@@ -197,6 +213,10 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn held_by(session: u64) -> Holders {
+        SmallVec::from([session])
+    }
+
     #[test]
     fn the_watermark_stops_below_the_first_unpaid_debt() {
         let mut ledger = Ledger::new(Acknowledged {
@@ -204,7 +224,7 @@ mod tests {
             above: vec![],
         });
         for position in 5..=9 {
-            ledger.add(position, 1);
+            ledger.add(position, held_by(1));
         }
         ledger.caught_up(9);
         ledger.pay(5);
@@ -233,13 +253,14 @@ mod tests {
     #[test]
     fn a_debt_is_claimed_once_and_again_after_release() {
         let mut ledger = Ledger::new(Acknowledged::default());
-        assert!(ledger.claim(3));
-        assert!(!ledger.claim(3));
-        assert!(ledger.release(3));
-        assert!(ledger.claim(3));
+        assert!(ledger.claim(3, 1));
+        assert!(!ledger.claim(3, 2));
         ledger.caught_up(3);
+        assert!(!ledger.release(2));
+        assert!(ledger.release(1));
+        assert!(ledger.claim(3, 2));
         ledger.pay(3);
-        assert!(!ledger.claim(3));
+        assert!(!ledger.claim(3, 1));
     }
 
     #[test]
@@ -249,7 +270,7 @@ mod tests {
             above: vec![(9, 9)],
         });
         for position in [5, 7, 8, 12] {
-            assert!(ledger.claim(position));
+            assert!(ledger.claim(position, 1));
             ledger.pay(position);
         }
         let acknowledged = Acknowledged {
@@ -258,8 +279,8 @@ mod tests {
         };
         assert_eq!(ledger.take_dirty(), Some(acknowledged));
         assert_eq!(ledger.take_dirty(), None);
-        assert!(!ledger.claim(8));
-        assert!(ledger.claim(6));
+        assert!(!ledger.claim(8, 1));
+        assert!(ledger.claim(6, 1));
         ledger.caught_up(12);
         let acknowledged = Acknowledged {
             up_to: 5,
@@ -271,14 +292,14 @@ mod tests {
     #[test]
     fn a_reopened_ledger_remembers_what_is_paid_and_nothing_else() {
         let mut ledger = Ledger::new(Acknowledged::default());
-        ledger.add(1, 1);
+        ledger.add(1, held_by(1));
         ledger.caught_up(1);
         ledger.pay(1);
         let mut ledger = ledger.reopened();
         // 2 was committed while nobody was there; 3 comes live before 2 is read.
-        ledger.add(3, 1);
-        assert!(!ledger.claim(1));
-        assert!(ledger.claim(2));
+        ledger.add(3, held_by(1));
+        assert!(!ledger.claim(1, 2));
+        assert!(ledger.claim(2, 2));
     }
 
     #[test]
@@ -287,12 +308,36 @@ mod tests {
             up_to: 1,
             above: vec![],
         });
-        ledger.add(8, 1);
+        ledger.add(8, held_by(1));
         ledger.pay(8);
         let acknowledged = Acknowledged {
             up_to: 1,
             above: vec![(8, 8)],
         };
         assert_eq!(ledger.take_dirty(), Some(acknowledged));
+    }
+
+    #[test]
+    fn a_debt_that_nobody_took_counts_as_free_when_any_session_ends() {
+        let mut ledger = Ledger::new(Acknowledged::default());
+        ledger.caught_up(0);
+        ledger.add(1, Holders::new());
+        assert!(ledger.release(7));
+        assert!(ledger.claim(1, 8));
+        assert!(!ledger.release(7));
+    }
+
+    #[test]
+    fn what_a_catch_up_took_before_it_came_live_is_neither_given_nor_noted_again() {
+        let mut ledger = Ledger::new(Acknowledged::default());
+        assert!(ledger.claim(1, 1));
+        assert!(ledger.spares(1, 1));
+        assert!(!ledger.spares(1, 2));
+        assert!(!ledger.spares(2, 1));
+        ledger.caught_up(1);
+        ledger.pay(1);
+        assert!(ledger.spares(1, 2));
+        ledger.add(1, Holders::new());
+        assert!(ledger.is_settled());
     }
 }

@@ -48,4 +48,9 @@ impl Resumables {
     pub fn remove(&self, id: &str) {
         self.sessions.lock().remove(id);
     }
+
+    /// A session has ended that can no longer say its id.
+    pub fn remove_session(&self, key: u64) {
+        self.sessions.lock().retain(|_, handle| handle.key != key);
+    }
 }

@@ -165,6 +165,7 @@ impl Session {
         let about = &session.handle.about;
         about.stream_management.store(true, Ordering::Relaxed);
         about.resumable.store(true, Ordering::Relaxed);
+        session.wait();
         // While the last run ended, messages may have become owed that its queue does not hold.
         session.start_catch_up();
         session
@@ -315,9 +316,7 @@ impl Session {
             Control::Kick(kick) => return Move::End(End::Kicked(kick)),
             Control::Overflow => return Move::End(End::Overflow),
             Control::Resume(resume) => self.pending_resume = Some(resume),
-            Control::CatchUp => {
-                self.catch_up_anew();
-            }
+            Control::CatchUp => self.catch_up_anew(),
             Control::Drain => self.draining = true,
         }
         Move::Some

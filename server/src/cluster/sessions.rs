@@ -262,6 +262,21 @@ impl Entry {
             .iter()
             .find(|handle| handle.full.resource() == resource)
     }
+
+    /// Who reads what became owed: the account's best resource that takes messages.
+    fn heir(&self) -> Option<Arc<SessionHandle>> {
+        let takers = self.sessions.iter().filter(|other| other.takes_messages());
+        takers.max_by_key(|other| other.priority()).cloned()
+    }
+}
+
+/// What a session leaves behind.
+#[derive(Default)]
+pub struct Departure {
+    /// It was the account's last one, and surely nothing is owed to the account.
+    pub nothing_owed: bool,
+    /// Debts may be free: this resource shall read them.
+    pub heir: Option<Arc<SessionHandle>>,
 }
 
 /// The ledger of an account whose last session has just left.
@@ -344,23 +359,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Removes this very session. The last one takes the ledger along; what it knew of
-    /// paid debts is handed to `save` under the lock.
-    /// True where it was the last one and surely nothing is owed to the account.
-    pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) -> bool {
+    /// Removes this very session, and gives back the debts it held. The last one takes the ledger
+    /// along; what it knew of paid debts is handed to `save` under the lock.
+    pub fn remove(&self, handle: &SessionHandle, save: impl FnOnce(Acknowledged)) -> Departure {
         let mut shard = self.shard(handle.bare.as_str()).lock();
+        let mut departure = Departure::default();
         let Some(entry) = shard.entries.get_mut(handle.bare.as_str()) else {
-            return false;
+            return departure;
         };
         entry.sessions.retain(|other| other.key != handle.key);
+        if entry.ledger.release(handle.key) {
+            departure.heir = entry.heir();
+        }
         if let Some(acknowledged) = entry.ledger.take_dirty() {
             save(acknowledged);
         }
-        let mut nothing_owed = false;
         if entry.sessions.is_empty()
             && let Some((bare, entry)) = shard.entries.remove_entry(handle.bare.as_str())
         {
-            nothing_owed = entry.ledger.is_settled();
+            departure.nothing_owed = entry.ledger.is_settled();
             let left = Left {
                 account: handle.account,
                 ledger: entry.ledger,
@@ -368,7 +385,7 @@ impl Sessions {
             };
             shard.left.insert(bare, left);
         }
-        nothing_owed
+        departure
     }
 
     /// The session of a full JID.
@@ -463,7 +480,7 @@ mod tests {
         sessions.remove(&old, |_| {});
         assert!(sessions.insert(&new, Acknowledged::default()).is_ok());
         let claimed = sessions.with("anna@localhost", |entry| {
-            entry.is_some_and(|entry| entry.ledger.claim(1))
+            entry.is_some_and(|entry| entry.ledger.claim(1, new.key))
         });
         assert!(claimed, "its first message is not paid");
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use eider_storage::{Fence, SavedSession, Storage, Timestamp, Watermark};
+use smallvec::smallvec;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -179,10 +180,8 @@ impl Core {
         }
         self.parts.sessions.with(handle.bare.as_str(), |entry| {
             if let Some(entry) = entry {
-                restored
-                    .debts
-                    .iter()
-                    .for_each(|position| entry.ledger.add(*position, 1));
+                let debts = restored.debts.iter();
+                debts.for_each(|position| entry.ledger.add(*position, smallvec![handle.key]));
             }
         });
         self.parts.resumables.restore(saved.id.clone(), &handle);

@@ -107,9 +107,6 @@ impl Session {
 
     /// Takes the session out of the account and passes on what its client never acknowledged.
     async fn leave(&mut self) {
-        if self.detached_at.is_some() {
-            self.parts.metrics.sessions_waiting.dec();
-        }
         if let Some(id) = self.sm.as_ref().and_then(|sm| sm.id.as_deref()) {
             self.parts.resumables.remove(id);
         }
@@ -120,10 +117,7 @@ impl Session {
         untaken.extend(self.client_state.release());
         let behind_owed = std::mem::take(&mut self.behind_owed);
         untaken.extend(behind_owed.into_iter().filter_map(Queued::into_stanza));
-        // Without stream management, written is delivered; what did not leave stays owed.
-        let unwritten = std::mem::take(&mut self.paid_when_written);
-        let unwritten = unwritten.into_iter().map(|(_, debt)| debt).collect();
-        leave(&self.parts, &self.handle, untaken, unwritten).await;
+        leave(&self.parts, &self.handle, untaken).await;
     }
 
     /// Writes the session down for the next start. False where storage failed.
@@ -179,38 +173,31 @@ pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
     parts.metrics.panics.inc();
     parts.metrics.sessions.dec();
     parts.metrics.session_ended("panic");
-    leave(parts, handle, Vec::new(), Vec::new()).await;
+    parts.resumables.remove_session(handle.key);
+    leave(parts, handle, Vec::new()).await;
     handle.ended.cancel();
 }
 
 /// Unavailable to everyone who saw it, out of the account, then DESIGN §3's rules for each untaken stanza.
-async fn leave(
-    parts: &SessionParts,
-    handle: &Arc<SessionHandle>,
-    untaken: Vec<Delivery>,
-    unwritten: Vec<i64>,
-) {
+async fn leave(parts: &SessionParts, handle: &Arc<SessionHandle>, mut untaken: Vec<Delivery>) {
+    if handle.about.waits_until.load(Ordering::Relaxed) != 0 {
+        parts.metrics.sessions_waiting.dec();
+    }
     parts.presence.ended(handle).await;
     let Mail {
         stanzas, controls, ..
     } = handle.mailbox.close();
-    let mut untaken = untaken;
     untaken.extend(stanzas.into_iter().filter_map(Queued::into_stanza));
-    let debts: Vec<i64> = untaken
-        .iter()
-        .filter_map(|delivery| delivery.debt)
-        .chain(unwritten)
-        .collect();
-    let heirs = release(parts, handle, &debts);
-    let nothing_owed = parts.sessions.remove(handle, |acknowledged| {
+    // What was not paid is owed again; without stream management that is what did not leave.
+    let departure = parts.sessions.remove(handle, |acknowledged| {
         if let Some(account) = handle.account {
             parts.writer.paid(account, acknowledged);
         }
     });
-    if nothing_owed {
+    if departure.nothing_owed {
         parts.catch_up.settled(handle.bare.as_str());
     }
-    for heir in heirs {
+    if let Some(heir) = departure.heir {
         let _ = heir.mailbox.control(Control::CatchUp);
     }
     for delivery in &untaken {
@@ -221,30 +208,4 @@ async fn leave(
             tokio::spawn(bind::resume_failed(resume.0));
         }
     }
-}
-
-/// Gives debts back. The resources that shall read them now: those that take messages, if any debt is free.
-fn release(parts: &SessionParts, handle: &SessionHandle, debts: &[i64]) -> Vec<Arc<SessionHandle>> {
-    parts.sessions.with(handle.bare.as_str(), |entry| {
-        let Some(entry) = entry else {
-            return Vec::new();
-        };
-        let mut freed = 0;
-        for position in debts {
-            freed += usize::from(entry.ledger.release(*position));
-        }
-        if freed == 0 {
-            return Vec::new();
-        }
-        let others = entry
-            .sessions
-            .iter()
-            .filter(|other| other.key != handle.key);
-        others
-            .filter(|other| other.takes_messages())
-            .max_by_key(|other| other.priority())
-            .cloned()
-            .into_iter()
-            .collect()
-    })
 }

@@ -130,7 +130,7 @@ impl Session {
                     return Vec::new();
                 };
                 owed.into_iter()
-                    .filter(|owed| entry.ledger.claim(owed.position))
+                    .filter(|owed| entry.ledger.claim(owed.position, self.handle.key))
                     .collect()
             });
         if let Some(catch_up) = self.catch_up.as_mut() {
@@ -167,16 +167,9 @@ impl Session {
                 .as_ref()
                 .is_some_and(|catch_up| catch_up.has_passed(*position))
         });
-        let Some(position) = passed else {
-            return self.behind_owed.push_back(Queued::Stanza(delivery));
-        };
-        self.parts
-            .sessions
-            .with(self.handle.bare.as_str(), |entry| {
-                if let Some(entry) = entry {
-                    entry.ledger.release(position);
-                }
-            });
+        if passed.is_none() {
+            self.behind_owed.push_back(Queued::Stanza(delivery));
+        }
     }
 
     /// Passes what came live before the message at `position`, and what came before it was left in

@@ -19,8 +19,6 @@ impl Session {
         if self.wire.take().is_some() {
             self.parts.metrics.sessions_waiting.inc();
         }
-        let now = Instant::now();
-        self.detached_at = Some(now);
         self.probed_at = None;
         self.request_at = None;
         self.requested_at = None;
@@ -28,18 +26,20 @@ impl Session {
         for delivery in self.client_state.activate() {
             self.put(delivery);
         }
-        if let Some(sm) = &self.sm {
-            let until = crate::clock::now() + sm.resume;
-            let seconds = until
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs();
-            self.handle
-                .about
-                .waits_until
-                .store(seconds, Ordering::Relaxed);
-            self.wake_at(now + sm.resume);
-        }
+        self.wait();
+    }
+
+    /// Waits for the client from now on, as administrators are shown.
+    pub(super) fn wait(&mut self) {
+        let now = Instant::now();
+        self.detached_at = Some(now);
+        let Some(sm) = &self.sm else { return };
+        let until = crate::clock::now() + sm.resume;
+        let since_epoch = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = since_epoch.as_secs();
+        let about = &self.handle.about;
+        about.waits_until.store(seconds, Ordering::Relaxed);
+        self.wake_at(now + sm.resume);
     }
 
     /// The new stream becomes this session's. Called once everything read before is handled, so
