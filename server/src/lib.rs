@@ -13,6 +13,7 @@ pub mod listener;
 pub mod pipeline;
 pub mod pubsub;
 pub mod router;
+pub mod sealed_ids;
 pub mod server;
 pub mod stream;
 pub mod tls;

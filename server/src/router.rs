@@ -24,6 +24,7 @@ use crate::account::writer::{Deliver, NotStored, Writer};
 use crate::admin::metrics::Metrics;
 use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
+use crate::c2s::resumable::Resumable;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Action, Config, ConfigWatch, Feature};
 use crate::pipeline::{Next, Pipeline, addressed};
@@ -181,10 +182,10 @@ impl Router {
         let mut watch = from.resends.lock();
         match &mut *watch {
             Watch::No => {}
-            Watch::Suspect { failed_resume } => {
-                let failed_resume = *failed_resume;
+            Watch::Suspect(failed) => {
+                let failed = *failed;
                 drop(watch);
-                return self.load_resends(from, stanza, failed_resume);
+                return self.load_resends(from, stanza, failed);
             }
             Watch::Window(window) if window.is_over() => *watch = Watch::No,
             Watch::Window(window) => {
@@ -207,7 +208,7 @@ impl Router {
         &self,
         from: &Arc<SessionHandle>,
         stanza: &Stanza,
-        failed_resume: bool,
+        failed: Option<Resumable>,
     ) -> Step {
         let (resends, from, stanza) = (self.resends.clone(), from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
@@ -215,7 +216,7 @@ impl Router {
                 *from.resends.lock() = Watch::No;
                 return After::Again;
             };
-            match resends.load(account, failed_resume).await {
+            match resends.load(account, failed).await {
                 Ok(window) => {
                     *from.resends.lock() = window;
                     After::Again

@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
     use crate::account::ledger::Acknowledged;
-    use crate::account::stanza_ids::KEY_LEN_BYTES;
+    use crate::sealed_ids::{KEY_LEN_BYTES, SealedIds};
 
     const OWNER: AccountId = AccountId(1);
 
@@ -320,7 +320,7 @@ mod tests {
 
     fn bench() -> (Arc<Sessions>, LocalDelivery) {
         let sessions = Arc::new(Sessions::default());
-        let ids = Arc::new(StanzaIds::new(&[1; KEY_LEN_BYTES]));
+        let ids = Arc::new(StanzaIds::new(SealedIds::new(&[1; KEY_LEN_BYTES])));
         (sessions.clone(), LocalDelivery::new(sessions, ids))
     }
 
@@ -363,9 +363,8 @@ mod tests {
         panicked.mailbox.close();
         let heir = online(&sessions, "a@h/heir");
         assert!(sessions.remove(&panicked, |_| {}).heir.is_some());
-        let claim = |entry: Option<&mut Entry>| {
-            entry.is_some_and(|entry| entry.ledger.claim(1, heir.key))
-        };
+        let claim =
+            |entry: Option<&mut Entry>| entry.is_some_and(|entry| entry.ledger.claim(1, heir.key));
         assert!(sessions.with("a@h", claim));
     }
 }

@@ -5,7 +5,7 @@
 //! (XEP-0359 §3.2), and by plain `id` only on a stream that has just failed to resume a session,
 //! since ids are unique per stream only (RFC 6120 §8.1.3). Everything else is new.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,20 +15,28 @@ use eider_xmpp::ns;
 use eider_xmpp::payload::stanza_id::origin_id;
 use eider_xmpp::stanza::Stanza;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::time::Instant;
+
+use crate::c2s::resumable::{Resumable, jid_digest};
 
 /// Messages of the account that are remembered, newest first.
 const REMEMBERED_MESSAGES: u32 = 500;
 /// Bytes of messages that are read to be remembered.
 const REMEMBERED_BYTES: u64 = 8 * 1024 * 1024;
-/// Older messages are not looked at, in seconds: the longest time a session waits for its client, and as much again.
-const REMEMBERED_SECONDS: u64 = 7_200;
+/// Older messages are not looked at: the longest time a session waits for its client, and as much again.
+const REMEMBERED: Duration = Duration::from_secs(7_200);
 /// For this long after its session's start an account's messages are compared.
 const WATCHED: Duration = Duration::from_secs(300);
-/// Accounts remembered as settled; beyond it all are looked at again.
-const SETTLED_MAX: usize = 200_000;
+/// Accounts remembered; beyond it all are suspect.
+const SUSPECTS_MAX: usize = 100_000;
+/// Lost sessions remembered of one account.
+const LOST_SESSIONS_MAX: usize = 16;
 
-/// First byte of a key: what the message was named by.
+/// A name and what makes two messages the same, digested.
+type Key = [u8; 16];
+
+/// First byte of a stored key: what the message was named by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NamedBy {
     OriginId = 1,
@@ -41,11 +49,8 @@ pub enum Watch {
     /// Nothing: its client has no reason to send anything again.
     #[default]
     No,
-    /// What was sent lately has to be read first.
-    Suspect {
-        /// Whether this stream failed to resume a session.
-        failed_resume: bool,
-    },
+    /// What was sent lately has to be read first; with the session that this stream failed to resume.
+    Suspect(Option<Resumable>),
     /// What was sent lately.
     Window(Window),
 }
@@ -53,45 +58,111 @@ pub enum Watch {
 /// What an account sent lately: each message is recognised once.
 #[derive(Debug)]
 pub struct Window {
-    sent: HashMap<Vec<u8>, u32>,
+    sent: Vec<Sent>,
     until: Instant,
-    failed_resume: bool,
+    failed: Option<Resumable>,
 }
 
-/// Which accounts may send something again.
+/// One message, as it may be recognised.
+#[derive(Debug)]
+struct Sent {
+    origin_id: Option<Key>,
+    /// Only of what the session sent that could not be resumed.
+    id: Option<Key>,
+}
+
+/// Which accounts may send something again: those with a session that ended and was not closed.
+/// Another session's orderly end changes nothing about that, only time does.
+#[derive(Debug)]
+struct Suspects {
+    /// Until then everyone: what an earlier run knew is gone.
+    everyone_until: Instant,
+    /// Of sessions that began before, it is not known how they ended.
+    known_since: Timestamp,
+    accounts: HashMap<AccountId, Suspect>,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    until: Instant,
+    lost: SmallVec<[Resumable; 1]>,
+}
+
+impl Suspects {
+    fn new(now: Instant, time: Timestamp) -> Suspects {
+        Suspects {
+            everyone_until: now + REMEMBERED,
+            known_since: time,
+            accounts: HashMap::new(),
+        }
+    }
+
+    fn lost(
+        &mut self,
+        account: AccountId,
+        session: Option<Resumable>,
+        now: Instant,
+        time: Timestamp,
+    ) {
+        if self.accounts.len() >= SUSPECTS_MAX {
+            self.accounts.retain(|_, suspect| now < suspect.until);
+            if self.accounts.len() > SUSPECTS_MAX / 2 {
+                *self = Suspects::new(now, time);
+            }
+        }
+        let suspect = self.accounts.entry(account).or_insert(Suspect {
+            until: now,
+            lost: SmallVec::new(),
+        });
+        suspect.until = now + REMEMBERED;
+        if suspect.lost.len() == LOST_SESSIONS_MAX {
+            suspect.lost.remove(0);
+        }
+        suspect.lost.extend(session);
+    }
+
+    fn is_suspect(&self, account: AccountId, now: Instant) -> bool {
+        let suspect = self.accounts.get(&account);
+        now < self.everyone_until || suspect.is_some_and(|suspect| now < suspect.until)
+    }
+
+    /// Whether a session ended and was not closed, as far as is known.
+    fn has_lost(&self, account: AccountId, session: &Resumable) -> bool {
+        let suspect = self.accounts.get(&account);
+        session.since < self.known_since
+            || suspect.is_some_and(|suspect| suspect.lost.contains(session))
+    }
+}
+
+/// Recognises what is sent again.
 pub struct Resends {
     storage: Arc<dyn Storage>,
-    settled: Mutex<HashSet<AccountId>>,
+    suspects: Mutex<Suspects>,
 }
 
 impl Resends {
-    /// Every account is suspect after a start.
-    pub fn new(storage: Arc<dyn Storage>) -> Resends {
+    /// Every account is suspect after a start, which is now.
+    pub fn new(storage: Arc<dyn Storage>, time: Timestamp) -> Resends {
         Resends {
             storage,
-            settled: Mutex::default(),
+            suspects: Mutex::new(Suspects::new(Instant::now(), time)),
         }
     }
 
-    /// What a new session of the account has to do.
-    pub fn watch(&self, account: AccountId, failed_resume: bool) -> Watch {
-        if !failed_resume && self.settled.lock().contains(&account) {
+    /// What a new session of the account has to do; `failed` is the session that its stream could not resume.
+    pub fn watch(&self, account: AccountId, failed: Option<Resumable>, now: Instant) -> Watch {
+        let suspects = self.suspects.lock();
+        let failed = failed.filter(|session| suspects.has_lost(account, session));
+        if failed.is_none() && !suspects.is_suspect(account, now) {
             return Watch::No;
         }
-        Watch::Suspect { failed_resume }
+        Watch::Suspect(failed)
     }
 
-    /// A session of the account ended; `clean` where its client closed it.
-    pub fn ended(&self, account: AccountId, clean: bool) {
-        let mut settled = self.settled.lock();
-        if !clean {
-            settled.remove(&account);
-            return;
-        }
-        if settled.len() >= SETTLED_MAX {
-            settled.clear();
-        }
-        settled.insert(account);
+    /// A session of the account ended without its client closing it; with what its id tells of it.
+    pub fn lost(&self, account: AccountId, session: Option<Resumable>, now: Instant) {
+        let time = crate::clock::timestamp();
+        self.suspects.lock().lost(account, session, now, time);
     }
 
     /// Reads what the account sent lately.
@@ -101,10 +172,10 @@ impl Resends {
     pub async fn load(
         &self,
         account: AccountId,
-        failed_resume: bool,
+        failed: Option<Resumable>,
     ) -> Result<Watch, eider_storage::Error> {
         let now = crate::clock::timestamp();
-        let since = now.minus_seconds(REMEMBERED_SECONDS);
+        let since = now.minus_seconds(REMEMBERED.as_secs());
         let rows = self
             .storage
             .archive_recent_sent(account, REMEMBERED_MESSAGES, REMEMBERED_BYTES, since)
@@ -113,20 +184,40 @@ impl Resends {
             .storage
             .archive_resend_keys(account, REMEMBERED_MESSAGES, since)
             .await?;
-        let mut sent: HashMap<Vec<u8>, u32> = HashMap::new();
-        let stored = rows
-            .into_iter()
-            .filter_map(|row| Stanza::parse_stored(row.bytes).ok());
-        let stored =
-            stored.flat_map(|stanza| [key(&stanza, NamedBy::OriginId), key(&stanza, NamedBy::Id)]);
-        for key in stored.flatten().chain(keys.into_iter().map(|key| key.key)) {
-            *sent.entry(key).or_insert(0) += 1;
-        }
+        let rows = rows.into_iter().filter_map(|row| {
+            let stanza = Stanza::parse_stored(row.bytes).ok()?;
+            Sent::stanza(&stanza, row.at, failed)
+        });
+        let keys = keys.into_iter().filter_map(|key| Sent::key(&key, failed));
         Ok(Watch::Window(Window {
-            sent,
+            sent: rows.chain(keys).collect(),
             until: Instant::now() + WATCHED,
-            failed_resume,
+            failed,
         }))
+    }
+}
+
+impl Sent {
+    /// A message of the archive; `None` where it cannot be recognised.
+    fn stanza(stanza: &Stanza, at: Timestamp, failed: Option<Resumable>) -> Option<Sent> {
+        let jid = jid_digest(stanza.from()?.as_str());
+        let failed = failed.filter(|failed| failed.jid == jid && at >= failed.since);
+        let origin_id = origin_id_key(stanza);
+        let id = failed.and_then(|_| id_key(stanza, jid));
+        (origin_id.is_some() || id.is_some()).then_some(Sent { origin_id, id })
+    }
+
+    /// A message of an account without an archive.
+    fn key(stored: &ResendKey, failed: Option<Resumable>) -> Option<Sent> {
+        let (named_by, key) = stored.key.split_first()?;
+        let key: Key = key.try_into().ok()?;
+        let of_failed = failed.is_some_and(|failed| stored.at >= failed.since);
+        let is = |wanted: NamedBy| *named_by == wanted as u8;
+        let (origin_id, id) = (is(NamedBy::OriginId), is(NamedBy::Id) && of_failed);
+        (origin_id || id).then_some(Sent {
+            origin_id: origin_id.then_some(key),
+            id: id.then_some(key),
+        })
     }
 }
 
@@ -138,51 +229,64 @@ impl Window {
 
     /// Whether the account has sent this message before. `stanza` with both addresses.
     pub fn recognises(&mut self, stanza: &Stanza) -> bool {
-        if self.take(key(stanza, NamedBy::OriginId)) {
-            return true;
-        }
-        self.failed_resume && self.take(key(stanza, NamedBy::Id))
-    }
-
-    fn take(&mut self, key: Option<Vec<u8>>) -> bool {
-        let Some(key) = key else { return false };
-        let Some(left) = self.sent.get_mut(&key) else {
-            return false;
-        };
-        *left -= 1;
-        if *left == 0 {
-            self.sent.remove(&key);
-        }
-        true
+        let origin_id = origin_id_key(stanza);
+        let id = self.failed.and_then(|failed| id_key(stanza, failed.jid));
+        let same = |ours: Option<Key>, its: Option<Key>| ours.is_some() && ours == its;
+        let found = self
+            .sent
+            .iter()
+            .position(|sent| same(origin_id, sent.origin_id) || same(id, sent.id));
+        found.map(|at| self.sent.swap_remove(at)).is_some()
     }
 }
 
-/// How a message of an account without an archive is recognised later.
+/// How a message of an account without an archive is recognised later. `stanza` with both addresses.
 pub fn resend_key(account: AccountId, stanza: &Stanza, at: Timestamp) -> Option<ResendKey> {
-    let key = key(stanza, NamedBy::OriginId).or_else(|| key(stanza, NamedBy::Id))?;
-    Some(ResendKey { account, key, at })
+    let (named_by, key) = match origin_id_key(stanza) {
+        Some(key) => (NamedBy::OriginId, key),
+        None => {
+            let jid = jid_digest(stanza.from()?.as_str());
+            (NamedBy::Id, id_key(stanza, jid)?)
+        }
+    };
+    let mut stored = vec![named_by as u8];
+    stored.extend_from_slice(&key);
+    Some(ResendKey {
+        account,
+        key: stored,
+        at,
+    })
 }
 
-/// A digest of what makes two messages the same: name, `to`, `type` and payload less delays.
-fn key(stanza: &Stanza, named_by: NamedBy) -> Option<Vec<u8>> {
-    let name = match named_by {
-        NamedBy::OriginId => origin_id(stanza)?,
-        NamedBy::Id => stanza.id()?.into_owned(),
-    };
+fn origin_id_key(stanza: &Stanza) -> Option<Key> {
+    key(stanza, &origin_id(stanza)?, None)
+}
+
+/// An id says something only together with the session that sent it.
+fn id_key(stanza: &Stanza, jid: u64) -> Option<Key> {
+    key(stanza, &stanza.id()?, Some(jid))
+}
+
+/// A digest of what makes two messages the same: name, sender where it matters, `to`, `type` and payload
+/// less delays.
+fn key(stanza: &Stanza, name: &str, jid: Option<u64>) -> Option<Key> {
     let mut digest = Context::new(&SHA256);
     let mut field = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_be_bytes());
         digest.update(bytes);
     };
     field(name.as_bytes());
+    if let Some(jid) = jid {
+        field(&jid.to_be_bytes());
+    }
     field(stanza.to()?.as_str().as_bytes());
     field(stanza.type_attr().unwrap_or_default().as_bytes());
     for child in stanza.children().filter(|child| child.ns != ns::DELAY) {
         field(child.bytes);
     }
-    let mut key = vec![named_by as u8];
-    key.extend_from_slice(&digest.finish().as_ref()[..16]);
-    Some(key)
+    let digest = digest.finish();
+    let (first, _) = digest.as_ref().split_at(16);
+    first.try_into().ok()
 }
 
 #[cfg(test)]
@@ -191,56 +295,121 @@ mod tests {
 
     use super::*;
 
+    const NAMED: &str = "<message from='a@h/1' to='b@h' id='1'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='o'/></message>";
+    const PLAIN: &str =
+        "<message from='a@h/1' to='b@h' id='1' type='chat'><body>x</body></message>";
+    const AGAIN: &str =
+        "<message from='a@h/2' to='b@h' id='1' type='chat'><body>x</body></message>";
+
     fn stanza(xml: &str) -> Stanza {
         Stanza::parse_stored(Bytes::copy_from_slice(xml.as_bytes())).expect("well-formed")
     }
 
-    fn window(sent: &[&str], failed_resume: bool) -> Window {
-        let mut keys = HashMap::new();
-        for xml in sent {
-            let stanza = stanza(xml);
-            for key in [key(&stanza, NamedBy::OriginId), key(&stanza, NamedBy::Id)]
-                .into_iter()
-                .flatten()
-            {
-                *keys.entry(key).or_insert(0) += 1;
-            }
-        }
-        Window {
-            sent: keys,
-            until: Instant::now() + WATCHED,
-            failed_resume,
+    /// The session of a@h/1, since time 10.
+    fn session() -> Resumable {
+        Resumable {
+            jid: jid_digest("a@h/1"),
+            since: Timestamp(10),
         }
     }
 
-    const NAMED: &str = "<message to='b@h' id='1'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='o'/></message>";
-    const PLAIN: &str = "<message to='b@h' id='1' type='chat'><body>x</body></message>";
+    fn window(sent: &str, at: i64, failed: Option<Resumable>) -> Window {
+        let sent = Sent::stanza(&stanza(sent), Timestamp(at), failed);
+        Window {
+            sent: sent.into_iter().collect(),
+            until: Instant::now() + WATCHED,
+            failed,
+        }
+    }
 
     #[test]
     fn an_origin_id_is_recognised_once_and_despite_a_delay() {
-        let mut window = window(&[NAMED], false);
-        let again = "<message to='b@h' id='2'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='o'/><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>";
+        let mut window = window(NAMED, 11, None);
+        let again = "<message from='a@h/2' to='b@h' id='2'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='o'/><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>";
         assert!(window.recognises(&stanza(again)));
         assert!(!window.recognises(&stanza(again)));
     }
 
     #[test]
-    fn a_plain_id_counts_only_after_a_failed_resumption() {
-        assert!(!window(&[PLAIN], false).recognises(&stanza(PLAIN)));
-        assert!(window(&[PLAIN], true).recognises(&stanza(PLAIN)));
+    fn who_is_recognised_by_origin_id_is_not_recognised_by_id_again() {
+        let mut window = window(NAMED, 11, Some(session()));
+        assert!(window.recognises(&stanza(NAMED)));
+        assert!(!window.recognises(&stanza(NAMED)));
+    }
+
+    #[test]
+    fn an_id_counts_only_for_what_the_lost_session_sent() {
+        let other = Resumable {
+            jid: jid_digest("a@h/3"),
+            ..session()
+        };
+        assert!(window(PLAIN, 11, Some(session())).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 11, None).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 9, Some(session())).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 11, Some(other)).recognises(&stanza(AGAIN)));
+    }
+
+    #[test]
+    fn the_same_holds_for_an_account_without_an_archive() {
+        let key = resend_key(AccountId(1), &stanza(PLAIN), Timestamp(11)).expect("it has an id");
+        let recognises = |failed: Option<Resumable>| {
+            let sent = Sent::key(&key, failed).into_iter().collect();
+            let until = Instant::now() + WATCHED;
+            let mut window = Window {
+                sent,
+                until,
+                failed,
+            };
+            window.recognises(&stanza(AGAIN))
+        };
+        assert!(recognises(Some(session())));
+        assert!(!recognises(None));
+        let later = Timestamp(12);
+        assert!(!recognises(Some(Resumable {
+            since: later,
+            ..session()
+        })));
     }
 
     #[test]
     fn another_payload_recipient_or_type_is_another_message() {
         for other in [
-            "<message to='b@h' id='1' type='chat'><body>y</body></message>",
-            "<message to='c@h' id='1' type='chat'><body>x</body></message>",
-            "<message to='b@h' id='1'><body>x</body></message>",
+            "<message from='a@h/1' to='b@h' id='1' type='chat'><body>y</body></message>",
+            "<message from='a@h/1' to='c@h' id='1' type='chat'><body>x</body></message>",
+            "<message from='a@h/1' to='b@h' id='1'><body>x</body></message>",
         ] {
-            assert!(
-                !window(&[PLAIN], true).recognises(&stanza(other)),
-                "{other}"
-            );
+            let mut window = window(PLAIN, 11, Some(session()));
+            assert!(!window.recognises(&stanza(other)), "{other}");
         }
+    }
+
+    #[test]
+    fn suspicion_ends_with_time_and_knows_lost_sessions() {
+        let (start, one, two) = (Instant::now(), AccountId(1), AccountId(2));
+        let mut suspects = Suspects::new(start, Timestamp(5));
+        assert!(suspects.is_suspect(one, start));
+        let later = start + REMEMBERED;
+        assert!(!suspects.is_suspect(one, later));
+        assert!(!suspects.has_lost(one, &session()));
+        suspects.lost(one, Some(session()), later, Timestamp(20));
+        assert!(suspects.is_suspect(one, later) && !suspects.is_suspect(two, later));
+        assert!(suspects.has_lost(one, &session()) && !suspects.has_lost(two, &session()));
+        assert!(!suspects.is_suspect(one, later + REMEMBERED));
+        let of_an_earlier_run = Resumable {
+            since: Timestamp(4),
+            ..session()
+        };
+        assert!(suspects.has_lost(two, &of_an_earlier_run));
+    }
+
+    #[test]
+    fn suspects_are_bounded() {
+        let now = Instant::now();
+        let mut suspects = Suspects::new(now - REMEMBERED, Timestamp(0));
+        for account in 0..=SUSPECTS_MAX as i64 {
+            suspects.lost(AccountId(account), None, now, Timestamp(9));
+        }
+        assert!(suspects.accounts.len() <= SUSPECTS_MAX);
+        assert!(suspects.is_suspect(AccountId(0), now));
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::account::ledger::Acknowledged;
 use crate::c2s::control::Control;
+use crate::c2s::resumable::Resumable;
 use crate::c2s::session::{Session, SessionParts, after_panic};
 use crate::c2s::stream_management::Resume;
 use crate::c2s::wire::{Read, Wire};
@@ -170,7 +171,7 @@ struct Binding {
     stored: Acknowledged,
     account: Option<eider_storage::AccountId>,
     tls: Box<str>,
-    failed_resume: bool,
+    failed: Option<Resumable>,
     wire: Option<Wire>,
 }
 
@@ -190,7 +191,7 @@ impl Binding {
         let wire = Some(wire(authenticated));
         Binding {
             tls: tls.into_boxed_str(),
-            failed_resume: false,
+            failed: None,
             parts,
             identity,
             stored,
@@ -356,7 +357,11 @@ impl Binding {
             }
         }
         if let Some(account) = self.account {
-            *handle.resends.lock() = self.parts.resends.watch(account, self.failed_resume);
+            let watch = self
+                .parts
+                .resends
+                .watch(account, self.failed, Instant::now());
+            *handle.resends.lock() = watch;
         }
         *handle.about.mechanism.lock() = self.identity.mechanism.as_str();
         *handle.about.tls.lock() = Some(self.tls.clone());
@@ -401,7 +406,7 @@ impl Binding {
             return Some(Outcome::Unfinished);
         }
         self.parts.metrics.resumption_failures.inc();
-        self.failed_resume = true;
+        self.failed = self.parts.resumables.read(previd);
         self.send(failed(StanzaCondition::ItemNotFound).to_xml().as_bytes());
         None
     }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::account::writer::NotStored;
+use crate::c2s::session::End;
 use crate::router::After;
 
 /// What one item is doing.
@@ -28,8 +29,8 @@ pub enum State {
 pub enum Item {
     /// A stanza.
     Stanza(Entry),
-    /// The closing tag.
-    Close,
+    /// Nothing more comes: the closing tag, or the connection's end.
+    End(End),
 }
 
 /// When an item that may begin may also be delivered.
@@ -76,9 +77,9 @@ impl Inbox {
         self.counted
     }
 
-    /// Adds the closing tag.
-    pub fn push_close(&mut self) {
-        self.items.push_back(Item::Close);
+    /// Adds the end.
+    pub fn push_end(&mut self, end: End) {
+        self.items.push_back(Item::End(end));
     }
 
     /// Whether nothing waits.

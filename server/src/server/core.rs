@@ -16,7 +16,7 @@ use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
 use crate::account::resends::Resends;
 use crate::account::roster::Rosters;
-use crate::account::stanza_ids::{KEY_LEN_BYTES, StanzaIds};
+use crate::account::stanza_ids::StanzaIds;
 use crate::account::writer::{Writer, WriterTask};
 use crate::admin::live_sessions::LiveSessions;
 use crate::admin::metrics::Metrics;
@@ -30,6 +30,7 @@ use crate::c2s::{bind, saved};
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::ConfigWatch;
 use crate::router::{CommittedDelivery, Router, RouterParts};
+use crate::sealed_ids::{KEY_LEN_BYTES, SealedIds};
 use crate::server::extensions::{ExtensionParts, Extensions};
 use crate::xep::blocking::Blocking;
 use crate::xep::pep::Watcher;
@@ -37,6 +38,8 @@ use crate::xep::{self, Routes};
 
 /// Where the key of stanza-ids is kept: as long as the archive.
 const STANZA_ID_KEY: &str = "stanza_id_key";
+/// Where the key of the ids of sessions that may be resumed is kept.
+const RESUMPTION_ID_KEY: &str = "resumption_id_key";
 /// Saved sessions read at once at a start.
 const RESTORE_PAGE: u32 = 256;
 
@@ -62,12 +65,14 @@ impl Core {
         tracer: Tracer,
         policy: Arc<Policy>,
     ) -> Result<Core, eider_storage::Error> {
-        let ids = Arc::new(StanzaIds::new(&stanza_id_key(storage.as_ref()).await?));
+        let ids = sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?;
+        let ids = Arc::new(StanzaIds::new(ids));
+        let resumption_ids = sealed_ids(storage.as_ref(), RESUMPTION_ID_KEY).await?;
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
         let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids.clone()));
         let (writer, task) = archive_writer(&config, &storage, &sessions, &delivery, &metrics);
-        let resends = Arc::new(Resends::new(storage.clone()));
+        let resends = Arc::new(Resends::new(storage.clone(), crate::clock::timestamp()));
         let accounts_max = config.borrow().limits.facts_cache_entries as usize;
         let rosters = Arc::new(Rosters::new(storage.clone(), Fence::single(), accounts_max));
         let presence = presence_over(&config, &sessions, &facts, &rosters, &storage);
@@ -104,7 +109,7 @@ impl Core {
             config,
             router,
             sessions,
-            resumables: Arc::new(Resumables::default()),
+            resumables: Arc::new(Resumables::new(resumption_ids)),
             presence,
             catch_up: Arc::new(OwedMessages::new(storage.clone(), delivery, facts.clone())),
             saver: Saver::start(storage.clone(), Fence::single()),
@@ -304,16 +309,14 @@ fn extend(parts: ExtensionParts, presence: &Arc<Presence>) -> (Extensions, Arc<R
     (extensions, Arc::new(Routes::new(routes)))
 }
 
-/// The key of stanza-ids; made with the first start.
-async fn stanza_id_key(storage: &dyn Storage) -> Result<[u8; KEY_LEN_BYTES], eider_storage::Error> {
+/// Ids under a key that is made with the first start.
+async fn sealed_ids(storage: &dyn Storage, name: &str) -> Result<SealedIds, eider_storage::Error> {
     let mut fresh = [0u8; KEY_LEN_BYTES];
     SystemRandom::new()
         .fill(&mut fresh)
         .expect("the system has randomness");
-    let stored = storage
-        .meta_init(Fence::single(), STANZA_ID_KEY, &fresh)
-        .await?;
-    stored.as_slice().try_into().map_err(|_| {
-        eider_storage::Error::Corrupt("the key of stanza-ids has a wrong length".into())
-    })
+    let stored = storage.meta_init(Fence::single(), name, &fresh).await?;
+    let key = stored.as_slice().try_into();
+    let key = key.map_err(|_| eider_storage::Error::Corrupt(format!("{name} has a wrong length")));
+    Ok(SealedIds::new(key?))
 }

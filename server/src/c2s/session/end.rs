@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use eider_xmpp::error::{StreamCondition, StreamError};
 use eider_xmpp::stream::{CLOSE, stream_error};
+use tokio::time::Instant;
 
 use super::{Session, SessionParts};
 use crate::c2s::bind;
@@ -14,7 +15,7 @@ use crate::c2s::saved;
 use crate::cluster::sessions::SessionHandle;
 
 /// Why a session ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum End {
     /// The client closed its stream.
     Closed,
@@ -77,10 +78,12 @@ impl Session {
             self.handle.ended.cancel();
             return;
         }
-        if let Some(account) = self.account() {
-            self.parts
-                .resends
-                .ended(account, matches!(end, End::Closed));
+        if let Some(account) = self.account()
+            && !matches!(end, End::Closed)
+        {
+            let id = self.sm.as_ref().and_then(|sm| sm.id.as_deref());
+            let session = id.and_then(|id| self.parts.resumables.read(id));
+            self.parts.resends.lost(account, session, Instant::now());
         }
         let last_words = self.last_words(&end);
         let wire = self.wire.take();
@@ -173,7 +176,10 @@ pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
     parts.metrics.panics.inc();
     parts.metrics.sessions.dec();
     parts.metrics.session_ended("panic");
-    parts.resumables.remove_session(handle.key);
+    let session = parts.resumables.remove_session(handle.key);
+    if let Some(account) = handle.account {
+        parts.resends.lost(account, session, Instant::now());
+    }
     leave(parts, handle, Vec::new()).await;
     handle.ended.cancel();
 }

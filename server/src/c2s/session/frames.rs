@@ -124,7 +124,7 @@ impl Session {
         match frame {
             Frame::Stanza(bytes) => self.on_element(bytes),
             Frame::Close => {
-                self.inbox.push_close();
+                self.inbox.push_end(End::Closed);
                 Move::Some
             }
             Frame::Open(_) => self.violated(StreamError::new(StreamCondition::BadFormat)),
@@ -271,7 +271,10 @@ impl Session {
         let wished = matches!(element.attr("resume"), Some("true" | "1"));
         let max = element.attr("max").and_then(|max| max.parse().ok());
         let resume = config.stream_management.resume(max);
-        let id = wished.then(|| self.parts.resumables.register(&self.handle));
+        let id = wished.then(|| {
+            let now = crate::clock::timestamp();
+            self.parts.resumables.register(&self.handle, now)
+        });
         self.send_enabled(id.as_deref(), resume);
         self.handle
             .about
@@ -316,7 +319,7 @@ impl Session {
         if self.inbox.is_empty() {
             return Move::End(End::Lost(why));
         }
-        self.inbox.push_close();
+        self.inbox.push_end(End::Lost(why));
         Move::Some
     }
 }

@@ -81,7 +81,7 @@ impl Session {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Move {
         match self.inbox.head() {
             None => Move::None,
-            Some(Item::Close) => Move::End(End::Closed),
+            Some(Item::End(end)) => Move::End(end.clone()),
             Some(Item::Stanza(entry)) => match poll_entry(entry, cx) {
                 Poll::Pending => Move::None,
                 Poll::Ready(Ended::Again) => {
