@@ -83,6 +83,9 @@ pub struct WriterTask {
     queue: mpsc::UnboundedReceiver<Work>,
     /// Taken from the queue while a commit's fate was unknown, and to be written next.
     waiting: Vec<Work>,
+    /// Not written yet because a commit failed; earlier than what the ledgers know.
+    paid: Vec<(AccountId, Acknowledged)>,
+    ledger_period: Duration,
     slots: Arc<tokio::sync::Semaphore>,
     room: Arc<tokio::sync::Semaphore>,
     metrics: Arc<Metrics>,
@@ -109,6 +112,8 @@ impl Writer {
             deliver,
             queue,
             waiting: Vec::new(),
+            paid: Vec::new(),
+            ledger_period: LEDGER_PERIOD,
             slots: slots.clone(),
             room: room.clone(),
             metrics,
@@ -188,8 +193,8 @@ impl Batch {
 impl WriterTask {
     /// Runs until every [`Writer`] is gone and all is written.
     pub async fn run(mut self) {
-        let mut ledger_due = tokio::time::interval(LEDGER_PERIOD);
-        ledger_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let ledger_due = tokio::time::sleep(self.ledger_period);
+        tokio::pin!(ledger_due);
         let mut gathered = Vec::with_capacity(BATCH_MESSAGES);
         loop {
             let mut batch = Batch::default();
@@ -202,7 +207,14 @@ impl WriterTask {
                         break;
                     }
                 }
-                _ = ledger_due.tick() => batch.paid = self.deliver.paid(),
+                () = &mut ledger_due => {}
+            }
+            // Also while messages never stop coming.
+            if Instant::now() >= ledger_due.deadline() {
+                batch.paid = std::mem::take(&mut self.paid);
+                batch.paid.extend(self.deliver.paid());
+                let next = Instant::now() + self.ledger_period;
+                ledger_due.as_mut().reset(next);
             }
             gathered.drain(..).for_each(|work| batch.take(work));
             self.slots.add_permits(batch.messages.len());
@@ -217,7 +229,8 @@ impl WriterTask {
                 let _ = done.send(());
             }
         }
-        let paid = self.deliver.paid();
+        let mut paid = std::mem::take(&mut self.paid);
+        paid.extend(self.deliver.paid());
         self.write(Batch {
             paid,
             ..Batch::default()
@@ -253,6 +266,7 @@ impl WriterTask {
                 warn!(%error, messages = batch.messages.len(), "messages not stored");
                 self.metrics.commit_failures.inc();
                 refuse(batch.messages, &error);
+                self.paid.extend(batch.paid);
                 // What gathered behind a commit that took its whole deadline has waited as long.
                 self.refuse_waiting(Duration::ZERO);
             }
@@ -386,3 +400,6 @@ fn watermark(paid: &Acknowledged) -> Watermark {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
