@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use eider_xmpp::jid::Jid;
 use eider_xmpp::ns;
 use eider_xmpp::stanza::Kind;
 use tokio::time::Instant;
@@ -29,16 +30,31 @@ impl Session {
 
     /// One stanza from the mailbox, on its way to the client.
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let direct = delivery.origin == Origin::Direct && delivery.stanza.kind() == Kind::Message;
-        if direct {
+        if delivery.origin == Origin::Direct {
             // It may have come on a presence that is still being told to contacts: what is owed goes first.
             self.after_presence();
         }
-        if direct && self.catch_up.is_some() {
+        if self.catch_up.is_some() && self.comes_after_owed(&delivery) {
             self.put_behind(delivery);
         } else {
             self.pass(delivery);
         }
+    }
+
+    /// RFC 6120 §10.1: who sent it may have sent some of what is owed. What the server makes waits only
+    /// behind what waits of the same sender.
+    fn comes_after_owed(&self, delivery: &Delivery) -> bool {
+        let Some(sender) = delivery.stanza.from() else {
+            return false;
+        };
+        let same = |ahead: &Queued| match ahead {
+            Queued::Stanza(ahead) => {
+                let from = ahead.stanza.from();
+                from.is_some_and(|from| from.bare_str() == sender.bare_str())
+            }
+            Queued::Owed(_) => false,
+        };
+        delivery.origin == Origin::Direct || self.behind_owed.iter().any(same)
     }
 
     /// Through client state, then out.
