@@ -144,6 +144,14 @@ fn wire(authenticated: Authenticated) -> Wire {
     Wire::new(transport, framer, buffered, context, peer, meter)
 }
 
+/// The session went to a newer stream (XEP-0198 §5).
+pub async fn superseded(mut wire: Wire) {
+    let conflict = StreamError::new(StreamCondition::Conflict);
+    wire.send(stream_error(&conflict).as_bytes());
+    wire.send(CLOSE.as_bytes());
+    flush_and_close(wire).await;
+}
+
 /// The session to resume ended before the new stream got to it.
 pub async fn resume_failed(mut wire: Wire) {
     wire.send(failed(StanzaCondition::ItemNotFound).to_xml().as_bytes());

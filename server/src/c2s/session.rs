@@ -29,6 +29,7 @@ use crate::account::resends::Resends;
 use crate::account::writer::Writer;
 use crate::admin::metrics::Metrics;
 use crate::admin::trace::Tracer;
+use crate::c2s::bind;
 use crate::c2s::catch_up::CatchUp;
 use crate::c2s::client_state::ClientState;
 use crate::c2s::control::Control;
@@ -301,13 +302,13 @@ impl Session {
         }
     }
 
+    /// Obeys every order: whoever waits behind one that ends the session is told by its end.
     fn obey_all(&mut self, controls: Vec<Control>) -> Move {
-        for control in controls {
-            if let Move::End(end) = self.obey(control) {
-                return Move::End(end);
-            }
-        }
-        Move::Some
+        let obeyed = controls.into_iter().map(|control| self.obey(control));
+        obeyed.fold(Move::Some, |first, next| match first {
+            Move::End(_) => first,
+            _ => next,
+        })
     }
 
     fn obey(&mut self, control: Control) -> Move {
@@ -315,7 +316,11 @@ impl Session {
             Control::Replaced => return Move::End(End::Replaced),
             Control::Kick(kick) => return Move::End(End::Kicked(kick)),
             Control::Overflow => return Move::End(End::Overflow),
-            Control::Resume(resume) => self.pending_resume = Some(resume),
+            Control::Resume(resume) => {
+                if let Some(earlier) = self.pending_resume.replace(resume) {
+                    tokio::spawn(bind::superseded(earlier.0));
+                }
+            }
             Control::CatchUp => self.catch_up_anew(),
             Control::Drain => self.draining = true,
         }

@@ -64,7 +64,8 @@ fn message(owner: AccountId) -> Message {
         carbons: false,
         rows: SmallVec::from_elem(row, 1),
         text: None,
-        counts_owed: false,
+        owed: None,
+        over_bound: false,
         resend_key: None,
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use eider_xmpp::jid::Jid;
 use eider_xmpp::ns;
 use eider_xmpp::stanza::Kind;
 use tokio::time::Instant;

@@ -85,6 +85,9 @@ impl Session {
             let session = id.and_then(|id| self.parts.resumables.read(id));
             self.parts.resends.lost(account, session, Instant::now());
         }
+        if let Some(resume) = self.pending_resume.take() {
+            tokio::spawn(bind::resume_failed(resume.0));
+        }
         let last_words = self.last_words(&end);
         let wire = self.wire.take();
         self.leave().await;
@@ -130,6 +133,7 @@ impl Session {
         }
         let behind_owed = std::mem::take(&mut self.behind_owed);
         let mail = self.handle.mailbox.close();
+        self.obey_all(mail.controls);
         // Behind owed messages that were not read yet, a debt stays one: the next run reads all in order.
         let mut catching_up = self.catch_up.is_some();
         for queued in behind_owed.into_iter().chain(mail.stanzas) {
@@ -150,8 +154,9 @@ impl Session {
     /// A last `<a/>`, then close_notify and FIN without a closing tag: clients keep their session (DESIGN §3).
     async fn close_unfinished(&mut self) {
         self.send_acknowledgement();
-        if let Some(wire) = self.wire.take() {
-            bind::flush_and_close(*wire).await;
+        let late = self.pending_resume.take().map(|resume| resume.0);
+        for wire in self.wire.take().map(|wire| *wire).into_iter().chain(late) {
+            bind::flush_and_close(wire).await;
         }
     }
 

@@ -14,11 +14,10 @@ use crate::c2s::bind;
 use crate::c2s::wire::Wire;
 
 impl Session {
-    /// The stream is gone; the session stays.
-    pub(super) fn detach(&mut self) {
-        if self.wire.take().is_some() {
-            self.parts.metrics.sessions_waiting.inc();
-        }
+    /// The stream goes, the session stays; `None` where it was gone already.
+    pub(super) fn detach(&mut self) -> Option<Box<Wire>> {
+        let wire = self.wire.take()?;
+        self.parts.metrics.sessions_waiting.inc();
         self.probed_at = None;
         self.request_at = None;
         self.requested_at = None;
@@ -27,6 +26,7 @@ impl Session {
             self.put(delivery);
         }
         self.wait();
+        Some(wire)
     }
 
     /// Waits for the client from now on, as administrators are shown.
@@ -49,8 +49,8 @@ impl Session {
             return;
         };
         let (mut wire, resume) = *resume;
-        if self.wire.is_some() {
-            self.detach();
+        if let Some(earlier) = self.detach() {
+            tokio::spawn(bind::superseded(*earlier));
         }
         let Some(sm) = self.sm.as_mut() else {
             return refuse(wire, None);
