@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::*;
 use crate::account::message::Row;
+use crate::xep::carbons::Copies;
 
 /// Messages after which the load ends in any case.
 const LOAD_MESSAGES: u32 = 200;
@@ -61,7 +62,7 @@ fn message(owner: AccountId) -> Message {
         from: "b@h/1".parse().expect("a full JID"),
         to: Jid::parse("a@h").expect("a JID"),
         destination: None,
-        carbons: false,
+        carbons: Copies::default(),
         rows: SmallVec::from_elem(row, 1),
         text: None,
         owed: None,
