@@ -27,8 +27,16 @@ pub struct Owed {
     pub stanza: Stanza,
 }
 
+/// A page read.
+pub struct OwedPage {
+    /// Its messages but those that cannot be read.
+    pub messages: Vec<Owed>,
+    /// The last position of the page; `None` where nothing more is owed.
+    pub last: Option<i64>,
+}
+
 /// A page read, or none where storage failed.
-pub type Page = Result<Vec<Owed>, eider_storage::Error>;
+pub type Page = Result<OwedPage, eider_storage::Error>;
 
 /// A session's way through what is owed.
 #[derive(Default)]
@@ -112,10 +120,13 @@ impl OwedMessages {
                 .storage
                 .archive_debts(owner, Position(cursor), PAGE_MESSAGES, PAGE_BYTES)
                 .await?;
-            Ok(rows
-                .iter()
-                .filter_map(|row| this.owed(owner, &bare, row))
-                .collect())
+            Ok(OwedPage {
+                last: rows.last().map(|row| row.pos.0),
+                messages: rows
+                    .iter()
+                    .filter_map(|row| this.owed(owner, &bare, row))
+                    .collect(),
+            })
         })
     }
 

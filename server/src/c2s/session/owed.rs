@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Move, Session};
-use crate::c2s::catch_up::{CatchUp, Owed, Page};
+use crate::c2s::catch_up::{CatchUp, Owed, OwedPage, Page};
 use crate::c2s::mailbox::{Delivery, Origin, Queued};
 
 /// After storage failed, owed messages are looked for again.
@@ -106,8 +106,11 @@ impl Session {
 
     fn on_page(&mut self, page: Page) -> Move {
         match page {
-            Ok(owed) if owed.is_empty() => self.read_all(),
-            Ok(owed) => self.deliver_owed(owed),
+            Ok(OwedPage { last: None, .. }) => self.read_all(),
+            Ok(OwedPage {
+                last: Some(last),
+                messages,
+            }) => self.deliver_owed(last, messages),
             Err(error) => {
                 tracing::warn!(jid = %self.handle.full, %error, "owed messages cannot be read yet");
                 let at = Instant::now() + RETRY_AFTER;
@@ -118,9 +121,9 @@ impl Session {
         Move::Some
     }
 
-    fn deliver_owed(&mut self, owed: Vec<Owed>) {
-        if let (Some(catch_up), Some(last)) = (self.catch_up.as_mut(), owed.last()) {
-            catch_up.cursor = last.position;
+    fn deliver_owed(&mut self, last: i64, owed: Vec<Owed>) {
+        if let Some(catch_up) = self.catch_up.as_mut() {
+            catch_up.cursor = last;
         }
         let claimed: Vec<Owed> = self
             .parts
