@@ -168,7 +168,7 @@ impl Router {
                 Step::Done
             }
             // Nothing to write, but the writer delivers what stands before it.
-            Next::Deliver(message) => Step::Committing(self.writer.submit(message)),
+            Next::Deliver(message) => Step::Committing(self.writer.submit(message, from.weight())),
             Next::Commit(message) => self.commit(from, stanza, message),
             Next::End(reply) => {
                 answer(from, reply);
@@ -201,7 +201,7 @@ impl Router {
             refuse(from, &message.stanza, &error);
             return Step::Done;
         }
-        Step::Committing(self.writer.submit(message))
+        Step::Committing(self.writer.submit(message, from.weight()))
     }
 
     fn load_resends(

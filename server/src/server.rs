@@ -166,12 +166,7 @@ fn look_after(
     metrics: &Metrics,
     lifecycle: &Lifecycle,
 ) {
-    let queue_max = reloader.current().limits.archive_queue_stanzas as usize;
-    health::show_queues(
-        metrics,
-        &core.parts.sessions,
-        core.parts.writer.depth(queue_max),
-    );
+    health::show_queues(metrics, &core.parts.sessions, core.parts.writer.depth());
     health::show_pools(metrics, storage.clone());
     tokio::spawn(health::watch(storage.clone(), lifecycle.clone()));
     let stop = lifecycle.soft_stop().clone();

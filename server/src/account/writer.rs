@@ -3,6 +3,8 @@
 //! The writer also delivers, in commit order: two senders' messages then reach a
 //! recipient in the order of its archive. Only after that is the sender's session told.
 
+mod queue;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +13,11 @@ use eider_storage::{
     AccountId, Commit, CommitError, Fence, NewMessage, PosRange, Position, Storage, Unknown,
     Watermark,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use self::queue::Queue;
 use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
 use crate::admin::metrics::Metrics;
@@ -39,16 +42,6 @@ pub enum NotStored {
     Fenced,
 }
 
-/// What is handed to the writer.
-pub enum Work {
-    /// A message to be stored and delivered; one without rows keeps its place among the others.
-    Message(Submission),
-    /// What an account has acknowledged.
-    Paid(AccountId, Acknowledged),
-    /// Somebody waits until what is committed by now has been delivered.
-    Look(oneshot::Sender<()>),
-}
-
 /// A message, and who waits for it.
 pub struct Submission {
     /// See [`Message`].
@@ -67,27 +60,34 @@ pub trait Deliver: Send + Sync {
     fn paid(&self) -> Vec<(AccountId, Acknowledged)>;
 }
 
+impl Submission {
+    /// Surely not stored: the sender may try again.
+    fn refuse(self) {
+        let _ = self.done.send(Err(NotStored::Unavailable));
+    }
+}
+
 /// The way to the writer. Cheap to clone.
 #[derive(Clone)]
-pub struct Writer {
-    queue: mpsc::UnboundedSender<Work>,
-    slots: Arc<tokio::sync::Semaphore>,
-    /// Room for bytes, in KiB.
-    room: Arc<tokio::sync::Semaphore>,
+pub struct Writer(Arc<Door>);
+
+/// Closes the queue once nobody can add to it.
+struct Door(Arc<Queue>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The writer's own end, to be run as one task.
 pub struct WriterTask {
     storage: Arc<dyn Storage>,
     deliver: Arc<dyn Deliver>,
-    queue: mpsc::UnboundedReceiver<Work>,
-    /// Taken from the queue while a commit's fate was unknown, and to be written next.
-    waiting: Vec<Work>,
     /// Not written yet because a commit failed; earlier than what the ledgers know.
     paid: Vec<(AccountId, Acknowledged)>,
     ledger_period: Duration,
-    slots: Arc<tokio::sync::Semaphore>,
-    room: Arc<tokio::sync::Semaphore>,
+    queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     fence: Fence,
 }
@@ -102,73 +102,53 @@ impl Writer {
         queue_max: usize,
         queue_max_bytes: u64,
     ) -> (Writer, WriterTask) {
-        let (sender, queue) = mpsc::unbounded_channel();
-        let slots = Arc::new(tokio::sync::Semaphore::new(queue_max));
-        let room_kib = usize::try_from(queue_max_bytes / 1024).unwrap_or(usize::MAX);
-        let room_kib = room_kib.min(tokio::sync::Semaphore::MAX_PERMITS);
-        let room = Arc::new(tokio::sync::Semaphore::new(room_kib));
+        let queue = Queue::new(queue_max, queue_max_bytes);
         let task = WriterTask {
             storage,
             deliver,
-            queue,
-            waiting: Vec::new(),
             paid: Vec::new(),
             ledger_period: LEDGER_PERIOD,
-            slots: slots.clone(),
-            room: room.clone(),
+            queue: queue.clone(),
             metrics,
             fence,
         };
-        (
-            Writer {
-                queue: sender,
-                slots,
-                room,
-            },
-            task,
-        )
+        (Writer(Arc::new(Door(queue))), task)
     }
 
-    /// A look at how many messages wait, of a queue of at most `queue_max`. Does not keep the writer alive.
-    pub fn depth(&self, queue_max: usize) -> impl Fn() -> usize + Send + Sync + use<> {
-        let slots = self.slots.clone();
-        move || queue_max.saturating_sub(slots.available_permits())
+    /// A look at how many messages wait. Does not keep the writer alive.
+    pub fn depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let queue = self.0.0.clone();
+        move || queue.len()
     }
 
-    /// Submits a message. The answer comes after delivery; an error at once where the queue is full.
-    pub fn submit(&self, message: Message) -> oneshot::Receiver<Result<(), NotStored>> {
+    /// Submits a message of a sender whose traffic class has this weight. The answer comes after
+    /// delivery; an error where the queue has no room for it, or lately needs it for heavier ones.
+    pub fn submit(
+        &self,
+        message: Message,
+        weight: u32,
+    ) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
-        let Ok(slot) = self.slots.try_acquire() else {
-            let _ = done.send(Err(NotStored::Unavailable));
-            return answer;
-        };
-        let Ok(room) = self.room.try_acquire_many(cost_kib(&message)) else {
-            let _ = done.send(Err(NotStored::Unavailable));
-            return answer;
-        };
-        slot.forget();
-        room.forget();
         fault::reached(Point::Queued);
         let submission = Submission {
             message,
             since: Instant::now(),
             done,
         };
-        // The writer ends only after all sessions: a closed queue drops `done`, which its waiter sees.
-        let _ = self.queue.send(Work::Message(submission));
+        self.0.0.push(weight, submission);
         answer
     }
 
     /// Answered once everything that was committed before this call has been delivered.
     pub fn delivered(&self) -> oneshot::Receiver<()> {
         let (done, answer) = oneshot::channel();
-        let _ = self.queue.send(Work::Look(done));
+        self.0.0.push_look(done);
         answer
     }
 
     /// Has an account's acknowledged debts written soon.
     pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
-        let _ = self.queue.send(Work::Paid(account, acknowledged));
+        self.0.0.push_paid(account, acknowledged);
     }
 }
 
@@ -181,48 +161,26 @@ struct Batch {
 }
 
 impl Batch {
-    fn take(&mut self, work: Work) {
-        match work {
-            Work::Message(submission) => self.messages.push(submission),
-            Work::Paid(account, acknowledged) => self.paid.push((account, acknowledged)),
-            Work::Look(done) => self.looks.push(done),
-        }
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.paid.is_empty() && self.looks.is_empty()
     }
 }
 
 impl WriterTask {
     /// Runs until every [`Writer`] is gone and all is written.
     pub async fn run(mut self) {
-        let ledger_due = tokio::time::sleep(self.ledger_period);
-        tokio::pin!(ledger_due);
-        let mut gathered = Vec::with_capacity(BATCH_MESSAGES);
-        loop {
-            let mut batch = Batch::default();
-            gathered.append(&mut self.waiting);
-            tokio::select! {
-                biased;
-                () = std::future::ready(()), if !gathered.is_empty() => {}
-                received = self.queue.recv_many(&mut gathered, BATCH_MESSAGES) => {
-                    if received == 0 {
-                        break;
-                    }
-                }
-                () = &mut ledger_due => {}
-            }
+        let mut ledger_due = Instant::now() + self.ledger_period;
+        while let Some(mut batch) = self.queue.take() {
             // Also while messages never stop coming.
-            if Instant::now() >= ledger_due.deadline() {
-                batch.paid = std::mem::take(&mut self.paid);
+            if ledger_due <= Instant::now() {
+                ledger_due = Instant::now() + self.ledger_period;
+                batch.paid.splice(..0, std::mem::take(&mut self.paid));
                 batch.paid.extend(self.deliver.paid());
-                let next = Instant::now() + self.ledger_period;
-                ledger_due.as_mut().reset(next);
             }
-            gathered.drain(..).for_each(|work| batch.take(work));
-            self.slots.add_permits(batch.messages.len());
-            let room = batch
-                .messages
-                .iter()
-                .map(|submission| cost_kib(&submission.message));
-            self.room.add_permits(room.sum::<u32>() as usize);
+            if batch.is_empty() {
+                let _ = tokio::time::timeout_at(ledger_due, self.queue.news()).await;
+                continue;
+            }
             let looks = std::mem::take(&mut batch.looks);
             self.write(batch).await;
             for done in looks {
@@ -268,7 +226,7 @@ impl WriterTask {
                 refuse(batch.messages, &error);
                 self.paid.extend(batch.paid);
                 // What gathered behind a commit that took its whole deadline has waited as long.
-                self.refuse_waiting(Duration::ZERO);
+                self.queue.refuse_older(Duration::ZERO);
             }
         }
     }
@@ -327,7 +285,7 @@ impl WriterTask {
 
     /// Asks until the fate of a commit is known. Nobody is told anything meanwhile; what
     /// waits in the queue is surely not stored and is refused in time.
-    async fn resolve(&mut self, unknown: &Unknown) -> Result<Vec<Position>, eider_storage::Error> {
+    async fn resolve(&self, unknown: &Unknown) -> Result<Vec<Position>, eider_storage::Error> {
         warn!("the outcome of a commit is unknown; asking the database");
         loop {
             match self.storage.archive_resolve(unknown).await {
@@ -339,33 +297,10 @@ impl WriterTask {
                 }
                 Err(error) => error!(%error, "the fate of a commit cannot be learnt yet"),
             }
-            self.refuse_waiting(WAIT_MAX);
+            self.queue.refuse_older(WAIT_MAX);
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
-
-    /// Refuses messages in the queue that have waited longer than `age`: they are surely not stored.
-    fn refuse_waiting(&mut self, age: Duration) {
-        while let Ok(work) = self.queue.try_recv() {
-            self.waiting.push(work);
-        }
-        for work in std::mem::take(&mut self.waiting) {
-            match work {
-                Work::Message(submission) if submission.since.elapsed() >= age => {
-                    self.slots.add_permits(1);
-                    self.room
-                        .add_permits(cost_kib(&submission.message) as usize);
-                    let _ = submission.done.send(Err(NotStored::Unavailable));
-                }
-                other => self.waiting.push(other),
-            }
-        }
-    }
-}
-
-/// What a message takes of the queue's room, in KiB.
-fn cost_kib(message: &Message) -> u32 {
-    u32::try_from(message.stanza.as_bytes().len() / 1024).unwrap_or(u32::MAX - 1) + 1
 }
 
 /// How many debts a batch makes.

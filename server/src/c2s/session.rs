@@ -146,6 +146,7 @@ impl Session {
         wire: Wire,
     ) -> Box<Session> {
         let mut session = Session::without_stream(parts, handle, identity);
+        session.handle.set_weight(wire.weight());
         session.wire = Some(Box::new(wire));
         session.detached_at = None;
         session.after_presence();

@@ -142,6 +142,11 @@ impl Wire {
         Ok(frame)
     }
 
+    /// The weight of the client's traffic class.
+    pub fn weight(&self) -> u32 {
+        self.meter.class().weight
+    }
+
     /// Counts a read against the client's traffic class, with the stanzas framed since the last one.
     pub fn charge(&mut self, bytes: u64, now: Instant) -> Verdict {
         let stanzas = std::mem::take(&mut self.framed);

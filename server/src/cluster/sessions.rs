@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use eider_storage::AccountId;
@@ -70,6 +70,7 @@ pub struct SessionHandle {
     /// For administrators.
     pub about: About,
     peer: Mutex<Option<IpAddr>>,
+    weight: AtomicU32,
     priority: AtomicI16,
     carbons: AtomicBool,
     interested: AtomicBool,
@@ -105,6 +106,7 @@ impl SessionHandle {
             ended: CancellationToken::new(),
             about: About::default(),
             peer: Mutex::new(peer),
+            weight: AtomicU32::new(0),
             priority: AtomicI16::new(UNAVAILABLE),
             carbons: AtomicBool::new(false),
             interested: AtomicBool::new(false),
@@ -145,6 +147,16 @@ impl SessionHandle {
     /// Available from bind on, without any presence: on a host that has none.
     pub fn set_available(&self) {
         self.priority.store(0, Ordering::Release);
+    }
+
+    /// The weight of the traffic class that its stream is in.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// It has a stream, of this weight.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
     }
 
     /// XEP-0280: whether copies are wanted.

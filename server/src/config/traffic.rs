@@ -46,7 +46,9 @@ section! {
         pub lifetime_bytes: u64 = 0,
         /// Stanzas a session may send in its life. 0 means no limit.
         pub lifetime_stanzas: u64 = 0,
-        /// Share when the server is saturated: the heavier class is served first, the lighter shed first.
+        /// When the server is saturated, by logins or by messages to be stored, the heavier class is
+        /// served first, and the lighter waits (its sockets are not read) or is shed first, with
+        /// `resource-constraint`.
         pub weight: u32 = 10,
     }
 }

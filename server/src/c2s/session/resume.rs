@@ -74,6 +74,7 @@ impl Session {
             wire.send(delivery.stanza.as_bytes());
         }
         self.handle.set_peer(Some(wire.peer.ip()));
+        self.handle.set_weight(wire.weight());
         self.wire = Some(Box::new(wire));
         self.detached_at = None;
         self.handle.about.waits_until.store(0, Ordering::Relaxed);
