@@ -65,6 +65,25 @@ fn take(path: &std::path::Path) -> Result<DataDirectory, Error> {
     })
 }
 
+fn open_control(config: &Config) -> Result<socket::ControlSocket, Error> {
+    let path = config.control_socket();
+    socket::bind(&path).map_err(Error::system(path.display().to_string()))
+}
+
+fn watch_signals(lifecycle: &Lifecycle, reloader: &Arc<Reloader>) -> Result<(), Error> {
+    let reloader = reloader.clone();
+    let reload = move || drop(reloader.reload());
+    lifecycle::watch_signals(lifecycle, reload).map_err(Error::system("signals"))
+}
+
+async fn restore_sessions(core: &Core) -> Result<(), Error> {
+    let waiting = core.restore_sessions(clock::timestamp()).await?;
+    if waiting > 0 {
+        tracing::info!(waiting, "sessions of the last run wait for their clients");
+    }
+    Ok(())
+}
+
 /// What the server starts with.
 pub struct Start {
     /// Where the configuration is read again from.
@@ -93,8 +112,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     let lifecycle = Lifecycle::new();
     let metrics = Arc::new(Metrics::new());
     let tracer = Tracer::new();
-    let path = config.control_socket();
-    let control = socket::bind(&path).map_err(Error::system(path.display().to_string()))?;
+    let control = open_control(&config)?;
 
     let storage = eider_storage::open(&config.storage_config()).await?;
     let (tls, findings) = TlsContext::load(&config, clock::now())?;
@@ -103,6 +121,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
 
     let reloader = Arc::new(Reloader::new(sources, config.clone(), log.clone()));
     reload_certificates(&reloader, tls.clone(), &lifecycle);
+    // Before sessions are taken up: told to stop from here on, the server drains them again.
+    watch_signals(&lifecycle, &reloader)?;
     let policy = Arc::new(Policy::new(&config));
     let core = Core::build(
         reloader.watch(),
@@ -112,10 +132,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         policy.clone(),
     )
     .await?;
-    let waiting = core.restore_sessions(clock::timestamp()).await?;
-    if waiting > 0 {
-        tracing::info!(waiting, "sessions of the last run wait for their clients");
-    }
+    restore_sessions(&core).await?;
 
     let streams = Arc::new(stream_parts(
         &config, &reloader, tls, &lifecycle, policy, &core,
@@ -134,20 +151,14 @@ pub async fn run(start: Start) -> Result<(), Error> {
         started,
         listeners: listeners.clone(),
     };
-    let watched = ConfigSource::Watched(reloader.watch());
     let commands = Commands {
         storage: storage.clone(),
-        config: watched,
+        config: ConfigSource::Watched(reloader.watch()),
         live: Some(live),
     };
     tokio::spawn(control.serve(Arc::new(commands), lifecycle.hard_stop().clone()));
     look_after(&storage, &reloader, &core, &metrics, &lifecycle);
 
-    let reload = {
-        let reloader = reloader.clone();
-        move || drop(reloader.reload())
-    };
-    lifecycle::watch_signals(&lifecycle, reload).map_err(Error::system("signals"))?;
     lifecycle.set_readiness(Readiness::Ready);
     announce(&config, &listeners, &program);
     lifecycle::tell_systemd_ready(&lifecycle, "serving");

@@ -197,6 +197,7 @@ mod tests {
             text: None,
             owed: None,
             resend_key: None,
+            over_bound: false,
         };
         let since = Instant::now() - waited;
         let submission = Submission {

@@ -31,7 +31,7 @@ impl EndlessLoad {
             return;
         };
         // Nobody waits for this one.
-        drop(writer.submit(message(*owner)));
+        drop(writer.submit(message(*owner), 1));
     }
 }
 
