@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use super::channel::{self, Manner};
 use super::record::{Message, Record, Way};
 use crate::load::client::Clients;
-use crate::load::connection::Management;
+use crate::load::connection::{Connection, Management};
 
 const PAUSE: Duration = Duration::from_millis(50);
+/// What was written before it leaves comes within this.
+const REST: Duration = Duration::from_secs(1);
 /// A collecting receiver leaves when nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(4);
 /// At the longest it collects for.
@@ -130,6 +132,9 @@ impl Receiver {
                 open = channel::listen(&mut channel.connection, slice, |stanza| self.note(stanza))
                     .await;
             }
+            if open && self.habit == Habit::Unmanaged {
+                self.read_rest(&mut channel.connection).await;
+            }
             old = channel.connection.management.take();
             if self.habit == Habit::Flapping {
                 if random(2) == 0 {
@@ -138,6 +143,20 @@ impl Receiver {
                 drop(channel);
                 tokio::time::sleep(Duration::from_millis(random(500))).await;
             }
+        }
+    }
+
+    /// Without stream management what was written is delivered: a client that leaves has read it.
+    async fn read_rest(&self, connection: &mut Connection) {
+        let mut came = true;
+        while came {
+            came = false;
+            let open = channel::listen(connection, REST, |stanza| {
+                came = true;
+                self.note(stanza);
+            })
+            .await;
+            came &= open;
         }
     }
 
