@@ -193,6 +193,26 @@ pub async fn pages(bench: &mut Bench) {
         s.archive_query(alice, &all, &bounded).await.unwrap().count,
         None
     );
+    let uncounted = PageRequest {
+        count_max: 0,
+        ..forward(None, 1)
+    };
+    assert_eq!(
+        s.archive_query(alice, &all, &uncounted)
+            .await
+            .unwrap()
+            .count,
+        None
+    );
+}
+
+pub async fn pages_of_bytes(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    for n in 1..=10 {
+        say(s, alice, BOB, "x", n).await;
+    }
+    let all = ArchiveFilter::default();
     for page in [forward(None, 5), backward(None, 5)] {
         let whole = s.archive_query(alice, &all, &page).await.unwrap();
         let size =
@@ -212,17 +232,6 @@ pub async fn pages(bench: &mut Bench) {
             assert_eq!(found.rows, end);
         }
     }
-    let uncounted = PageRequest {
-        count_max: 0,
-        ..forward(None, 1)
-    };
-    assert_eq!(
-        s.archive_query(alice, &all, &uncounted)
-            .await
-            .unwrap()
-            .count,
-        None
-    );
 }
 
 pub async fn own_bytes_and_replace(bench: &mut Bench) {

@@ -191,16 +191,6 @@ pub async fn subscriptions(bench: &mut Bench) {
             .len(),
         0
     );
-    s.pubsub_subscribe(FENCE, PEP, &relation("m", "bob@x/r", "", "subscribed"), 2)
-        .await
-        .unwrap();
-    let bobs = s.pubsub_subscriptions_of(PEP, None, "bob@x").await.unwrap();
-    let jids: Vec<&str> = bobs.iter().map(|found| found.jid.as_str()).collect();
-    assert_eq!(jids, ["bob@x/r", "bob@x", "bob@x"]);
-    let bobs = s.pubsub_subscriptions_of(PEP, Some("m"), "bob@x").await;
-    assert_eq!(bobs.unwrap().len(), 1);
-    let none = s.pubsub_subscriptions_of(PEP, None, "bob@").await.unwrap();
-    assert_eq!(none, []);
     let bobs = s
         .pubsub_subscriptions(PEP, None, Some("bob@x"))
         .await
@@ -221,6 +211,31 @@ pub async fn subscriptions(bench: &mut Bench) {
             .await
             .unwrap()
     );
+}
+
+pub async fn subscriptions_of_all_resources(bench: &mut Bench) {
+    let s = &bench.storage;
+    for (node, jid, subid) in [
+        ("n", "bob@x", "1"),
+        ("n", "bob@x", "2"),
+        ("m", "carol@x", ""),
+    ] {
+        // Made by the first that needs it.
+        let _ = s.pubsub_create(FENCE, PEP, node, b"{}", 9, NOW).await;
+        s.pubsub_subscribe(FENCE, PEP, &relation(node, jid, subid, "subscribed"), 2)
+            .await
+            .unwrap();
+    }
+    s.pubsub_subscribe(FENCE, PEP, &relation("m", "bob@x/r", "", "subscribed"), 2)
+        .await
+        .unwrap();
+    let bobs = s.pubsub_subscriptions_of(PEP, None, "bob@x").await.unwrap();
+    let jids: Vec<&str> = bobs.iter().map(|found| found.jid.as_str()).collect();
+    assert_eq!(jids, ["bob@x/r", "bob@x", "bob@x"]);
+    let bobs = s.pubsub_subscriptions_of(PEP, Some("m"), "bob@x").await;
+    assert_eq!(bobs.unwrap().len(), 1);
+    let none = s.pubsub_subscriptions_of(PEP, None, "bob@").await.unwrap();
+    assert_eq!(none, []);
 }
 
 pub async fn affiliations(bench: &mut Bench) {
