@@ -161,7 +161,7 @@ pub trait Pubsub {
         subscriptions_max: u32,
     ) -> Result<(), Error>;
 
-    /// Subscriptions of an account and its resources, as [`PubsubStore::pubsub_subscriptions`].
+    /// Subscriptions of an account and its resources, as [`Pubsub::pubsub_subscriptions`].
     async fn pubsub_subscriptions_of(
         &self,
         service: &str,
