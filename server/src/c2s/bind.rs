@@ -40,8 +40,9 @@ pub fn serve(
 ) -> impl Future<Output = ()> + Send {
     // Boxed before the future is made: a future has room for what it was given as long as it lives,
     // and an idle session's is counted in bytes.
+    let deadline = Instant::from_std(authenticated.deadline);
     let binding = Box::new(Binding::new(parts.clone(), authenticated));
-    let binding = Box::pin(bound(parts.clone(), binding));
+    let binding = Box::pin(bound(parts.clone(), binding, deadline));
     async move {
         if let Some(session) = binding.await {
             run(parts, session).await;
@@ -50,9 +51,11 @@ pub fn serve(
 }
 
 /// The session that binding came to; `None` where the stream ended or went to the session it resumes.
-async fn bound(parts: Arc<SessionParts>, mut binding: Box<Binding>) -> Option<Box<Session>> {
-    let deadline = parts.config.borrow().login.deadline_seconds;
-    let deadline = Instant::now() + Duration::from_secs(deadline.into());
+async fn bound(
+    parts: Arc<SessionParts>,
+    mut binding: Box<Binding>,
+    deadline: Instant,
+) -> Option<Box<Session>> {
     let negotiated = tokio::select! {
         negotiated = tokio::time::timeout_at(deadline, binding.negotiate()) => negotiated,
         () = parts.draining.cancelled() => Ok(Outcome::Unfinished),

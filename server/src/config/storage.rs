@@ -25,7 +25,8 @@ section! {
         pub login_connections: u32 = 4,
         /// Connections for archive queries; when all are busy no login suffers.
         pub archive_connections: u32 = 4,
-        /// Connections for the command line and commands of administrators.
+        /// Connections for the command line and commands of administrators (PostgreSQL; with SQLite each takes
+        /// its own).
         pub console_connections: u32 = 1,
         /// Milliseconds in which a request must be done; then the client gets `resource-constraint`.
         pub deadline_ms: u32 = 4_000,
@@ -45,7 +46,8 @@ impl Config {
         let storage = &self.storage;
         match storage.engine {
             Engine::Sqlite => eider_storage::Config::Sqlite(SqliteConfig {
-                readers: storage.login_connections as usize,
+                login_readers: storage.login_connections as usize,
+                archive_readers: storage.archive_connections as usize,
                 deadline: storage.deadline(),
                 synchronous: if fault::no_sync() {
                     Synchronous::Off

@@ -70,6 +70,8 @@ pub struct Authenticated {
     pub login: Option<LoginRecord>,
     /// The client's address, behind a proxy the client's own.
     pub peer: SocketAddr,
+    /// When it has to have bound a resource or resumed a session.
+    pub deadline: Instant,
     /// The id of the stream.
     pub stream_id: String,
     /// What was negotiated for TLS.

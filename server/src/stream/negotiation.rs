@@ -42,7 +42,7 @@ pub async fn negotiate(parts: &StreamParts, accepted: Accepted) -> Option<Authen
         () = parts.stop.cancelled() => Err(stream_error(StreamCondition::SystemShutdown)),
     };
     match outcome {
-        Ok(done) => negotiation.finish(done),
+        Ok(done) => negotiation.finish(done, deadline),
         Err(end) => {
             negotiation.end(end).await;
             None
@@ -334,7 +334,7 @@ impl<'a> Negotiation<'a> {
         self.connection.close(&last).await;
     }
 
-    fn finish(self, done: Done) -> Option<Authenticated> {
+    fn finish(self, done: Done, deadline: std::time::Instant) -> Option<Authenticated> {
         let Done { proven, context } = done;
         let Socket::Tls(stream) = self.connection.socket else {
             return None;
@@ -360,6 +360,7 @@ impl<'a> Negotiation<'a> {
             identity,
             login,
             peer: self.peer,
+            deadline,
             stream_id: self.stream_id,
             tls: self.tls?,
             meter: Meter::new(class, std::time::Instant::now()),

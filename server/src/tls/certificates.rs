@@ -50,7 +50,7 @@ impl CertificateSet {
         // Before they are read: what changes meanwhile is seen as changed.
         set.seen = seen(&pairs);
         for (chain, key) in pairs {
-            set.add(&chain, &key, factory, old, &mut findings);
+            set.add(&chain, &key, factory, old, now, &mut findings);
         }
         for host in &config.hosts {
             let name = ascii(&host.name);
@@ -60,6 +60,18 @@ impl CertificateSet {
             if set.find(&name).is_some() {
                 continue;
             }
+            // A directory that is not mounted, a file between deleting and writing: no reason to show clients another's.
+            let directory = config.certificate_directory();
+            if let Some(gone) = old
+                .find(&name)
+                .filter(|old| old.source.starts_with(&directory))
+            {
+                findings.push(Error::Vanished {
+                    path: gone.source.clone(),
+                });
+                set.keep(gone.clone(), now);
+                continue;
+            }
             if !config.tls.local_authority {
                 findings.push(Error::NoCertificate {
                     host: host.name.clone(),
@@ -67,7 +79,7 @@ impl CertificateSet {
                 continue;
             }
             match local::certificate_for(&config.data_directory, &name, now) {
-                Ok(file) => set.add(&file, &file, factory, old, &mut findings),
+                Ok(file) => set.add(&file, &file, factory, old, now, &mut findings),
                 Err(error) => findings.push(error),
             }
         }
@@ -93,6 +105,7 @@ impl CertificateSet {
         key: &Path,
         factory: &ConfigFactory,
         old: &CertificateSet,
+        now: SystemTime,
         findings: &mut Vec<Error>,
     ) {
         let certificate = match HostCertificate::load(chain, key, factory) {
@@ -105,14 +118,20 @@ impl CertificateSet {
                 }
             }
         };
+        self.keep(certificate, now);
+    }
+
+    fn keep(&mut self, certificate: Arc<HostCertificate>, now: SystemTime) {
+        let worth = |one: &HostCertificate| (one.is_valid_at(now), one.not_after);
         for name in &certificate.names {
             let known = self.by_name.get(name);
-            // Of two for one name, the one that lives longer.
-            if known.is_none_or(|known| known.not_after < certificate.not_after) {
+            // Of two for one name, the one that is valid, and then the one that lives longer.
+            if known.is_none_or(|known| worth(known) < worth(&certificate)) {
                 self.by_name.insert(name.clone(), certificate.clone());
             }
         }
-        self.by_source.insert(chain.to_owned(), certificate);
+        self.by_source
+            .insert(certificate.source.clone(), certificate);
     }
 
     /// Whether the directory is no longer as it was when it was read.

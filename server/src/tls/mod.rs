@@ -55,6 +55,12 @@ pub enum Error {
         /// The file with the certificate.
         path: PathBuf,
     },
+    /// The file of a certificate in use is gone; the certificate stays until the server ends.
+    #[error("{}: the file is gone; its certificate is shown until the next start", path.display())]
+    Vanished {
+        /// The file that was there.
+        path: PathBuf,
+    },
     /// A host that is served has no certificate and may not have a local one.
     #[error("no certificate for the host {host}")]
     NoCertificate {

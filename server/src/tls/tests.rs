@@ -185,23 +185,21 @@ fn a_broken_file_keeps_the_old_certificate() {
     );
     assert_ne!(shown(), first);
 
+    let last = shown();
     fs::remove_file(&file).expect("removed");
+    let findings = context.reload(&config, clock::now()).expect("reads");
     assert!(
-        context
-            .reload(&config, clock::now())
-            .expect("reads")
-            .is_empty()
+        matches!(findings[..], [Error::Vanished { .. }]),
+        "{findings:?}"
     );
-    assert!(
-        directory.0.join("ca.pem").exists(),
-        "the local authority takes over"
-    );
+    assert_eq!(shown(), last, "clients see no other authority's");
     let mut strict = config.clone();
     strict.tls.local_authority = false;
-    let findings = context.reload(&strict, clock::now()).expect("reads");
+    assert!(TlsContext::load(&strict, clock::now()).is_err());
+    TlsContext::load(&config, clock::now()).expect("loads");
     assert!(
-        matches!(findings[..], [Error::NoCertificate { .. }]),
-        "{findings:?}"
+        directory.0.join("ca.pem").exists(),
+        "at the next start the local authority takes over"
     );
 }
 

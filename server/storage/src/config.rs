@@ -26,8 +26,10 @@ pub enum Synchronous {
 pub struct SqliteConfig {
     /// The database file; its directory must exist. `-wal` and `-shm` files lie beside it.
     pub path: PathBuf,
-    /// Threads with a connection of their own that answer reads.
-    pub readers: usize,
+    /// Threads with a connection of their own that answer logins and every small read.
+    pub login_readers: usize,
+    /// The same for pages of the archive, so that slow ones stop no login.
+    pub archive_readers: usize,
     /// Durability of a commit.
     pub synchronous: Synchronous,
     /// After this long a call yields an error.
@@ -35,11 +37,12 @@ pub struct SqliteConfig {
 }
 
 impl SqliteConfig {
-    /// Defaults: two readers, `synchronous=FULL`, 4 s.
+    /// Defaults: two readers of each kind, `synchronous=FULL`, 4 s.
     pub fn new(path: impl Into<PathBuf>) -> SqliteConfig {
         SqliteConfig {
             path: path.into(),
-            readers: 2,
+            login_readers: 2,
+            archive_readers: 2,
             synchronous: Synchronous::Full,
             deadline: Duration::from_secs(4),
         }

@@ -1,10 +1,12 @@
 //! XEP-0313 on PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
+use tokio::time::{Instant, timeout};
 
 use super::accounts::delete_rows;
 use super::pool::{Lease, Pool};
@@ -18,20 +20,31 @@ use crate::{
 const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
     (SELECT max(pos) FROM archive WHERE owner = $1)) FROM archive_owner WHERE owner = $1";
 
+/// How long a page waits for the reader, and how long none asks it after it failed.
+const READER_PATIENCE: Duration = Duration::from_millis(500);
+const READER_PAUSE: Duration = Duration::from_secs(10);
+
 impl Postgres {
     /// A connection for an archive page: the reader's where it is fresh enough for this owner, else the primary's.
     async fn page_connection(&self, owner: AccountId) -> Result<Lease, Error> {
-        if let Some(reader) = &self.reader {
+        if let Some(reader) = self.reader.as_ref().filter(|_| self.reader_may_answer()) {
             let sql = format!("SELECT ({LAST_POSITION}), pg_current_wal_lsn()::text");
             let statement = sqlx::query(AssertSqlSafe(sql)).bind(owner.0);
-            // A reader that cannot be reached is as good as one that is behind.
-            if let Some(row) = self.optional(statement).await?
-                && let Ok(Some(lease)) = self.fresh_reader(reader, owner, &row).await
-            {
-                return Ok(lease);
+            if let Some(row) = self.optional(statement).await? {
+                match timeout(READER_PATIENCE, self.fresh_reader(reader, owner, &row)).await {
+                    Ok(Ok(Some(lease))) => return Ok(lease),
+                    Ok(Ok(None)) => {}
+                    // As good as one that is behind; and not every page is to wait for it.
+                    Ok(Err(_)) | Err(_) => *self.reader_failed.lock() = Some(Instant::now()),
+                }
             }
         }
         self.archive.acquire().await
+    }
+
+    fn reader_may_answer(&self) -> bool {
+        let failed = *self.reader_failed.lock();
+        failed.is_none_or(|at| at.elapsed() >= READER_PAUSE)
     }
 
     /// A connection to the reader if it has this owner's newest row, and besides (deletions and tombstones show no newer

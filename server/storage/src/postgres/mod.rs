@@ -20,8 +20,10 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres as Engine, Row, Type};
+use tokio::time::Instant;
 
 use crate::{Error, Fence, PostgresConfig};
 use connection::{Setup, error};
@@ -37,6 +39,8 @@ pub(crate) struct Postgres {
     archive: Arc<Pool>,
     /// The same on a read replica.
     reader: Option<Arc<Pool>>,
+    /// When it last could not be asked.
+    reader_failed: Mutex<Option<Instant>>,
     /// What takes its time: counts, dumps, checks.
     console: Arc<Pool>,
     writer: Writer,
@@ -75,6 +79,7 @@ impl Postgres {
                 deadline,
             ),
             reader,
+            reader_failed: Mutex::default(),
             console,
             writer: Writer::start(quick, deadline),
             config: config.clone(),

@@ -10,13 +10,15 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Setup, commit_error, error};
 use crate::{Error, Fence, PoolState};
 
 /// A connection idle for longer is asked before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How long an idle connection may take to show that it lives. A server that is gone without a word never answers.
+const CHECK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A statement with its values.
 pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -89,6 +91,11 @@ impl Pool {
         })
     }
 
+    async fn lives(&self, connection: &mut PgConnection) -> bool {
+        let check = timeout(CHECK_PATIENCE, self.setup.check(connection));
+        check.await.unwrap_or(false)
+    }
+
     async fn connection(self: &Arc<Pool>) -> Result<(PgConnection, OwnedSemaphorePermit), Error> {
         let closed = || Error::Unavailable("database is closed".into());
         let permit = self
@@ -104,12 +111,17 @@ impl Pool {
             let Some(mut idle) = self.idle.lock().pop() else {
                 break;
             };
-            let current = idle.generation == self.generation.load(Ordering::Relaxed);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            if idle.generation != self.generation.load(Ordering::Relaxed) {
+                continue;
+            }
             let trusted = idle.since.elapsed() < TRUSTED_IDLE;
-            if current && (trusted || self.setup.check(&mut idle.connection).await) {
+            if trusted || self.lives(&mut idle.connection).await {
+                self.open.fetch_add(1, Ordering::Relaxed);
                 return Ok((idle.connection, permit));
             }
-            self.open.fetch_sub(1, Ordering::Relaxed);
+            // What is wrong with one is wrong with all that were made before.
+            self.generation.fetch_add(1, Ordering::Relaxed);
         }
         let connection = self.setup.connect().await?;
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -122,7 +122,7 @@ impl Archive for Sqlite {
         page: &PageRequest,
     ) -> Result<ArchivePage, Error> {
         let (filter, page) = (filter.clone(), *page);
-        self.read(move |connection| archive_query::page(connection, owner, &filter, &page))
+        self.read_page(move |connection| archive_query::page(connection, owner, &filter, &page))
             .await
     }
 
@@ -132,7 +132,7 @@ impl Archive for Sqlite {
         positions: &[Position],
     ) -> Result<Vec<bool>, Error> {
         let positions = positions.to_vec();
-        self.read(move |connection| {
+        self.read_page(move |connection| {
             let sql = "SELECT EXISTS (SELECT 1 FROM archive WHERE owner = ?1 AND pos = ?2 AND flags & 1 = 1)";
             positions
                 .iter()
@@ -143,7 +143,7 @@ impl Archive for Sqlite {
     }
 
     async fn archive_metadata(&self, owner: AccountId) -> Result<ArchiveMetadata, Error> {
-        self.read(move |connection| {
+        self.read_page(move |connection| {
             let end = |order: &str| {
                 let sql =
                     format!("SELECT pos, at FROM archive WHERE owner = ?1 AND flags & 1 = 1 ORDER BY pos {order} LIMIT 1");

@@ -66,7 +66,7 @@ impl Maintenance for Sqlite {
     async fn describe(&self) -> Result<Description, Error> {
         let latency_us = self.ping().await?;
         let path = self.config.path.clone();
-        let connections_wanted = self.readers.count + 1;
+        let connections_wanted = self.login.count + self.archive.count + 1;
         // The writer's own settings count: readers do not commit.
         let settings = self.write(Fence::single(), settings).await?;
         self.read(move |connection| {
@@ -76,8 +76,6 @@ impl Maintenance for Sqlite {
     }
 
     fn pools(&self) -> Vec<PoolState> {
-        let (readers, in_use) = (self.readers.count, self.readers.in_use());
-        let waiting = self.readers.waiting();
         vec![
             PoolState {
                 name: "writer",
@@ -86,13 +84,8 @@ impl Maintenance for Sqlite {
                 in_use: u32::from(self.writer.waiting() > 0),
                 waiting: self.writer.waiting(),
             },
-            PoolState {
-                name: "readers",
-                connections_max: readers,
-                connections_open: readers,
-                in_use,
-                waiting,
-            },
+            self.login.state("login"),
+            self.archive.state("archive"),
         ]
     }
 
@@ -160,7 +153,8 @@ impl Maintenance for Sqlite {
     }
 
     async fn close(&self) {
-        self.readers.close().await;
+        self.login.close().await;
+        self.archive.close().await;
         self.writer.close().await;
     }
 }

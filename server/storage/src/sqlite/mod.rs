@@ -27,7 +27,10 @@ use worker::{Readers, Writer};
 pub(crate) struct Sqlite {
     config: SqliteConfig,
     writer: Writer,
-    readers: Readers,
+    /// Logins, rosters, and every small read.
+    login: Readers,
+    /// Pages of the archive, which may be slow.
+    archive: Readers,
     ledger: Arc<Mutex<CommitLedger>>,
     next_ticket: AtomicU64,
 }
@@ -38,13 +41,14 @@ impl Sqlite {
         tokio::task::spawn_blocking(move || {
             let mut writing = connect(&config, false)?;
             migrate::run(&mut writing)?;
-            let mut reading = Vec::new();
-            for _ in 0..config.readers.max(1) {
-                reading.push(connect(&config, true)?);
-            }
+            let readers = |count: usize| {
+                let reading = (0..count.max(1)).map(|_| connect(&config, true));
+                Readers::start(reading.collect::<Result<_, _>>()?, config.deadline)
+            };
             Ok(Sqlite {
                 writer: Writer::start(writing, config.deadline)?,
-                readers: Readers::start(reading, config.deadline)?,
+                login: readers(config.login_readers)?,
+                archive: readers(config.archive_readers)?,
                 config,
                 ledger: Arc::default(),
                 next_ticket: AtomicU64::new(1),
@@ -74,7 +78,16 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        self.readers.run(work).await
+        self.login.run(work).await
+    }
+
+    /// The same for a page of the archive.
+    async fn read_page<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.archive.run(work).await
     }
 }
 
@@ -175,4 +188,53 @@ fn all<T>(
 /// Bytes of a column that may be NULL, empty then.
 fn blob(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Vec<u8>> {
     Ok(row.get::<_, Option<Vec<u8>>>(index)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::Accounts;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pages_that_hold_every_connection_stop_no_login() {
+        let name = format!("eider-sqlite-pools-{}.sqlite", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let config = SqliteConfig::new(&path);
+        let engine = Arc::new(Sqlite::open(&config).await.expect("opens"));
+        let pages = config.archive_readers;
+        let (held, done) = (
+            Arc::new(Barrier::new(pages + 1)),
+            Arc::new(Barrier::new(pages + 1)),
+        );
+        let reads: Vec<_> = (0..pages)
+            .map(|_| {
+                let (engine, held, done) = (engine.clone(), held.clone(), done.clone());
+                tokio::spawn(async move {
+                    let slow = engine.read_page(move |_| {
+                        held.wait();
+                        done.wait();
+                        Ok(())
+                    });
+                    slow.await
+                })
+            })
+            .collect();
+        tokio::task::spawn_blocking(move || held.wait())
+            .await
+            .expect("every page is being read");
+        let nobody = engine.account_login("example.org", "nobody").await;
+        assert!(nobody.expect("a login is read meanwhile").is_none());
+        tokio::task::spawn_blocking(move || done.wait())
+            .await
+            .expect("the pages end");
+        for read in reads {
+            read.await.expect("ran").expect("was read");
+        }
+        crate::Maintenance::close(&*engine).await;
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
+    }
 }

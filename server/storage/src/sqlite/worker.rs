@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::archive_commit::{WORDS_STEP_TEXTS, index_words};
 use super::error;
-use crate::Error;
 use crate::heads::Heads;
+use crate::{Error, PoolState};
 
 /// Calls that may wait for the writer, and for the readers.
 const QUEUE_CALLS_MAX: usize = 4096;
@@ -379,12 +379,14 @@ impl Readers {
         }
     }
 
-    pub(crate) fn in_use(&self) -> u32 {
-        self.busy.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn waiting(&self) -> u32 {
-        self.threads.waiting.load(Ordering::Relaxed)
+    pub(crate) fn state(&self, name: &'static str) -> PoolState {
+        PoolState {
+            name,
+            connections_max: self.count,
+            connections_open: self.count,
+            in_use: self.busy.load(Ordering::Relaxed),
+            waiting: self.threads.waiting.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) async fn close(&self) {
