@@ -139,13 +139,6 @@ impl Writer {
         answer
     }
 
-    /// Answered once everything that was committed before this call has been delivered.
-    pub fn delivered(&self) -> oneshot::Receiver<()> {
-        let (done, answer) = oneshot::channel();
-        self.0.0.push_look(done);
-        answer
-    }
-
     /// Has an account's acknowledged debts written soon.
     pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
         self.0.0.push_paid(account, acknowledged);
@@ -157,12 +150,11 @@ impl Writer {
 struct Batch {
     messages: Vec<Submission>,
     paid: Vec<(AccountId, Acknowledged)>,
-    looks: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.paid.is_empty() && self.looks.is_empty()
+        self.messages.is_empty() && self.paid.is_empty()
     }
 }
 
@@ -181,11 +173,7 @@ impl WriterTask {
                 let _ = tokio::time::timeout_at(ledger_due, self.queue.news()).await;
                 continue;
             }
-            let looks = std::mem::take(&mut batch.looks);
             self.write(batch).await;
-            for done in looks {
-                let _ = done.send(());
-            }
         }
         let mut paid = std::mem::take(&mut self.paid);
         paid.extend(self.deliver.paid());

@@ -1,21 +1,17 @@
 //! Messages owed to an account, read page by page for a session that takes them (DESIGN §1, XEP-0160).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use eider_storage::{AccountId, ArchivedRow, Position, Storage};
 use eider_xmpp::payload::delay;
 use eider_xmpp::stanza::Stanza;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
 
 use crate::account::delivery::{LocalDelivery, Stored};
 use crate::account::facts::AccountFacts;
 
 /// Messages read at once.
 const PAGE_MESSAGES: u32 = 100;
-/// Owed messages remembered as passed on: more than the writer commits at once.
-const PASSED_MAX: usize = 2_048;
 /// Bytes read at once.
 const PAGE_BYTES: u64 = 64 * 1024;
 
@@ -47,33 +43,8 @@ pub struct CatchUp {
     pub reading: Option<BoxFuture<'static, Page>>,
     /// The page read, until what is queued has been taken.
     pub page: Option<Page>,
-    /// Everything was read; what was committed until then is being delivered.
-    pub settling: Option<oneshot::Receiver<()>>,
     /// Another session has given debts back meanwhile: they may lie behind the cursor.
     pub again: bool,
-    /// Positions of the last owed messages passed on, ascending. One that was just committed may have been read
-    /// here before it is delivered: then it comes once more.
-    passed: VecDeque<i64>,
-}
-
-impl CatchUp {
-    /// An owed message goes to the client.
-    pub fn pass(&mut self, position: i64) {
-        if self.passed.len() >= PASSED_MAX {
-            self.passed.pop_front();
-        }
-        self.passed.push_back(position);
-    }
-
-    /// Whether it went to the client as an owed one.
-    pub fn has_passed(&self, position: i64) -> bool {
-        self.passed.binary_search(&position).is_ok()
-    }
-
-    /// Whether any did.
-    pub fn has_passed_any(&self) -> bool {
-        !self.passed.is_empty()
-    }
 }
 
 /// Reads owed messages.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eider_storage::AccountId;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::{BATCH_MESSAGES, Batch, Submission, WAIT_MAX};
 use crate::account::ledger::Acknowledged;
@@ -23,7 +23,6 @@ struct State {
     stanzas: usize,
     bytes: u64,
     paid: Vec<(AccountId, Acknowledged)>,
-    looks: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -113,12 +112,6 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Adds somebody who waits for the commit under way, and for the next.
-    pub fn push_look(&self, done: oneshot::Sender<()>) {
-        self.state.lock().looks.push(done);
-        self.news.notify_one();
-    }
-
     /// Nothing more will come.
     pub fn close(&self) {
         self.state.lock().closed = true;
@@ -137,7 +130,6 @@ impl Queue {
         let mut batch = Batch {
             messages: Vec::with_capacity(state.stanzas.min(BATCH_MESSAGES)),
             paid: std::mem::take(&mut state.paid),
-            looks: std::mem::take(&mut state.looks),
         };
         for weight in state.weights() {
             while batch.messages.len() < BATCH_MESSAGES
@@ -174,6 +166,7 @@ mod tests {
     use eider_xmpp::jid::FullJid;
     use eider_xmpp::ns;
     use eider_xmpp::stanza::Stanza;
+    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
     use super::*;

@@ -34,7 +34,7 @@ impl Session {
             self.after_presence();
         }
         if self.catch_up.is_some() && self.comes_after_owed(&delivery) {
-            self.put_behind(delivery);
+            self.behind_owed.push_back(Queued::Stanza(delivery));
         } else {
             self.pass(delivery);
         }

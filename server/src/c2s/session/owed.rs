@@ -1,6 +1,5 @@
 //! Owed messages: read in pages as the client takes them, before anything live.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,13 +61,6 @@ impl Session {
         let Some(owner) = self.account() else {
             return Move::None;
         };
-        if let Some(settling) = self.catch_up.as_mut().and_then(|c| c.settling.as_mut()) {
-            if Pin::new(settling).poll(cx) == Poll::Pending {
-                return Move::None;
-            }
-            self.end_catch_up();
-            return Move::Some;
-        }
         let has_room = self.has_room_for_owed();
         let waits = self.owed_retry_at.is_some_and(|at| Instant::now() < at);
         let Some(catch_up) = self.catch_up.as_mut() else {
@@ -136,9 +128,6 @@ impl Session {
                     .filter(|owed| entry.ledger.claim(owed.position, self.handle.key))
                     .collect()
             });
-        if let Some(catch_up) = self.catch_up.as_mut() {
-            claimed.iter().for_each(|owed| catch_up.pass(owed.position));
-        }
         self.take_mail();
         for owed in claimed {
             self.pass_before(owed.position);
@@ -163,18 +152,6 @@ impl Session {
         }
     }
 
-    /// A message waits behind the owed ones, or is dropped where it is one of them that has gone already.
-    pub(super) fn put_behind(&mut self, delivery: Delivery) {
-        let passed = delivery.debt.filter(|position| {
-            self.catch_up
-                .as_ref()
-                .is_some_and(|catch_up| catch_up.has_passed(*position))
-        });
-        if passed.is_none() {
-            self.behind_owed.push_back(Queued::Stanza(delivery));
-        }
-    }
-
     /// Passes what came live before the message at `position`, and what came before it was left in
     /// storage: a page may hold what was committed later.
     fn pass_before(&mut self, position: i64) {
@@ -191,23 +168,9 @@ impl Session {
         }
     }
 
-    /// Everything owed was read. What was read as owed just after its commit is about to come live too,
-    /// and must be known as passed on then.
+    /// Everything owed was read: ends where nothing was left in storage meanwhile, else reads on.
     fn read_all(&mut self) {
-        match self.catch_up.as_mut() {
-            Some(catch_up) if catch_up.has_passed_any() => {
-                catch_up.settling = Some(self.parts.writer.delivered());
-            }
-            _ => self.end_catch_up(),
-        }
-    }
-
-    /// Ends where nothing was left in storage meanwhile, else reads on.
-    fn end_catch_up(&mut self) {
         self.take_mail();
-        if let Some(catch_up) = self.catch_up.as_mut() {
-            catch_up.settling = None;
-        }
         if self.handle.mailbox.has_read_owed() {
             self.caught_up();
         }
