@@ -24,7 +24,7 @@ use crate::account::writer::{Deliver, NotStored, Writer};
 use crate::admin::metrics::Metrics;
 use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
-use crate::c2s::resumable::Resumable;
+use crate::c2s::resumable::Lineage;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Action, Config, ConfigWatch, Feature};
 use crate::pipeline::{Next, Pipeline, addressed};
@@ -183,7 +183,7 @@ impl Router {
         match &mut *watch {
             Watch::No => {}
             Watch::Suspect(failed) => {
-                let failed = *failed;
+                let failed = failed.clone();
                 drop(watch);
                 return self.load_resends(from, stanza, failed);
             }
@@ -204,12 +204,7 @@ impl Router {
         Step::Committing(self.writer.submit(message, from.weight()))
     }
 
-    fn load_resends(
-        &self,
-        from: &Arc<SessionHandle>,
-        stanza: &Stanza,
-        failed: Option<Resumable>,
-    ) -> Step {
+    fn load_resends(&self, from: &Arc<SessionHandle>, stanza: &Stanza, failed: Lineage) -> Step {
         let (resends, from, stanza) = (self.resends.clone(), from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
             let Some(account) = from.account else {

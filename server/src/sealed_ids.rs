@@ -9,6 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Length of the key, in bytes.
 pub const KEY_LEN_BYTES: usize = 32;
 
+/// Length of an id, in characters of the URL-safe base64 alphabet.
+pub const ID_LEN: usize = 22;
+
 /// Makes and reads ids under a key of the installation.
 pub struct SealedIds {
     encrypting: EncryptingKey,
@@ -26,7 +29,7 @@ impl SealedIds {
         }
     }
 
-    /// The id of two numbers: 22 characters of the URL-safe base64 alphabet.
+    /// The id of two numbers, of [`ID_LEN`] characters.
     pub fn seal(&self, first: u64, second: u64) -> String {
         let mut block = [0u8; 16];
         block[..8].copy_from_slice(&first.to_be_bytes());

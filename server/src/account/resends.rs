@@ -4,6 +4,9 @@
 //! The account's next messages are then compared with what it sent lately: by origin-id
 //! (XEP-0359 §3.2), and by plain `id` only on a stream that has just failed to resume a session,
 //! since ids are unique per stream only (RFC 6120 §8.1.3). Everything else is new.
+//!
+//! A client that fails again before it has seen its resends acknowledged sends them once more: they lie in
+//! storage since a session before the one it fails to resume then (see [`Lineage`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::c2s::resumable::{Resumable, jid_digest};
+use crate::c2s::resumable::{Lineage, Resumable, jid_digest};
 
 /// Messages of the account that are remembered, newest first.
 const REMEMBERED_MESSAGES: u32 = 500;
@@ -49,10 +52,21 @@ pub enum Watch {
     /// Nothing: its client has no reason to send anything again.
     #[default]
     No,
-    /// What was sent lately has to be read first; with the session that this stream failed to resume.
-    Suspect(Option<Resumable>),
+    /// What was sent lately has to be read first; with what this stream failed to resume.
+    Suspect(Lineage),
     /// What was sent lately.
     Window(Window),
+}
+
+impl Watch {
+    /// What the session's stream failed to resume, while that matters.
+    pub fn failed(&self) -> &[Resumable] {
+        match self {
+            Watch::No => &[],
+            Watch::Suspect(failed) => failed,
+            Watch::Window(window) => &window.failed,
+        }
+    }
 }
 
 /// What an account sent lately: each message is recognised once.
@@ -60,14 +74,14 @@ pub enum Watch {
 pub struct Window {
     sent: Vec<Sent>,
     until: Instant,
-    failed: Option<Resumable>,
+    failed: Lineage,
 }
 
 /// One message, as it may be recognised.
 #[derive(Debug)]
 struct Sent {
     origin_id: Option<Key>,
-    /// Only of what the session sent that could not be resumed.
+    /// Only of what the sessions sent that could not be resumed.
     id: Option<Key>,
 }
 
@@ -149,14 +163,15 @@ impl Resends {
         }
     }
 
-    /// What a new session of the account has to do; `failed` is the session that its stream could not resume.
-    pub fn watch(&self, account: AccountId, failed: Option<Resumable>, now: Instant) -> Watch {
+    /// What a new session of the account has to do; `failed` is what its stream could not resume.
+    pub fn watch(&self, account: AccountId, failed: Lineage, now: Instant) -> Watch {
         let suspects = self.suspects.lock();
-        let failed = failed.filter(|session| suspects.has_lost(account, session));
-        if failed.is_none() && !suspects.is_suspect(account, now) {
+        let newest = failed.first();
+        let was_lost = newest.is_some_and(|session| suspects.has_lost(account, session));
+        if !was_lost && !suspects.is_suspect(account, now) {
             return Watch::No;
         }
-        Watch::Suspect(failed)
+        Watch::Suspect(if was_lost { failed } else { Lineage::new() })
     }
 
     /// A session of the account ended without its client closing it; with what its id tells of it.
@@ -172,7 +187,7 @@ impl Resends {
     pub async fn load(
         &self,
         account: AccountId,
-        failed: Option<Resumable>,
+        failed: Lineage,
     ) -> Result<Watch, eider_storage::Error> {
         let now = crate::clock::timestamp();
         let since = now.minus_seconds(REMEMBERED.as_secs());
@@ -186,9 +201,9 @@ impl Resends {
             .await?;
         let rows = rows.into_iter().filter_map(|row| {
             let stanza = Stanza::parse_stored(row.bytes).ok()?;
-            Sent::stanza(&stanza, row.at, failed)
+            Sent::stanza(&stanza, row.at, &failed)
         });
-        let keys = keys.into_iter().filter_map(|key| Sent::key(&key, failed));
+        let keys = keys.into_iter().filter_map(|key| Sent::key(&key, &failed));
         Ok(Watch::Window(Window {
             sent: rows.chain(keys).collect(),
             until: Instant::now() + WATCHED,
@@ -199,19 +214,20 @@ impl Resends {
 
 impl Sent {
     /// A message of the archive; `None` where it cannot be recognised.
-    fn stanza(stanza: &Stanza, at: Timestamp, failed: Option<Resumable>) -> Option<Sent> {
+    fn stanza(stanza: &Stanza, at: Timestamp, failed: &[Resumable]) -> Option<Sent> {
         let jid = jid_digest(stanza.from()?.as_str());
-        let failed = failed.filter(|failed| failed.jid == jid && at >= failed.since);
+        let sent_by = |failed: &Resumable| failed.jid == jid && at >= failed.since;
         let origin_id = origin_id_key(stanza);
-        let id = failed.and_then(|_| id_key(stanza, jid));
+        let id = failed.iter().any(sent_by).then(|| id_key(stanza, jid));
+        let id = id.flatten();
         (origin_id.is_some() || id.is_some()).then_some(Sent { origin_id, id })
     }
 
     /// A message of an account without an archive.
-    fn key(stored: &ResendKey, failed: Option<Resumable>) -> Option<Sent> {
+    fn key(stored: &ResendKey, failed: &[Resumable]) -> Option<Sent> {
         let (named_by, key) = stored.key.split_first()?;
         let key: Key = key.try_into().ok()?;
-        let of_failed = failed.is_some_and(|failed| stored.at >= failed.since);
+        let of_failed = failed.iter().any(|failed| stored.at >= failed.since);
         let is = |wanted: NamedBy| *named_by == wanted as u8;
         let (origin_id, id) = (is(NamedBy::OriginId), is(NamedBy::Id) && of_failed);
         (origin_id || id).then_some(Sent {
@@ -230,12 +246,13 @@ impl Window {
     /// Whether the account has sent this message before. `stanza` with both addresses.
     pub fn recognises(&mut self, stanza: &Stanza) -> bool {
         let origin_id = origin_id_key(stanza);
-        let id = self.failed.and_then(|failed| id_key(stanza, failed.jid));
-        let same = |ours: Option<Key>, its: Option<Key>| ours.is_some() && ours == its;
-        let found = self
-            .sent
-            .iter()
-            .position(|sent| same(origin_id, sent.origin_id) || same(id, sent.id));
+        let ids = self.failed.iter().map(|failed| id_key(stanza, failed.jid));
+        let ids: SmallVec<[Option<Key>; 1]> = ids.collect();
+        let is_known = |sent: &Sent| {
+            (origin_id.is_some() && origin_id == sent.origin_id)
+                || (sent.id.is_some() && ids.contains(&sent.id))
+        };
+        let found = self.sent.iter().position(is_known);
         found.map(|at| self.sent.swap_remove(at)).is_some()
     }
 }
@@ -313,18 +330,18 @@ mod tests {
         }
     }
 
-    fn window(sent: &str, at: i64, failed: Option<Resumable>) -> Window {
+    fn window(sent: &str, at: i64, failed: &[Resumable]) -> Window {
         let sent = Sent::stanza(&stanza(sent), Timestamp(at), failed);
         Window {
             sent: sent.into_iter().collect(),
             until: Instant::now() + WATCHED,
-            failed,
+            failed: failed.into(),
         }
     }
 
     #[test]
     fn an_origin_id_is_recognised_once_and_despite_a_delay() {
-        let mut window = window(NAMED, 11, None);
+        let mut window = window(NAMED, 11, &[]);
         let again = "<message from='a@h/2' to='b@h' id='2'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='o'/><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>";
         assert!(window.recognises(&stanza(again)));
         assert!(!window.recognises(&stanza(again)));
@@ -332,7 +349,7 @@ mod tests {
 
     #[test]
     fn who_is_recognised_by_origin_id_is_not_recognised_by_id_again() {
-        let mut window = window(NAMED, 11, Some(session()));
+        let mut window = window(NAMED, 11, &[session()]);
         assert!(window.recognises(&stanza(NAMED)));
         assert!(!window.recognises(&stanza(NAMED)));
     }
@@ -343,32 +360,41 @@ mod tests {
             jid: jid_digest("a@h/3"),
             ..session()
         };
-        assert!(window(PLAIN, 11, Some(session())).recognises(&stanza(AGAIN)));
-        assert!(!window(PLAIN, 11, None).recognises(&stanza(AGAIN)));
-        assert!(!window(PLAIN, 9, Some(session())).recognises(&stanza(AGAIN)));
-        assert!(!window(PLAIN, 11, Some(other)).recognises(&stanza(AGAIN)));
+        assert!(window(PLAIN, 11, &[session()]).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 11, &[]).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 9, &[session()]).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 11, &[other]).recognises(&stanza(AGAIN)));
     }
 
     #[test]
     fn the_same_holds_for_an_account_without_an_archive() {
         let key = resend_key(AccountId(1), &stanza(PLAIN), Timestamp(11)).expect("it has an id");
-        let recognises = |failed: Option<Resumable>| {
-            let sent = Sent::key(&key, failed).into_iter().collect();
-            let until = Instant::now() + WATCHED;
+        let recognises = |failed: &[Resumable]| {
             let mut window = Window {
-                sent,
-                until,
-                failed,
+                sent: Sent::key(&key, failed).into_iter().collect(),
+                until: Instant::now() + WATCHED,
+                failed: failed.into(),
             };
             window.recognises(&stanza(AGAIN))
         };
-        assert!(recognises(Some(session())));
-        assert!(!recognises(None));
-        let later = Timestamp(12);
-        assert!(!recognises(Some(Resumable {
-            since: later,
+        let later = Resumable {
+            since: Timestamp(12),
             ..session()
-        })));
+        };
+        assert!(recognises(&[session()]));
+        assert!(!recognises(&[]));
+        assert!(!recognises(&[later]));
+        assert!(recognises(&[later, session()]));
+    }
+
+    #[test]
+    fn what_an_earlier_session_of_the_lineage_sent_is_recognised() {
+        let second = Resumable {
+            jid: jid_digest("a@h/2"),
+            since: Timestamp(20),
+        };
+        assert!(window(PLAIN, 11, &[second, session()]).recognises(&stanza(AGAIN)));
+        assert!(!window(PLAIN, 11, &[second]).recognises(&stanza(AGAIN)));
     }
 
     #[test]
@@ -378,7 +404,7 @@ mod tests {
             "<message from='a@h/1' to='c@h' id='1' type='chat'><body>x</body></message>",
             "<message from='a@h/1' to='b@h' id='1'><body>x</body></message>",
         ] {
-            let mut window = window(PLAIN, 11, Some(session()));
+            let mut window = window(PLAIN, 11, &[session()]);
             assert!(!window.recognises(&stanza(other)), "{other}");
         }
     }

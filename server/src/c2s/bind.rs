@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::account::ledger::Acknowledged;
 use crate::c2s::control::Control;
-use crate::c2s::resumable::Resumable;
+use crate::c2s::resumable::Lineage;
 use crate::c2s::session::{Session, SessionParts, after_panic};
 use crate::c2s::stream_management::Resume;
 use crate::c2s::wire::{Read, Wire};
@@ -182,7 +182,7 @@ struct Binding {
     stored: Acknowledged,
     account: Option<eider_storage::AccountId>,
     tls: Box<str>,
-    failed: Option<Resumable>,
+    failed: Lineage,
     wire: Option<Wire>,
 }
 
@@ -202,7 +202,7 @@ impl Binding {
         let wire = Some(wire(authenticated));
         Binding {
             tls: tls.into_boxed_str(),
-            failed: None,
+            failed: Lineage::new(),
             parts,
             identity,
             stored,
@@ -368,10 +368,10 @@ impl Binding {
             }
         }
         if let Some(account) = self.account {
-            let watch = self
-                .parts
-                .resends
-                .watch(account, self.failed, Instant::now());
+            let watch =
+                self.parts
+                    .resends
+                    .watch(account, std::mem::take(&mut self.failed), Instant::now());
             *handle.resends.lock() = watch;
         }
         *handle.about.mechanism.lock() = self.identity.mechanism.as_str();

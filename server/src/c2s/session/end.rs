@@ -82,7 +82,7 @@ impl Session {
             && !matches!(end, End::Closed)
         {
             let id = self.sm.as_ref().and_then(|sm| sm.id.as_deref());
-            let session = id.and_then(|id| self.parts.resumables.read(id));
+            let session = id.and_then(|id| self.parts.resumables.read(id).first().copied());
             self.parts.resends.lost(account, session, Instant::now());
         }
         if let Some(resume) = self.pending_resume.take() {

@@ -273,7 +273,9 @@ impl Session {
         let resume = config.stream_management.resume(max);
         let id = wished.then(|| {
             let now = crate::clock::timestamp();
-            self.parts.resumables.register(&self.handle, now)
+            let watch = self.handle.resends.lock();
+            let resumables = &self.parts.resumables;
+            resumables.register(&self.handle, now, watch.failed())
         });
         self.send_enabled(id.as_deref(), resume);
         self.handle
