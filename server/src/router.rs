@@ -205,13 +205,19 @@ impl Router {
     }
 
     fn load_resends(&self, from: &Arc<SessionHandle>, stanza: &Stanza, failed: Lineage) -> Step {
-        let (resends, from, stanza) = (self.resends.clone(), from.clone(), stanza.clone());
+        let (resends, writer) = (self.resends.clone(), self.writer.clone());
+        let (from, stanza) = (from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
             let Some(account) = from.account else {
                 *from.resends.lock() = Watch::No;
                 return After::Again;
             };
-            match resends.load(account, failed).await {
+            // What the lost session sent last may still be on its way into storage.
+            let read = match writer.settled().await {
+                true => resends.load(account, failed).await,
+                false => Err(eider_storage::Error::Unavailable("commits are late".into())),
+            };
+            match read {
                 Ok(window) => {
                     *from.resends.lock() = window;
                     After::Again

@@ -139,6 +139,14 @@ impl Writer {
         answer
     }
 
+    /// Waits until all that was submitted before is stored and delivered, or surely not stored. False where
+    /// that takes longer than a message may wait.
+    pub async fn settled(&self) -> bool {
+        let (settled, answer) = oneshot::channel();
+        self.0.0.push_look(settled);
+        matches!(tokio::time::timeout(WAIT_MAX, answer).await, Ok(Ok(())))
+    }
+
     /// Has an account's acknowledged debts written soon.
     pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
         self.0.0.push_paid(account, acknowledged);
@@ -150,11 +158,13 @@ impl Writer {
 struct Batch {
     messages: Vec<Submission>,
     paid: Vec<(AccountId, Acknowledged)>,
+    /// Told once this is written.
+    looks: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.paid.is_empty()
+        self.messages.is_empty() && self.paid.is_empty() && self.looks.is_empty()
     }
 }
 
@@ -173,7 +183,11 @@ impl WriterTask {
                 let _ = tokio::time::timeout_at(ledger_due, self.queue.news()).await;
                 continue;
             }
+            let looks = std::mem::take(&mut batch.looks);
             self.write(batch).await;
+            for settled in looks {
+                let _ = settled.send(());
+            }
         }
         let mut paid = std::mem::take(&mut self.paid);
         paid.extend(self.deliver.paid());

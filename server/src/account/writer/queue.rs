@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use eider_storage::AccountId;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::{BATCH_MESSAGES, Batch, Submission, WAIT_MAX};
 use crate::account::ledger::Acknowledged;
@@ -23,7 +24,14 @@ struct State {
     stanzas: usize,
     bytes: u64,
     paid: Vec<(AccountId, Acknowledged)>,
+    /// Who waits until all that came before them is settled, in order of arrival.
+    looks: VecDeque<Look>,
     closed: bool,
+}
+
+struct Look {
+    since: Instant,
+    settled: oneshot::Sender<()>,
 }
 
 /// See the module's documentation.
@@ -61,6 +69,18 @@ impl State {
 
     fn weights(&self) -> Vec<u32> {
         self.by_weight.keys().map(|weight| weight.0).collect()
+    }
+
+    /// Who waits for nothing that is still in the queue.
+    fn take_looks(&mut self) -> Vec<oneshot::Sender<()>> {
+        let fronts = self.by_weight.values().filter_map(VecDeque::front);
+        let oldest = fronts.map(|submission| submission.since).min();
+        let over = |look: &mut Look| oldest.is_none_or(|oldest| look.since < oldest);
+        let mut settled = Vec::new();
+        while let Some(look) = self.looks.pop_front_if(over) {
+            settled.push(look.settled);
+        }
+        settled
     }
 
     /// What has waited for at least `age`.
@@ -112,6 +132,15 @@ impl Queue {
         self.news.notify_one();
     }
 
+    /// Adds somebody who waits until all that was pushed before is stored and delivered, or refused.
+    pub fn push_look(&self, settled: oneshot::Sender<()>) {
+        let mut state = self.state.lock();
+        let since = Instant::now();
+        state.looks.push_back(Look { since, settled });
+        drop(state);
+        self.news.notify_one();
+    }
+
     /// Nothing more will come.
     pub fn close(&self) {
         self.state.lock().closed = true;
@@ -130,6 +159,7 @@ impl Queue {
         let mut batch = Batch {
             messages: Vec::with_capacity(state.stanzas.min(BATCH_MESSAGES)),
             paid: std::mem::take(&mut state.paid),
+            looks: Vec::new(),
         };
         for weight in state.weights() {
             while batch.messages.len() < BATCH_MESSAGES
@@ -142,6 +172,7 @@ impl Queue {
             0 => Vec::new(),
             _ => state.take_older(WAIT_MAX),
         };
+        batch.looks = state.take_looks();
         let is_over = state.closed && batch.is_empty();
         drop(state);
         late.into_iter().for_each(Submission::refuse);
@@ -162,17 +193,14 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use eider_xmpp::element::Element;
-    use eider_xmpp::jid::FullJid;
-    use eider_xmpp::ns;
-    use eider_xmpp::stanza::Stanza;
-    use tokio::sync::oneshot;
-    use tokio::time::Instant;
-
     use super::*;
     use crate::account::message::Message;
     use crate::account::writer::NotStored;
     use crate::xep::carbons::Copies;
+    use eider_xmpp::element::Element;
+    use eider_xmpp::jid::FullJid;
+    use eider_xmpp::ns;
+    use eider_xmpp::stanza::Stanza;
 
     type Told = oneshot::Receiver<Result<(), NotStored>>;
 
@@ -246,5 +274,31 @@ mod tests {
         assert_eq!(late_told.try_recv(), Ok(Err(NotStored::Unavailable)));
         assert!(light_told.try_recv().is_err(), "it waits");
         assert_eq!(ids(&queue.take().unwrap()), ["light"]);
+    }
+
+    #[test]
+    fn who_looks_waits_for_what_came_before_and_for_nothing_later() {
+        let queue = Queue::new(4 * BATCH_MESSAGES, 1024 * 1024 * 1024);
+        let (light, _light) = submission("light", Duration::from_millis(1));
+        queue.push(1, light);
+        let (look, mut looks) = oneshot::channel();
+        queue.push_look(look);
+        for number in 0..BATCH_MESSAGES {
+            let (heavy, _) = submission(&number.to_string(), Duration::ZERO);
+            queue.push(10, heavy);
+        }
+        assert!(
+            queue.take().unwrap().looks.is_empty(),
+            "the light one waits"
+        );
+        let (later, _later) = submission("later", Duration::ZERO);
+        queue.push(10, later);
+        let batch = queue.take().unwrap();
+        assert_eq!(ids(&batch), ["later", "light"]);
+        assert!(looks.try_recv().is_err(), "not written yet");
+        assert_eq!(batch.looks.len(), 1);
+        let (alone, _alone) = oneshot::channel();
+        queue.push_look(alone);
+        assert_eq!(queue.take().unwrap().looks.len(), 1);
     }
 }
