@@ -35,14 +35,19 @@ use last_activity::LastActivities;
 pub use subscriptions::{Effects, roster_limits, roster_push};
 
 /// Hears of presence: what is sent to resources because of what they are (XEP-0163 §4.3).
-/// Called by the session whose presence it is; must not wait.
+/// Called by the session whose presence it is.
 pub trait PresenceWatcher: Send + Sync {
-    /// An available resource sent a presence; `initial` where it was not available before.
+    /// An available resource sent a presence; `initial` where it was not available before. Must not wait.
     fn available(&self, session: &Arc<SessionHandle>, presence: &Stanza, initial: bool);
-    /// The resource is not available any more.
+    /// The resource is not available any more. Must not wait.
     fn unavailable(&self, session: &Arc<SessionHandle>);
-    /// From now on, or no longer, `contact` sees the presence of `account`.
-    fn subscription_changed(&self, account: &BareJid, contact: &BareJid, sees_presence: bool);
+    /// From now on, or no longer, `contact` sees the presence of `account`. May wait for storage, not for clients.
+    fn subscription_changed<'a>(
+        &'a self,
+        account: &'a BareJid,
+        contact: &'a BareJid,
+        sees_presence: bool,
+    ) -> BoxFuture<'a, ()>;
 }
 
 /// Completes what a client says of itself before others see it (XEP-0398 §4).

@@ -13,6 +13,7 @@ use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
 use eider_xmpp::ns;
 use eider_xmpp::stanza::Stanza;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::account::facts::AccountFacts;
@@ -287,34 +288,31 @@ impl Pep {
     }
 
     /// What is between an account and a contact has changed: presence subscription, roster
-    /// groups or blocking. Explicit subscriptions may end; who sees more gets last items.
-    pub fn contact_changed(
+    /// groups or blocking. Explicit subscriptions may end, before this returns; who sees more gets last items,
+    /// in the background.
+    pub async fn contact_changed(
         self: &Arc<Self>,
         account: &BareJid,
         contact: &BareJid,
         sees_more: bool,
     ) {
-        let (pep, account, contact) = (self.clone(), account.clone(), contact.clone());
-        tokio::spawn(async move {
-            let from = account.to_jid();
-            match pep
-                .parts
-                .engine
-                .contact_changed(&call(&account, &from, true), &contact)
-                .await
-            {
-                Ok(answer) => pep.send(answer.notices).await,
-                Err(error) => tracing::warn!(%account, %error, "subscriptions not looked at"),
-            }
-            if !sees_more {
-                return;
-            }
-            for session in pep.parts.sessions.of(contact.as_str()) {
-                if let Some(interests) = session.interests() {
-                    pep.last_items(&account, &session, interests.nodes()).await;
+        let from = account.to_jid();
+        let call = call(account, &from, true);
+        match self.parts.engine.contact_changed(&call, contact).await {
+            Ok(answer) => self.send(answer.notices).await,
+            Err(error) => tracing::warn!(%account, %error, "subscriptions not looked at"),
+        }
+        if sees_more {
+            let (pep, account) = (self.clone(), account.clone());
+            let sessions = self.parts.sessions.of(contact.as_str());
+            tokio::spawn(async move {
+                for session in sessions {
+                    if let Some(interests) = session.interests() {
+                        pep.last_items(&account, &session, interests.nodes()).await;
+                    }
                 }
-            }
-        });
+            });
+        }
     }
 
     /// A message of an account to itself that answers a subscription request (XEP-0060
@@ -445,7 +443,12 @@ impl PresenceWatcher for Watcher {
         session.set_interests(None);
     }
 
-    fn subscription_changed(&self, account: &BareJid, contact: &BareJid, sees_presence: bool) {
-        self.0.contact_changed(account, contact, sees_presence);
+    fn subscription_changed<'a>(
+        &'a self,
+        account: &'a BareJid,
+        contact: &'a BareJid,
+        sees_presence: bool,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.contact_changed(account, contact, sees_presence))
     }
 }

@@ -288,16 +288,20 @@ impl Client {
             .await
     }
 
-    /// Returns once the server has handled what was sent before, and what it had for us is queued.
+    /// Returns once the server has handled what was sent before, and what it had for us is here.
+    ///
+    /// An iq to ourselves has to stand behind everything that others sent us; what the server says itself, a ping's
+    /// answer too, may overtake messages that wait until a session has read what it is owed.
     pub async fn barrier(&mut self) -> Result<()> {
         if !self.bound {
             return Ok(());
         }
         let ping = format!(
             "<iq type='get' id='barrier' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>",
-            self.domain
+            xml::escape(&self.jid)
         );
         self.send(ping.as_bytes()).await?;
+        // As it is; or, where the session has no room for it, its error.
         self.until(|node| node.name == "iq" && node.attr("id") == Some("barrier"))
             .await?;
         Ok(())

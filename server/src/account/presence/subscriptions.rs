@@ -200,7 +200,7 @@ impl Presence {
                 Effect::Shown { from, to, gone } => {
                     self.show_account(&from, &to, gone);
                     for watcher in self.watchers() {
-                        watcher.subscription_changed(&from, &to, !gone);
+                        watcher.subscription_changed(&from, &to, !gone).await;
                     }
                 }
                 Effect::Told {
