@@ -98,9 +98,11 @@ pub async fn run(parts: Arc<SessionParts>, session: Box<Session>) {
 
 async fn end(binding: Binding, error: Option<StreamError>) {
     let Some(mut wire) = binding.wire else { return };
-    if let Some(error) = error {
-        wire.send(stream_error(&error).as_bytes());
-    }
+    let Some(error) = error else {
+        wire.send(CLOSE.as_bytes());
+        return close_in_turn(wire).await;
+    };
+    wire.send(stream_error(&error).as_bytes());
     wire.send(CLOSE.as_bytes());
     close_and_drain(wire).await;
 }
@@ -120,17 +122,34 @@ pub async fn close_and_drain(mut wire: Wire) {
     let closing = async {
         std::future::poll_fn(|cx| wire.poll_write(cx)).await?;
         std::future::poll_fn(|cx| wire.poll_shutdown(cx)).await?;
-        let mut forgotten = 0;
-        while forgotten < CLOSE_BYTES {
-            match std::future::poll_fn(|cx| wire.poll_read(cx)).await {
-                Read::Some(bytes) => forgotten += bytes,
-                Read::End | Read::Broken(_) => break,
-            }
-            wire.forget();
-        }
+        drain(&mut wire).await;
         Ok::<_, std::io::Error>(())
     };
     let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+}
+
+/// The same for a client that closed its stream: who closed first ends the connection (RFC 6120 §4.4). Some that find
+/// its end behind our closing tag miss the tag.
+pub async fn close_in_turn(mut wire: Wire) {
+    let closing = async {
+        std::future::poll_fn(|cx| wire.poll_write(cx)).await?;
+        drain(&mut wire).await;
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+    flush_and_close(wire).await;
+}
+
+/// Reads to the client's end, and forgets.
+async fn drain(wire: &mut Wire) {
+    let mut forgotten = 0;
+    while forgotten < CLOSE_BYTES {
+        match std::future::poll_fn(|cx| wire.poll_read(cx)).await {
+            Read::Some(bytes) => forgotten += bytes,
+            Read::End | Read::Broken(_) => break,
+        }
+        wire.forget();
+    }
 }
 
 /// The byte side of an authenticated stream; its framer has the limits after login.

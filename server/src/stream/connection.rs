@@ -167,6 +167,26 @@ impl Connection {
         }
     }
 
+    /// The closing tag that a client's own is answered with. Who closed first ends the connection (RFC 6120 §4.4);
+    /// some that find its end behind the tag miss the tag.
+    pub async fn close_in_turn(&mut self, last: &str) {
+        let closing = async {
+            self.send(last);
+            self.flush().await?;
+            let mut thrown = 0;
+            while thrown < CLOSE_BYTES {
+                thrown += match &mut self.socket {
+                    Socket::Plain(_) => self.discard().await?,
+                    Socket::Tls(stream) => read_and_forget(&mut **stream).await?,
+                    Socket::Taken => return Err(End::Gone),
+                };
+            }
+            Ok::<_, End>(())
+        };
+        let _ = tokio::time::timeout(CLOSE_TIME, closing).await;
+        self.close("").await;
+    }
+
     /// Writes the last words, then close_notify and FIN, and waits a little for the
     /// other side: closing with bytes unread would throw away what was just written.
     pub async fn close(&mut self, last: &str) {
@@ -190,21 +210,24 @@ impl Connection {
 
     /// Reads from the bare socket and forgets: what comes is no longer looked at.
     async fn discard(&mut self) -> Result<usize, End> {
-        let socket = match &mut self.socket {
-            Socket::Plain(socket) => socket,
-            Socket::Tls(stream) => stream.get_mut().0,
-            Socket::Taken => return Err(End::Gone),
-        };
-        let read = std::future::poll_fn(|cx| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let mut buf = ReadBuf::new(&mut scratch[..]);
-                std::task::ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf))?;
-                Poll::Ready(Ok::<_, io::Error>(buf.filled().len()))
-            })
-        });
-        match read.await {
-            Ok(0) | Err(_) => Err(End::Gone),
-            Ok(bytes) => Ok(bytes),
+        match &mut self.socket {
+            Socket::Plain(socket) => read_and_forget(socket).await,
+            Socket::Tls(stream) => read_and_forget(stream.get_mut().0).await,
+            Socket::Taken => Err(End::Gone),
         }
+    }
+}
+
+async fn read_and_forget(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, End> {
+    let read = std::future::poll_fn(|cx| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(&mut scratch[..]);
+            std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
+            Poll::Ready(Ok::<_, io::Error>(buf.filled().len()))
+        })
+    });
+    match read.await {
+        Ok(0) | Err(_) => Err(End::Gone),
+        Ok(bytes) => Ok(bytes),
     }
 }

@@ -318,7 +318,7 @@ impl<'a> Negotiation<'a> {
             End::Gone => return,
             End::Closed => {
                 last.push_str(CLOSE);
-                return self.connection.close(&last).await;
+                return self.connection.close_in_turn(&last).await;
             }
             End::Error(error) => error,
             End::Limit(refusal) => {

@@ -67,8 +67,7 @@ pub async fn asked(run: &mut Run<'_>, who: &str, other: &str, expected: bool) ->
             && node.attr("type") == Some("subscribe")
             && node.attr("from") == Some(&from)
     });
-    client.send(b"</stream:stream>").await?;
-    steps::ended(&mut client, true).await?;
+    client.close().await?;
     run.settle().await?;
     ensure!(request == expected, "request of {from} shown: {request}");
     Ok(())

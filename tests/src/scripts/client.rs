@@ -307,6 +307,35 @@ impl Client {
         Ok(())
     }
 
+    /// Ends the stream: the closing tag, the server's, then the connection (RFC 6120 §4.4).
+    pub async fn close(&mut self) -> Result<()> {
+        self.send(b"</stream:stream>").await?;
+        self.bound = false;
+        loop {
+            match self.read(PATIENCE).await? {
+                Received::End => break,
+                Received::Node(node) if !node.is("error", xml::STREAMS) => {
+                    self.queue.push_back(node);
+                }
+                other => bail!("expected the closing tag, got {other:?}"),
+            }
+        }
+        let ending = async {
+            match &mut self.wire {
+                Wire::Plain(tcp) => tcp.shutdown().await,
+                Wire::Tls(tls) => tls.shutdown().await,
+                Wire::Gone => Ok(()),
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending)
+            .await
+            .context("closing takes too long")??;
+        match self.read(PATIENCE).await? {
+            Received::Cut => Ok(()),
+            other => bail!("expected the end, got {other:?}"),
+        }
+    }
+
     /// Drops the connection without a word.
     pub fn cut(&mut self) {
         self.wire = Wire::Gone;

@@ -67,11 +67,7 @@ async fn acts(run: &mut Run<'_>, who: &str, action: &[&str], step: &Step) -> Res
         ["has", "features"] => checks::has_features(run, who, step),
         ["has", "not", "got"] => checks::has_not_got(run, who, step).await,
         ["sees", other, "as", state @ ..] => checks::sees(run, who, other, state).await,
-        ["closes"] => {
-            let client = run.client(who)?;
-            client.send(b"</stream:stream>").await?;
-            ended(client, true).await
-        }
+        ["closes"] => run.client(who)?.close().await,
         ["drops"] => {
             run.client(who)?.cut();
             Ok(())
@@ -147,7 +143,7 @@ async fn nothing(run: &mut Run<'_>, who: &str) -> Result<()> {
 }
 
 /// The end of the stream: with `</stream:stream>` or without.
-pub async fn ended(client: &mut Client, closed: bool) -> Result<()> {
+async fn ended(client: &mut Client, closed: bool) -> Result<()> {
     let mut end = false;
     client.bound = false;
     loop {
@@ -373,8 +369,7 @@ async fn friends(run: &mut Run<'_>, a: &str, b: &str) -> Result<()> {
         pair[1 - at].barrier().await?;
     }
     for mut client in pair {
-        client.send(b"</stream:stream>").await?;
-        ended(&mut client, true).await?;
+        client.close().await?;
     }
     Ok(())
 }

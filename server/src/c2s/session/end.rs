@@ -96,6 +96,7 @@ impl Session {
             wire.send(last_words.as_bytes());
             match end {
                 End::Violated(_) => bind::close_and_drain(*wire).await,
+                End::Closed => bind::close_in_turn(*wire).await,
                 _ => bind::flush_and_close(*wire).await,
             }
         }
