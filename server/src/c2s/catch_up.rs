@@ -27,8 +27,10 @@ pub struct Owed {
 pub struct OwedPage {
     /// Its messages but those that cannot be read.
     pub messages: Vec<Owed>,
-    /// The last position of the page; `None` where nothing more is owed.
-    pub last: Option<i64>,
+    /// Everything owed up to here was read.
+    pub up_to: i64,
+    /// Nothing more is owed.
+    pub ends: bool,
 }
 
 /// A page read, or none where storage failed.
@@ -87,13 +89,15 @@ impl OwedMessages {
         }
         let this = self.clone();
         Box::pin(async move {
-            let rows = this
+            let page = this
                 .storage
                 .archive_debts(owner, Position(cursor), PAGE_MESSAGES, PAGE_BYTES)
                 .await?;
             Ok(OwedPage {
-                last: rows.last().map(|row| row.pos.0),
-                messages: rows
+                up_to: page.up_to.0,
+                ends: page.complete && page.rows.is_empty(),
+                messages: page
+                    .rows
                     .iter()
                     .filter_map(|row| this.owed(owner, &bare, row))
                     .collect(),

@@ -256,6 +256,19 @@ pub struct ArchiveMetadata {
     pub last: Option<(Position, Timestamp)>,
 }
 
+/// Rows that one page of debts looks at: most rows above a watermark may be no debts, those the account sent.
+pub const DEBT_LOOK_ROWS_MAX: u32 = 4096;
+
+/// Debts in order, and how far they were looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DebtPage {
+    pub rows: Vec<ArchivedRow>,
+    /// Every debt from where the page begins up to here is in `rows`: where the next page begins.
+    pub up_to: Position,
+    /// The owner had no row above `up_to`. What is committed later lies above it.
+    pub complete: bool,
+}
+
 /// Size of what is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DebtTotal {
@@ -305,17 +318,17 @@ pub trait Archive {
     /// stored (write it again or refuse it). `Unavailable`: ask again later. The answer is kept until asked for once.
     async fn archive_resolve(&self, unknown: &Unknown) -> Result<Option<Vec<Position>>, Error>;
 
-    /// Debts after `after` in order, at most `limit` and, beyond the first, at most `bytes_max` together. Read from what is
-    /// durable now.
+    /// Debts after `after` in order, at most `limit` and, beyond the first, at most `bytes_max` together, among the next
+    /// [`DEBT_LOOK_ROWS_MAX`] rows. Read from what is durable now.
     async fn archive_debts(
         &self,
         owner: AccountId,
         after: Position,
         limit: u32,
         bytes_max: u64,
-    ) -> Result<Vec<ArchivedRow>, Error>;
+    ) -> Result<DebtPage, Error>;
 
-    /// How much is owed, counting at most `rows_max`.
+    /// How much is owed, counting at most `rows_max` among that many and [`DEBT_LOOK_ROWS_MAX`] rows.
     async fn archive_debt_total(&self, owner: AccountId, rows_max: u32)
     -> Result<DebtTotal, Error>;
 

@@ -28,8 +28,9 @@ use std::sync::Arc;
 pub use accounts::{AccountSummary, Accounts, Credentials, LastActivity, LoginRecord, ScramKeys};
 pub use archive::{
     Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Cleared, Commit,
-    CommitError, DebtTotal, Direction, Keep, MessageKind, NewMessage, OwnerRow, PageRequest,
-    PosRange, Position, ResendKey, Retained, RowFlags, SentRow, Unknown, Watermark,
+    CommitError, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, Direction, Keep, MessageKind, NewMessage,
+    OwnerRow, PageRequest, PosRange, Position, ResendKey, Retained, RowFlags, SentRow, Unknown,
+    Watermark,
 };
 pub use config::{Config, PostgresConfig, SqliteConfig, Synchronous};
 pub use copy::{copy, restore};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Move, Session};
-use crate::c2s::catch_up::{CatchUp, Owed, OwedPage, Page};
+use crate::c2s::catch_up::{CatchUp, Owed, Page};
 use crate::c2s::mailbox::{Delivery, Origin, Queued};
 
 /// After storage failed, owed messages are looked for again.
@@ -98,11 +98,17 @@ impl Session {
 
     fn on_page(&mut self, page: Page) -> Move {
         match page {
-            Ok(OwedPage { last: None, .. }) => self.read_all(),
-            Ok(OwedPage {
-                last: Some(last),
-                messages,
-            }) => self.deliver_owed(last, messages),
+            Ok(page) => {
+                // Also past what the account sent, so that nobody looks at that again.
+                if let Some(catch_up) = self.catch_up.as_mut() {
+                    catch_up.cursor = page.up_to;
+                }
+                if page.ends {
+                    self.read_all();
+                } else {
+                    self.deliver_owed(page.messages);
+                }
+            }
             Err(error) => {
                 tracing::warn!(jid = %self.handle.full, %error, "owed messages cannot be read yet");
                 let at = Instant::now() + RETRY_AFTER;
@@ -113,10 +119,7 @@ impl Session {
         Move::Some
     }
 
-    fn deliver_owed(&mut self, last: i64, owed: Vec<Owed>) {
-        if let Some(catch_up) = self.catch_up.as_mut() {
-            catch_up.cursor = last;
-        }
+    fn deliver_owed(&mut self, owed: Vec<Owed>) {
         let claimed: Vec<Owed> = self
             .parts
             .sessions

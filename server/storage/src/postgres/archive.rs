@@ -12,9 +12,9 @@ use super::accounts::delete_rows;
 use super::pool::{Lease, Pool};
 use super::{Postgres, archive_query, get, scalar};
 use crate::{
-    AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit,
-    CommitError, DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained,
-    SentRow, Timestamp, Unknown, Watermark,
+    AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
+    DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained, SentRow, Timestamp,
+    Unknown, Watermark,
 };
 
 const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
@@ -87,7 +87,7 @@ impl Archive for Postgres {
         after: Position,
         limit: u32,
         bytes_max: u64,
-    ) -> Result<Vec<ArchivedRow>, Error> {
+    ) -> Result<DebtPage, Error> {
         let mut lease = self.login.acquire().await?;
         archive_query::debts(&mut lease, owner, after, limit, bytes_max).await
     }

@@ -7,8 +7,8 @@ use super::pool::Lease;
 use super::{get, scalar};
 use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
-    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DebtTotal, Direction, Error, PageRequest,
-    Position, RowFlags, Timestamp, Watermark,
+    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal,
+    Direction, Error, PageRequest, Position, RowFlags, Timestamp, Watermark,
 };
 
 const COLUMNS: &str =
@@ -202,8 +202,19 @@ pub(super) async fn watermark(lease: &mut Lease, owner: AccountId) -> Result<Wat
     })
 }
 
-/// The debts' condition; `$1` owner, `$2` after, `$3` and `$4` acknowledged ranges.
-const OWED: &str = "a.owner = $1 AND a.pos > $2 AND a.flags & 2 = 2 AND NOT EXISTS
+/// The next rows of `$1` after `$2`, of which the debts are read.
+fn looked(rows: u32) -> String {
+    format!(
+        "looked AS MATERIALIZED (SELECT pos, month, at, flags, kind, peer, peer_resource, message, own_bytes
+         FROM archive WHERE owner = $1 AND pos > $2 ORDER BY pos LIMIT {rows})"
+    )
+}
+
+const LOOKED_TABLES: &str =
+    "looked a LEFT JOIN message m ON m.id = a.message AND m.month = a.month";
+
+/// The debts' condition; `$3` and `$4` acknowledged ranges.
+const OWED: &str = "a.flags & 2 = 2 AND NOT EXISTS
     (SELECT 1 FROM unnest($3::bigint[], $4::bigint[]) r (first, last) WHERE a.pos BETWEEN r.first AND r.last)";
 
 fn owed_values(
@@ -224,7 +235,7 @@ fn owed_values(
         .collect();
     arguments
         .add(owner.0)
-        .and_then(|()| arguments.add(after.max(watermark.acked_up_to).0))
+        .and_then(|()| arguments.add(after.0))
         .and_then(|()| arguments.add(first))
         .and_then(|()| arguments.add(last))
         .map_err(|e| Error::Other(e.to_string()))?;
@@ -237,27 +248,46 @@ pub(super) async fn debts(
     after: Position,
     limit: u32,
     bytes_max: u64,
-) -> Result<Vec<ArchivedRow>, Error> {
+) -> Result<DebtPage, Error> {
     let watermark = watermark(lease, owner).await?;
+    let after = after.max(watermark.acked_up_to);
     let mut arguments = owed_values(owner, after, &watermark)?;
     let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
     arguments
         .add(i64::from(limit))
         .and_then(|()| arguments.add(bytes_max))
         .map_err(|e| Error::Other(e.to_string()))?;
-    // Sizes are known without reading the bytes; only what fits is read and sent.
+    // Sizes are known without reading the bytes; only what fits is read and sent. All of one snapshot.
     let sql = format!(
-        "WITH fitting AS (SELECT * FROM (SELECT s.*, sum(s.size) OVER (ORDER BY s.pos) AS total,
-         row_number() OVER (ORDER BY s.pos) AS number FROM
-         (SELECT a.pos, a.month, octet_length(coalesce(a.own_bytes, m.bytes, ''))::bigint AS size
-         FROM {TABLES} WHERE {OWED} ORDER BY a.pos LIMIT $5) s) w WHERE w.total <= $6 OR w.number = 1)
-         SELECT {COLUMNS} FROM fitting f JOIN archive a ON a.owner = $1 AND a.pos = f.pos AND a.month = f.month
-         LEFT JOIN message m ON m.id = a.message AND m.month = a.month ORDER BY a.pos"
+        "WITH {}, fitting AS (SELECT * FROM (SELECT s.*, sum(s.size) OVER seen AS total,
+         row_number() OVER seen AS number, count(*) OVER () AS candidates FROM
+         (SELECT a.*, octet_length(coalesce(a.own_bytes, m.bytes, ''))::bigint AS size
+         FROM {LOOKED_TABLES} WHERE {OWED} ORDER BY a.pos LIMIT $5 + 1) s WINDOW seen AS (ORDER BY s.pos)) w
+         WHERE w.number <= $5 AND (w.total <= $6 OR w.number = 1))
+         SELECT {COLUMNS}, a.candidates, l.looked, l.up_to
+         FROM (SELECT count(*) AS looked, max(pos) AS up_to FROM looked) l LEFT JOIN
+         (fitting a LEFT JOIN message m ON m.id = a.message AND m.month = a.month) ON true ORDER BY a.pos",
+        looked(DEBT_LOOK_ROWS_MAX)
     );
-    let rows = lease
+    let found = lease
         .all(sqlx::query_with(AssertSqlSafe(sql), arguments))
         .await?;
-    rows.iter().map(archived_row).collect()
+    let mut page = DebtPage::default();
+    let mut candidates = 0;
+    for row in &found {
+        page.up_to = get::<Option<i64>>(row, 9)?.map_or(after, Position);
+        page.complete = get::<i64>(row, 8)? < i64::from(DEBT_LOOK_ROWS_MAX);
+        // Without a debt one row says how far the look went.
+        if get::<Option<i64>>(row, 0)?.is_some() {
+            page.rows.push(archived_row(row)?);
+            candidates = get(row, 7)?;
+        }
+    }
+    if candidates > page.rows.len() as i64 {
+        page.up_to = page.rows.last().map_or(after, |row| row.pos);
+        page.complete = false;
+    }
+    Ok(page)
 }
 
 pub(super) async fn debt_total(
@@ -266,11 +296,12 @@ pub(super) async fn debt_total(
     rows_max: u32,
 ) -> Result<DebtTotal, Error> {
     let watermark = watermark(lease, owner).await?;
-    let arguments = owed_values(owner, Position(0), &watermark)?;
+    let arguments = owed_values(owner, watermark.acked_up_to, &watermark)?;
     let sql = format!(
-        "SELECT count(*), coalesce(sum(s.size), 0)::bigint FROM
+        "WITH {} SELECT count(*), coalesce(sum(s.size), 0)::bigint FROM
          (SELECT octet_length(coalesce(a.own_bytes, m.bytes, '')) AS size
-         FROM {TABLES} WHERE {OWED} ORDER BY a.pos LIMIT {rows_max}) s"
+         FROM {LOOKED_TABLES} WHERE {OWED} ORDER BY a.pos LIMIT {rows_max}) s",
+        looked(rows_max.saturating_add(DEBT_LOOK_ROWS_MAX))
     );
     let rows = lease
         .all(sqlx::query_with(AssertSqlSafe(sql), arguments))

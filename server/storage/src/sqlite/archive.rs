@@ -14,9 +14,9 @@ use super::archive_query::{self, first_at_or_after};
 use super::worker::{Stage, withdraw};
 use super::{Sqlite, all, blob, check_fence, execute, optional};
 use crate::{
-    AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit,
-    CommitError, DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained,
-    SentRow, Timestamp, Unknown, Watermark,
+    AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
+    DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained, SentRow, Timestamp,
+    Unknown, Watermark,
 };
 
 #[async_trait]
@@ -66,19 +66,9 @@ impl Archive for Sqlite {
         after: Position,
         limit: u32,
         bytes_max: u64,
-    ) -> Result<Vec<ArchivedRow>, Error> {
+    ) -> Result<DebtPage, Error> {
         self.read(move |connection| {
-            let mut rows = Vec::new();
-            let mut size = 0;
-            archive_query::debts(connection, owner, after, |row| {
-                size += row.bytes.len() as u64;
-                if rows.len() >= limit as usize || (size > bytes_max && !rows.is_empty()) {
-                    return false;
-                }
-                rows.push(row);
-                true
-            })?;
-            Ok(rows)
+            archive_query::debts(connection, owner, after, limit, bytes_max)
         })
         .await
     }
@@ -88,16 +78,8 @@ impl Archive for Sqlite {
         owner: AccountId,
         rows_max: u32,
     ) -> Result<DebtTotal, Error> {
-        self.read(move |connection| {
-            let mut total = DebtTotal::default();
-            archive_query::debts(connection, owner, Position(0), |row| {
-                total.rows += 1;
-                total.bytes += row.bytes.len() as u64;
-                total.rows < u64::from(rows_max)
-            })?;
-            Ok(total)
-        })
-        .await
+        self.read(move |connection| archive_query::debt_total(connection, owner, rows_max))
+            .await
     }
 
     async fn archive_watermark(&self, owner: AccountId) -> Result<Watermark, Error> {

@@ -3,11 +3,11 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
-use super::{blob, error, optional};
+use super::{all, blob, error, optional};
 use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
-    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, Direction, Error, PageRequest, Position,
-    RowFlags, Timestamp, Watermark,
+    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal,
+    Direction, Error, PageRequest, Position, RowFlags, Timestamp, Watermark,
 };
 
 const COLUMNS: &str =
@@ -198,27 +198,87 @@ pub(super) fn watermark(connection: &Connection, owner: AccountId) -> Result<Wat
     })
 }
 
-/// Calls `each` with every debt above `after` until it says no.
+/// Positions of debts, and how far they were looked for.
+pub(super) struct Owed {
+    pub positions: Vec<Position>,
+    /// The last row looked at, or where the look began.
+    pub up_to: Position,
+    /// There was no row after it.
+    pub complete: bool,
+}
+
+/// The debts among the next `look_rows` rows after `after`.
+pub(super) fn owed(
+    connection: &Connection,
+    owner: AccountId,
+    after: Position,
+    look_rows: u32,
+) -> Result<Owed, Error> {
+    let watermark = watermark(connection, owner)?;
+    let after = after.max(watermark.acked_up_to);
+    let looked = all(
+        connection,
+        "SELECT pos, flags FROM archive WHERE owner = ?1 AND pos > ?2 ORDER BY pos LIMIT ?3",
+        params![owner.0, after.0, look_rows],
+        |row| Ok((Position(row.get(0)?), RowFlags::from_bits(row.get(1)?))),
+    )?;
+    Ok(Owed {
+        up_to: looked.last().map_or(after, |(pos, _)| *pos),
+        complete: looked.len() < look_rows as usize,
+        positions: looked
+            .into_iter()
+            .filter(|(pos, flags)| flags.debt && !watermark.covers(*pos))
+            .map(|(pos, _)| pos)
+            .collect(),
+    })
+}
+
 pub(super) fn debts(
     connection: &Connection,
     owner: AccountId,
     after: Position,
-    mut each: impl FnMut(ArchivedRow) -> bool,
-) -> Result<(), Error> {
-    let watermark = watermark(connection, owner)?;
+    limit: u32,
+    bytes_max: u64,
+) -> Result<DebtPage, Error> {
+    let owed = owed(connection, owner, after, DEBT_LOOK_ROWS_MAX)?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM archive a LEFT JOIN message m ON m.id = a.message
-         WHERE a.owner = ?1 AND a.pos > ?2 AND a.flags & 2 = 2 ORDER BY a.pos"
+        "SELECT {COLUMNS} FROM archive a LEFT JOIN message m ON m.id = a.message WHERE a.owner = ?1 AND a.pos = ?2"
     );
-    let mut statement = connection.prepare_cached(&sql).map_err(error)?;
-    let mut rows = statement
-        .query(params![owner.0, after.max(watermark.acked_up_to).0])
-        .map_err(error)?;
-    while let Some(row) = rows.next().map_err(error)? {
-        let row = archived_row(row).map_err(error)??;
-        if !watermark.covers(row.pos) && !each(row) {
+    let mut page = DebtPage {
+        rows: Vec::new(),
+        up_to: owed.up_to,
+        complete: owed.complete,
+    };
+    let mut size = 0;
+    for pos in owed.positions {
+        let row = optional(connection, &sql, params![owner.0, pos.0], archived_row)?;
+        let row = row.ok_or_else(|| Error::Corrupt("a row vanished from a snapshot".into()))??;
+        size += row.bytes.len() as u64;
+        if page.rows.len() >= limit as usize || (size > bytes_max && !page.rows.is_empty()) {
+            page.up_to = page.rows.last().map_or(after, |row| row.pos);
+            page.complete = false;
             break;
         }
+        page.rows.push(row);
     }
-    Ok(())
+    Ok(page)
+}
+
+pub(super) fn debt_total(
+    connection: &Connection,
+    owner: AccountId,
+    rows_max: u32,
+) -> Result<DebtTotal, Error> {
+    let look_rows = rows_max.saturating_add(DEBT_LOOK_ROWS_MAX);
+    let owed = owed(connection, owner, Position(0), look_rows)?;
+    let sql = "SELECT length(coalesce(a.own_bytes, m.bytes)) FROM archive a LEFT JOIN message m ON m.id = a.message
+               WHERE a.owner = ?1 AND a.pos = ?2";
+    let mut total = DebtTotal::default();
+    for pos in owed.positions.iter().take(rows_max as usize) {
+        let size: Option<Option<i64>> =
+            optional(connection, sql, params![owner.0, pos.0], |row| row.get(0))?;
+        total.rows += 1;
+        total.bytes += size.flatten().unwrap_or(0) as u64;
+    }
+    Ok(total)
 }

@@ -416,6 +416,7 @@ async fn partitions_by_month() {
         s.archive_debts(alice, Position(2), 9, u64::MAX)
             .await
             .expect("reads")
+            .rows
             .len(),
         4
     );

@@ -1,17 +1,17 @@
 //! Delivery debts on either engine.
 
-use eider_storage::{Cleared, DebtTotal, PosRange, Watermark};
+use eider_storage::{Cleared, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, PosRange, Watermark};
 
 use super::*;
 
 const BOB: &str = "bob@example.org";
 
 async fn owed(s: &Arc<dyn Storage>, owner: AccountId, after: i64) -> Vec<i64> {
-    let rows = s
+    let page = s
         .archive_debts(owner, Position(after), 1000, u64::MAX)
         .await
         .unwrap();
-    rows.into_iter().map(|row| row.pos.0).collect()
+    page.rows.into_iter().map(|row| row.pos.0).collect()
 }
 
 async fn acknowledge(s: &Arc<dyn Storage>, owner: AccountId, up_to: i64, above: &[(i64, i64)]) {
@@ -55,7 +55,8 @@ pub async fn debts_follow_the_watermark(bench: &mut Bench) {
     let rows = s
         .archive_debts(alice, Position(0), 1, u64::MAX)
         .await
-        .unwrap();
+        .unwrap()
+        .rows;
     assert_eq!(
         (&rows[0].bytes[..], rows[0].at),
         (&b"<message><body>m3</body></message>"[..], at(3))
@@ -157,6 +158,38 @@ pub async fn messages_go_with_their_last_owner(bench: &mut Bench) {
     }
 }
 
+/// Most of what lies above the watermark was sent: a page looks at so many rows and says how far it looked.
+pub async fn debts_among_sent_rows(bench: &mut Bench) {
+    let s = &bench.storage;
+    let alice = account(s, "alice").await;
+    let page = async |after: i64, limit: u32| {
+        let page = s.archive_debts(alice, Position(after), limit, u64::MAX);
+        let page = page.await.unwrap();
+        let rows: Vec<_> = page.rows.iter().map(|row| row.pos.0).collect();
+        (rows, page.up_to.0, page.complete)
+    };
+    assert_eq!(page(0, 9).await, (vec![], 0, true));
+    let look = i64::from(DEBT_LOOK_ROWS_MAX);
+    let debts = [look + 2, look + 4];
+    let mut commit = single("x", vec![]);
+    for pos in 1..=look + 5 {
+        let flags = if debts.contains(&pos) { OWED } else { SENT };
+        commit.rows.push(row(alice, 0, BOB, flags, at(pos)));
+        if commit.rows.len() == 1000 || pos == look + 5 {
+            s.archive_commit(commit.clone()).await.unwrap();
+            commit.rows.clear();
+        }
+    }
+    assert_eq!(page(0, 9).await, (vec![], look, false));
+    assert_eq!(page(look, 1).await, (vec![look + 2], look + 2, false));
+    assert_eq!(page(look, 2).await, (debts.to_vec(), look + 5, true));
+    assert_eq!(page(look + 4, 9).await, (vec![], look + 5, true));
+    assert_eq!(page(look + 5, 9).await, (vec![], look + 5, true));
+    assert_eq!(s.archive_debt_total(alice, 9).await.unwrap().rows, 2);
+    acknowledge(s, alice, look + 5, &[]).await;
+    assert_eq!(page(0, 9).await, (vec![], look + 5, true));
+}
+
 pub async fn limits(bench: &mut Bench) {
     let s = &bench.storage;
     let alice = account(s, "alice").await;
@@ -166,7 +199,7 @@ pub async fn limits(bench: &mut Bench) {
             .await
             .unwrap();
     }
-    let got = |rows: Vec<eider_storage::ArchivedRow>| rows.len();
+    let got = |page: DebtPage| page.rows.len();
     assert_eq!(
         got(s
             .archive_debts(alice, Position(0), 3, u64::MAX)
