@@ -124,7 +124,8 @@ fn check_fence(connection: &Connection, fence: Fence) -> Result<(), Error> {
     if valid { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// What SQLite says, in this crate's classes. Every failure is before or of the commit: SQLite leaves nothing half done.
+/// What SQLite says, in this crate's classes. SQLite leaves nothing half done; a commit of unknown outcome ends the process
+/// (`worker.rs`).
 pub(crate) fn error(error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode as Code;
     match error.sqlite_error_code() {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::archive_commit::{WORDS_STEP_TEXTS, index_words};
@@ -19,6 +19,9 @@ use crate::{Error, PoolState};
 const QUEUE_CALLS_MAX: usize = 4096;
 /// Writes that share a transaction.
 const GROUP_WRITES_MAX: usize = 64;
+
+/// The process's exit code after a commit that the disk failed (`EX_IOERR` of sysexits).
+const EXIT_DISK_FAILED: i32 = 74;
 
 /// Without a write for this long, what has gathered is indexed.
 const IDLE: Duration = Duration::from_millis(100);
@@ -305,7 +308,31 @@ fn run_group(
         run("ROLLBACK TO one")?;
         run("RELEASE one")?;
     }
-    run("COMMIT")
+    commit(connection)
+}
+
+fn commit(connection: &Connection) -> Result<(), Error> {
+    let committed = connection
+        .prepare_cached("COMMIT")
+        .and_then(|mut statement| statement.execute([]));
+    match committed {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => {
+            end_process(&failure)
+        }
+        Err(failure) => Err(error(failure)),
+    }
+}
+
+/// The transaction may lie in the log with its mark, where the next start finds it: nobody may be told that it failed.
+/// Nor does a second flush write what a failed one has lost; only a new start reads what the disk has.
+fn end_process(failure: &rusqlite::Error) -> ! {
+    tracing::error!(
+        %failure,
+        "the disk failed while messages were being stored: this server ends, so that nobody is told anything wrong; \
+         look at the disk, then start it again"
+    );
+    std::process::exit(EXIT_DISK_FAILED)
 }
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;

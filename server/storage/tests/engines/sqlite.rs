@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::conformance::archive::{BOB, forward, places, say};
-use crate::conformance::{Bench, FENCE, account};
+use crate::conformance::{ARCHIVED, Bench, FENCE, NOW, account, row, single};
 use eider_storage::{AccountId, ArchiveFilter, Config, Keep, SqliteConfig, Storage};
 
 /// A directory that goes with its value.
@@ -137,5 +137,55 @@ async fn words_of_the_first_version_are_kept() {
         assert_eq!(found(&s, AccountId(2), "fox").await, [5]);
         until_indexed(&path, 7).await;
     }
+    s.close().await;
+}
+
+/// Where the child process of the test below finds its database.
+const DATABASE: &str = "EIDER_TEST_DATABASE";
+
+/// The child: commits until the disk fails, and says what it is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_in_a_process_of_its_own() {
+    let Some(path) = std::env::var_os(DATABASE) else {
+        return;
+    };
+    let config = Config::Sqlite(SqliteConfig::new(path));
+    let s = eider_storage::open(&config).await.expect("opens");
+    let alice = account(&s, "alice").await;
+    let text = "x".repeat(10_000);
+    for n in 1..10_000 {
+        let rows = vec![row(alice, 0, BOB, ARCHIVED, NOW)];
+        match s.archive_commit(single(&text, rows)).await {
+            Ok(_) => println!("\nstored {n}"),
+            Err(error) => return println!("\ntold {error}"),
+        }
+    }
+}
+
+/// A disk that fails in a commit may have the commit: the process ends without a word to anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_the_disk_fails_is_not_called_failed() {
+    let directory = Directory::new();
+    let path = directory.file("eider.db");
+    let child = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("trap '' XFSZ; ulimit -f 8000; exec \"$0\" --exact sqlite::commits_in_a_process_of_its_own --nocapture")
+        .arg(std::env::current_exe().expect("this program has a path"))
+        .env(DATABASE, &path)
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&child.stdout);
+    let stored = said
+        .lines()
+        .filter(|line| line.starts_with("stored "))
+        .count();
+    assert!(stored > 10 && !said.contains("told"), "{said}");
+    assert_eq!(child.status.code(), Some(74), "{child:?}");
+    let config = Config::Sqlite(SqliteConfig::new(&path));
+    let s = eider_storage::open(&config).await.expect("opens again");
+    let found = s.account_id("example.org", "alice").await;
+    let alice = found.expect("reads").expect("alice is there");
+    let last = s.archive_last_position(alice).await.expect("reads");
+    assert!(last.0 as usize >= stored, "{last:?} of {stored}");
     s.close().await;
 }
