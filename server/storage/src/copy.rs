@@ -10,11 +10,15 @@ use crate::postgres::pool::Lease;
 use crate::postgres::{Postgres, migrate as postgres_migrate, tables as postgres_tables};
 use crate::sqlite::maintenance::open_to_read;
 use crate::sqlite::{connect, migrate as sqlite_migrate, tables as sqlite_tables};
-use crate::tables::{BATCH_ROWS, Cell, TABLES, Table, row_digest};
+use crate::tables::{Cell, TABLES, Table, row_digest};
 use crate::{Config, Error, Fence, Progress, SqliteConfig, Synchronous, TableCount};
 
 /// Where the target remembers, until the copy is done, what it is a copy of. No server opens a database that has it.
 pub(crate) const MARK: &str = "copied_from";
+
+/// Versions whose tables are those of [`TABLES`].
+const READABLE: std::ops::RangeInclusive<i64> = 2..=postgres_migrate::NEWEST;
+const _: () = assert!(postgres_migrate::NEWEST == sqlite_migrate::NEWEST);
 
 /// How far a restored database skips ahead in what clients have seen. After its backup the old database gave positions
 /// and roster versions of which this one knows nothing; they must not be given again for something else.
@@ -156,7 +160,7 @@ impl Side {
         match config {
             Config::Sqlite(sqlite) => {
                 let connection = open_to_read(&sqlite.path)?;
-                if sqlite_migrate::version(&connection)? != sqlite_migrate::NEWEST {
+                if !READABLE.contains(&sqlite_migrate::version(&connection)?) {
                     return Err(Error::Other(
                         "the file was made by another version; start that version on it".into(),
                     ));
@@ -168,7 +172,7 @@ impl Side {
             }
             Config::Postgres(postgres) => {
                 let mut lease = Postgres::console(postgres).await?;
-                if postgres_migrate::version(&mut lease).await? != postgres_migrate::NEWEST {
+                if !READABLE.contains(&postgres_migrate::version(&mut lease).await?) {
                     return Err(Error::Other(
                         "the database was made by another version; start that on it".into(),
                     ));
@@ -358,16 +362,13 @@ async fn run(
         let mut copied = 0;
         loop {
             let rows = source.batch(table, last.clone()).await?;
-            let full = rows.len() == BATCH_ROWS;
-            copied += rows.len() as u64;
-            last = rows.last().cloned();
-            if !rows.is_empty() {
-                target.write(table, rows).await?;
-            }
-            progress(table.name, copied);
-            if !full {
+            if rows.is_empty() {
                 break;
             }
+            copied += rows.len() as u64;
+            last = rows.last().cloned();
+            target.write(table, rows).await?;
+            progress(table.name, copied);
         }
     }
     let sequences = source.sequences().await?;

@@ -30,6 +30,9 @@ pub(crate) enum Cell {
 /// Rows read and written at once.
 pub(crate) const BATCH_ROWS: usize = 2000;
 
+/// Bytes of their texts and bytes together, beyond the last row: a stanza may be large.
+pub(crate) const BATCH_BYTES: usize = 8 << 20;
+
 /// Tables whose ids are never given again.
 pub(crate) const SEQUENCES: [&str; 2] = ["account", "pubsub_node"];
 
@@ -233,6 +236,16 @@ pub(crate) fn key_names(table: &Table) -> String {
         .map(|(name, _)| *name)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Bytes of a row's texts and bytes.
+pub(crate) fn row_bytes(cells: &[Cell]) -> usize {
+    let size = |cell: &Cell| match cell {
+        Cell::Null | Cell::Integer(_) => 0,
+        Cell::Text(text) => text.len(),
+        Cell::Bytes(bytes) => bytes.len(),
+    };
+    cells.iter().map(size).sum()
 }
 
 /// A digest of a row that is the same on both engines. Sums of these compare whole tables without an order.

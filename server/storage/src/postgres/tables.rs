@@ -6,11 +6,12 @@ use sqlx::{Arguments, AssertSqlSafe};
 use super::pool::Lease;
 use super::{get, scalar};
 use crate::tables::{
-    BATCH_ROWS, Cell, ColumnType, SEQUENCES, TABLES, Table, key_names, names, row_digest,
+    BATCH_BYTES, BATCH_ROWS, Cell, ColumnType, SEQUENCES, TABLES, Table, key_names, names,
+    row_digest,
 };
 use crate::{Error, Progress, TableCount};
 
-/// Messages that come from elsewhere have no month: they lie in the default partition.
+/// Messages that come from elsewhere have no month: they lie in a partition of their own.
 const COPIED_MONTH: i32 = 0;
 
 fn cells(row: &PgRow, table: &Table, count: usize) -> Result<Vec<Cell>, Error> {
@@ -50,7 +51,7 @@ fn selected(table: &Table, count: usize) -> String {
         .join(", ")
 }
 
-/// The next rows in key order after the row that begins with the key `after`.
+/// The next rows in key order after the row that begins with the key `after`; none: the table's end.
 pub(crate) async fn batch(
     lease: &mut Lease,
     table: &Table,
@@ -69,8 +70,18 @@ pub(crate) async fn batch(
         format!("WHERE ({key}) > ({})", places.join(", "))
     };
     let selected = selected(table, table.columns.len());
+    let sizes = table
+        .columns
+        .iter()
+        .filter(|(_, kind)| *kind != ColumnType::Integer)
+        .map(|(name, _)| format!("+ coalesce(octet_length({name}), 0)::bigint"))
+        .collect::<String>();
+    // Sizes are known without reading what is large; only what fits is read and sent.
     let sql = format!(
-        "SELECT {selected} FROM {} {condition} ORDER BY {key} LIMIT {BATCH_ROWS}",
+        "SELECT {selected} FROM (SELECT s.*, sum(batch_size) OVER (ORDER BY {key}) AS batch_total FROM
+         (SELECT {}, 0::bigint {sizes} AS batch_size FROM {} {condition} ORDER BY {key} LIMIT {BATCH_ROWS}) s) w
+         WHERE batch_total - batch_size < {BATCH_BYTES} ORDER BY {key}",
+        names(table),
         table.name
     );
     let rows = lease
@@ -205,14 +216,14 @@ pub(crate) async fn counts(
         let mut last: Option<Vec<Cell>> = None;
         loop {
             let batch = batch(lease, table, last.as_deref()).await?;
+            if batch.is_empty() {
+                break;
+            }
             rows += batch.len() as u64;
             checksum = batch
                 .iter()
                 .fold(checksum, |sum, row| sum.wrapping_add(row_digest(row)));
             progress(table.name, rows);
-            if batch.len() < BATCH_ROWS {
-                break;
-            }
             last = batch.into_iter().next_back();
         }
         counts.push(TableCount {

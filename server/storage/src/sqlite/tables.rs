@@ -4,7 +4,10 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::{error, execute, optional};
-use crate::tables::{BATCH_ROWS, Cell, SEQUENCES, TABLES, Table, key_names, names, row_digest};
+use crate::tables::{
+    BATCH_BYTES, BATCH_ROWS, Cell, SEQUENCES, TABLES, Table, key_names, names, row_bytes,
+    row_digest,
+};
 use crate::{Error, Progress, TableCount};
 
 fn cell(value: ValueRef<'_>) -> Result<Cell, Error> {
@@ -37,15 +40,19 @@ fn rows(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<Ve
     let mut statement = connection.prepare_cached(sql).map_err(error)?;
     let width = statement.column_count();
     let mut rows = statement.query(params_from_iter(values)).map_err(error)?;
-    let mut read = Vec::new();
-    while let Some(row) = rows.next().map_err(error)? {
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && let Some(row) = rows.next().map_err(error)?
+    {
         let cells = (0..width).map(|index| cell(row.get_ref(index).map_err(error)?));
-        read.push(cells.collect::<Result<_, Error>>()?);
+        let cells = cells.collect::<Result<Vec<_>, Error>>()?;
+        bytes += row_bytes(&cells);
+        read.push(cells);
     }
     Ok(read)
 }
 
-/// The next rows in key order after the row that begins with the key `after`.
+/// The next rows in key order after the row that begins with the key `after`; none: the table's end.
 pub(crate) fn batch(
     connection: &Connection,
     table: &Table,
@@ -143,14 +150,14 @@ pub(crate) fn counts(
         let mut last: Option<Vec<Cell>> = None;
         loop {
             let batch = batch(connection, table, last.as_deref())?;
+            if batch.is_empty() {
+                break;
+            }
             rows += batch.len() as u64;
             checksum = batch
                 .iter()
                 .fold(checksum, |sum, row| sum.wrapping_add(row_digest(row)));
             progress(table.name, rows);
-            if batch.len() < BATCH_ROWS {
-                break;
-            }
             last = batch.into_iter().next_back();
         }
         counts.push(TableCount {

@@ -212,3 +212,71 @@ async fn backups_are_restored_on_either_engine() {
     let missing = eider_storage::restore(&directory.file("none"), &sqlite, &|_, _| {}).await;
     assert!(missing.is_err());
 }
+
+/// What is read and written at once is bounded by bytes too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_are_copied_a_few_at_once() {
+    const COUNT: u64 = 40;
+    let directory = Directory::new();
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let from = Config::Sqlite(SqliteConfig::new(directory.file("large")));
+    let to = Config::Postgres(PostgresConfig::new(
+        server.database("eider").expect("makes"),
+    ));
+    let s = eider_storage::open(&from).await.expect("opens");
+    let alice = account(&s, "alice").await;
+    let mut commit = single("large", vec![]);
+    commit.messages[0].bytes = vec![b'x'; 1 << 20].into();
+    commit.messages = vec![commit.messages[0].clone(); COUNT as usize];
+    for message in 0..COUNT as usize {
+        let at = at(message as i64);
+        commit
+            .rows
+            .push(row(alice, message, "bob@example.org", ARCHIVED, at));
+    }
+    s.archive_commit(commit).await.expect("commits");
+    s.close().await;
+    // Rows told of: since the last time, and the most at once.
+    let told = parking_lot::Mutex::new((0, 0));
+    let progress = |table: &str, rows: u64| {
+        if table == "message" {
+            let (last, most) = *told.lock();
+            *told.lock() = (rows, most.max(rows.saturating_sub(last)));
+        }
+    };
+    eider_storage::copy(&from, &to, &progress)
+        .await
+        .expect("copies");
+    let s = eider_storage::open(&to).await.expect("opens");
+    let backup = directory.file("backup");
+    let written = s.backup(&backup, &progress).await.expect("backs up");
+    s.close().await;
+    let messages = written.iter().find(|count| count.table == "message");
+    assert_eq!(messages.expect("a table").rows, COUNT);
+    assert_eq!(*told.lock(), (COUNT, 8));
+}
+
+/// A backup of the version before, whose tables were the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_is_restored() {
+    let directory = Directory::new();
+    let backup = directory.file("backup");
+    let file = rusqlite::Connection::open(&backup).expect("makes a file");
+    for sql in [
+        include_str!("../../migrations/sqlite/0001_initial.sql"),
+        include_str!("../../migrations/sqlite/0002_text_of_messages.sql"),
+        "PRAGMA user_version = 2;
+         INSERT INTO account (id, host, localpart, credentials, created_at)
+         VALUES (1, 'example.org', 'alice', x'01000000', 1);",
+    ] {
+        file.execute_batch(sql).expect("fills it");
+    }
+    drop(file);
+    let to = Config::Sqlite(SqliteConfig::new(directory.file("restored")));
+    eider_storage::restore(&backup, &to, &|_, _| {})
+        .await
+        .expect("restores");
+    let s = eider_storage::open(&to).await.expect("opens");
+    assert_eq!(alice_of(&s).await, AccountId(1));
+    s.close().await;
+}
