@@ -115,6 +115,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     let control = open_control(&config)?;
 
     let storage = eider_storage::open(&config.storage_config()).await?;
+    storage.claim().await?;
     let (tls, findings) = TlsContext::load(&config, clock::now())?;
     let tls = Arc::new(tls);
     report(&findings);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eider_storage::{AccountId, Error, Fence, Keep, Storage, Timestamp};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -16,49 +17,94 @@ const ACCOUNTS_PER_STEP: u32 = 200;
 const ROWS_PER_STEP: u32 = 500;
 /// Pause between two steps that changed something.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at what has been delivered.
+const DELIVERED_INTERVAL: Duration = Duration::from_secs(60);
 /// Keys by which messages sent again are recognised are kept for so long: longer than they are looked at.
 const RESEND_KEYS_SECONDS: u64 = 24 * 60 * 60;
 
-/// Does everything in turn, every `archive.cleaning_interval_hours`, until the token is cancelled.
+/// Does everything in turn, every `archive.cleaning_interval_hours`, and deletes every minute what was stored only until it
+/// was delivered, until the token is cancelled.
 pub async fn run(storage: Arc<dyn Storage>, config: ConfigWatch, stop: CancellationToken) {
+    let mut due = Instant::now();
     loop {
         let now = config.borrow().clone();
-        let hours = now.archive.cleaning_interval_hours;
-        let done = tokio::select! {
-            done = once(&*storage, &now, clock::timestamp()) => done,
-            () = stop.cancelled() => return,
+        let work = async {
+            let time = clock::timestamp();
+            if due > Instant::now() {
+                return delivered(&*storage, time).await;
+            }
+            let rows = once(&*storage, &now, time).await;
+            let hours = u64::from(now.archive.cleaning_interval_hours);
+            due = Instant::now() + Duration::from_secs(hours * 3_600);
+            if rows > 0 {
+                tracing::info!(rows, "removed what is past retention or quota");
+            }
+            rows
         };
-        match done {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "removed what is past retention or quota"),
-            Err(e) => tracing::warn!("upkeep of the database broke off: {e}"),
+        tokio::select! {
+            _rows = work => {}
+            () = stop.cancelled() => return,
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(u64::from(hours) * 3_600)) => {}
+            () = tokio::time::sleep(DELIVERED_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Does everything once; answers how many rows were removed.
-async fn once(storage: &dyn Storage, config: &Config, now: Timestamp) -> Result<u64, Error> {
-    storage.prepare_ahead(now).await?;
-    let mut rows = 0;
+/// Does everything once; answers how many rows were removed. What fails is tried again the next time and keeps nothing
+/// else from being done.
+async fn once(storage: &dyn Storage, config: &Config, now: Timestamp) -> u64 {
+    let prepared = storage.prepare_ahead(now).await.map(|()| 0);
+    done("preparing the tables of the next weeks", prepared);
+    let mut rows = delivered(storage, now).await;
+    for host in &config.hosts {
+        let keep = keep(config, host, now);
+        if keep != Keep::default() {
+            let retained = retain_host(storage, &host.name, keep).await;
+            rows += done("deleting what is past retention or quota", retained);
+        }
+    }
+    rows
+}
+
+fn done(what: &str, result: Result<u64, Error>) -> u64 {
+    result.unwrap_or_else(|error| {
+        tracing::warn!(%error, "upkeep of the database: {what} broke off");
+        0
+    })
+}
+
+/// Deletes what accounts without an archive were owed and have got, and what is left over otherwise.
+async fn delivered(storage: &dyn Storage, now: Timestamp) -> u64 {
+    let forgotten = forget_paid(storage).await;
+    let swept = sweep(storage, now).await;
+    done("deleting what was delivered", forgotten) + done("deleting what is left over", swept)
+}
+
+async fn forget_paid(storage: &dyn Storage) -> Result<u64, Error> {
+    let (mut rows, mut next) = (0, Some(AccountId(0)));
+    while let Some(from) = next {
+        let step = storage.archive_forget_paid(Fence::single(), from, ROWS_PER_STEP);
+        let step = step.await?;
+        rows += step.rows_deleted;
+        next = step.next;
+        if next.is_some() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(rows)
+}
+
+async fn sweep(storage: &dyn Storage, now: Timestamp) -> Result<u64, Error> {
+    let (mut rows, before) = (0, now.minus_seconds(RESEND_KEYS_SECONDS));
     loop {
-        let before = now.minus_seconds(RESEND_KEYS_SECONDS);
         match storage.sweep(Fence::single(), before).await? {
-            0 => break,
+            0 => return Ok(rows),
             swept => rows += swept,
         }
         tokio::time::sleep(PAUSE).await;
     }
-    for host in &config.hosts {
-        let keep = keep(config, host, now);
-        if keep != Keep::default() {
-            rows += retain_host(storage, &host.name, keep).await?;
-        }
-    }
-    Ok(rows)
 }
 
 /// What an account of the host may keep.
@@ -85,7 +131,13 @@ async fn retain_host(storage: &dyn Storage, host: &str, keep: Keep) -> Result<u6
         };
         after = Some(last.localpart.clone());
         for account in &page {
-            rows += retain(storage, account.id, keep).await?;
+            match retain(storage, account.id, keep).await {
+                // One account that cannot be read keeps no other from its turn.
+                Err(error) if !error.is_transient() => {
+                    tracing::warn!(%error, account = %account.localpart, host, "the archive cannot be cleaned");
+                }
+                retained => rows += retained?,
+            }
         }
     }
 }
@@ -109,7 +161,7 @@ mod tests {
     use bytes::Bytes;
     use eider_storage::{
         ArchiveFilter, Commit, Credentials, Direction, MessageKind, NewMessage, OwnerRow,
-        PageRequest, RowFlags,
+        PageRequest, Position, RowFlags, Watermark,
     };
 
     use super::*;
@@ -171,17 +223,66 @@ mod tests {
         archive(&*storage, anna, 1_000..2_000).await;
         let now = Timestamp(2_000 * DAY_US);
 
-        assert_eq!(once(&*storage, &config, now).await.unwrap(), 0);
+        assert_eq!(once(&*storage, &config, now).await, 0);
         assert_eq!(archived(&*storage, anna).await, 1_000);
         config.archive.retention_days = 200;
-        once(&*storage, &config, now).await.unwrap();
+        once(&*storage, &config, now).await;
         assert_eq!(archived(&*storage, anna).await, 200);
         config.hosts[0].archive_retention_days = Some(100);
-        once(&*storage, &config, now).await.unwrap();
+        once(&*storage, &config, now).await;
         assert_eq!(archived(&*storage, anna).await, 100);
         config.archive.quota_messages = 10;
-        once(&*storage, &config, now).await.unwrap();
+        once(&*storage, &config, now).await;
         assert_eq!(archived(&*storage, anna).await, 10);
+        storage.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_stored_for_delivery_goes_once_delivered() {
+        let folder = std::env::temp_dir().join(format!("eider-paid-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = Config {
+            data_directory: folder.clone(),
+            ..Config::default()
+        };
+        let storage = eider_storage::open(&config.storage_config()).await.unwrap();
+        let none = Credentials::default();
+        let account =
+            storage.account_create(Fence::single(), "localhost", "anna", &none, Timestamp(0));
+        let anna = account.await.unwrap();
+        let mut commit = Commit::new(Fence::single());
+        for message in 0..1_200 {
+            let bytes = Bytes::from_static(b"<message/>");
+            commit.messages.push(NewMessage { bytes, text: None });
+            commit.rows.push(OwnerRow {
+                owner: anna,
+                at: Timestamp(0),
+                message,
+                own_bytes: None,
+                peer: "bert@localhost".to_owned(),
+                peer_resource: None,
+                flags: RowFlags {
+                    archived: false,
+                    debt: true,
+                    outgoing: false,
+                },
+                kind: MessageKind::Chat,
+            });
+        }
+        storage.archive_commit(commit).await.unwrap();
+        let now = Timestamp(2_000 * DAY_US);
+        assert_eq!(once(&*storage, &config, now).await, 0);
+        let mut commit = Commit::new(Fence::single());
+        let got = Watermark {
+            acked_up_to: Position(1_199),
+            acked_above: Vec::new(),
+        };
+        commit.watermarks.push((anna, got));
+        storage.archive_commit(commit).await.unwrap();
+        assert_eq!(delivered(&*storage, now).await, 1_199);
+        let counts = storage.counts(&|_, _| {}).await.unwrap();
+        let left = counts.iter().find(|count| count.table == "message");
+        assert_eq!(left.unwrap().rows, 1);
         storage.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }

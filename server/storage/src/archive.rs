@@ -5,7 +5,7 @@
 //! the server.
 //!
 //! A *debt* is a row with [`RowFlags::debt`] that is neither below the account's [`Watermark`] nor in its ranges. Rows that
-//! are not archived exist only for their debt and are deleted by [`Commit::cleared`].
+//! are not archived exist only for their debt and are deleted by [`Archive::archive_forget_paid`].
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -117,13 +117,6 @@ impl Watermark {
     }
 }
 
-/// A row that existed only for its debt and is delivered: deleted unless it is archived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cleared {
-    pub owner: AccountId,
-    pub pos: Position,
-}
-
 /// How a message that an account without an archive sent is recognised when sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResendKey {
@@ -142,7 +135,6 @@ pub struct Commit {
     pub rows: Vec<OwnerRow>,
     /// New watermarks; an account's later entry wins. They never go back: a smaller `acked_up_to` is ignored.
     pub watermarks: Vec<(AccountId, Watermark)>,
-    pub cleared: Vec<Cleared>,
     pub resend_keys: Vec<ResendKey>,
 }
 
@@ -154,17 +146,13 @@ impl Commit {
             messages: Vec::new(),
             rows: Vec::new(),
             watermarks: Vec::new(),
-            cleared: Vec::new(),
             resend_keys: Vec::new(),
         }
     }
 
     /// True where there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-            && self.watermarks.is_empty()
-            && self.cleared.is_empty()
-            && self.resend_keys.is_empty()
+        self.rows.is_empty() && self.watermarks.is_empty() && self.resend_keys.is_empty()
     }
 }
 
@@ -303,6 +291,14 @@ pub struct Retained {
     pub more: bool,
 }
 
+/// What a step of [`Archive::archive_forget_paid`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    pub rows_deleted: u64,
+    /// Where the next step begins; `None`: every account was looked at.
+    pub next: Option<AccountId>,
+}
+
 /// The archive.
 #[async_trait]
 pub trait Archive {
@@ -373,6 +369,16 @@ pub trait Archive {
         keep: Keep,
         limit: u32,
     ) -> Result<Retained, Error>;
+
+    /// Deletes rows that existed only for their debt and are at or below their account's watermark: of accounts from
+    /// `from` on, at most `limit` rows in this step. Their messages go with their last owner, at once or with
+    /// [`Maintenance::sweep`](crate::Maintenance::sweep).
+    async fn archive_forget_paid(
+        &self,
+        fence: Fence,
+        from: AccountId,
+        limit: u32,
+    ) -> Result<Forgotten, Error>;
 
     /// Rows the account sent, newest first, at most `limit` and, beyond the first, at most `bytes_max` together, none
     /// before `not_before`.

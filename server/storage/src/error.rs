@@ -23,6 +23,11 @@ pub enum Error {
         "the database holds an unfinished copy of {0}: run the same copy or restore again, it goes on"
     )]
     Unfinished(String),
+    /// Another server uses the database; what the database knows of it.
+    #[error(
+        "another server uses this database ({0}): stop that one, or give this one a database of its own"
+    )]
+    InUse(String),
     /// Surely not done: anything else (disk full, a refused statement, a bad path).
     #[error("storage failure: {0}")]
     Other(String),

@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 pub use accounts::{AccountSummary, Accounts, Credentials, LastActivity, LoginRecord, ScramKeys};
 pub use archive::{
-    Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Cleared, Commit,
-    CommitError, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, Direction, Keep, MessageKind, NewMessage,
+    Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit, CommitError,
+    DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, Direction, Forgotten, Keep, MessageKind, NewMessage,
     OwnerRow, PageRequest, PosRange, Position, ResendKey, Retained, RowFlags, SentRow, Unknown,
     Watermark,
 };

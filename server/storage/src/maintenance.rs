@@ -91,6 +91,12 @@ pub trait Maintenance {
     /// Pools now, for the metrics.
     fn pools(&self) -> Vec<PoolState>;
 
+    /// Takes the database for this process, which serves from now on; to be called once, at the start.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where another server has it and keeps it.
+    async fn claim(&self) -> Result<(), Error>;
+
     /// Registers an incarnation so that [`Fence::member`] of it is valid.
     async fn fence_register(&self, token: i64) -> Result<(), Error>;
 

@@ -13,8 +13,8 @@ use super::pool::{Lease, Pool};
 use super::{Postgres, archive_query, get, scalar};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
-    DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained, SentRow, Timestamp,
-    Unknown, Watermark,
+    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, Position, ResendKey, Retained, SentRow,
+    Timestamp, Unknown, Watermark,
 };
 
 const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
@@ -23,6 +23,9 @@ const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
 /// How long a page waits for the reader, and how long none asks it after it failed.
 const READER_PATIENCE: Duration = Duration::from_millis(500);
 const READER_PAUSE: Duration = Duration::from_secs(10);
+
+/// Accounts looked at in one step of forgetting what is paid.
+const FORGET_STEP_ACCOUNTS: usize = 64;
 
 impl Postgres {
     /// A connection for an archive page: the reader's where it is fresh enough for this owner, else the primary's.
@@ -181,6 +184,18 @@ impl Archive for Postgres {
         lease.end(result).await
     }
 
+    async fn archive_forget_paid(
+        &self,
+        fence: Fence,
+        from: AccountId,
+        limit: u32,
+    ) -> Result<Forgotten, Error> {
+        let mut lease = self.console.acquire().await?;
+        lease.begin(fence).await?;
+        let result = forget_paid(&mut lease, from, limit).await;
+        lease.end(result).await
+    }
+
     async fn archive_recent_sent(
         &self,
         owner: AccountId,
@@ -307,4 +322,29 @@ async fn retain(
         rows_deleted: gone,
         more: gone == u64::from(limit),
     })
+}
+
+async fn forget_paid(lease: &mut Lease, from: AccountId, limit: u32) -> Result<Forgotten, Error> {
+    let mut forgotten = Forgotten {
+        rows_deleted: 0,
+        next: Some(from),
+    };
+    for _ in 0..FORGET_STEP_ACCOUNTS {
+        let sql = "SELECT owner FROM archive WHERE owner >= $1 AND flags & 1 = 0 ORDER BY owner, pos LIMIT 1";
+        let from = forgotten.next.map_or(0, |owner| owner.0);
+        let next = lease.optional(sqlx::query(sql).bind(from)).await?;
+        forgotten.next = scalar(next)?.map(AccountId);
+        let left = u64::from(limit).saturating_sub(forgotten.rows_deleted);
+        let Some(owner) = forgotten.next.filter(|_| left > 0) else {
+            break;
+        };
+        let acked = archive_query::watermark(lease, owner).await?.acked_up_to;
+        let condition = "pos <= $2 AND flags & 1 = 0";
+        let (gone, _) = delete_rows(lease, owner, condition, acked.0, 0, left as i64).await?;
+        forgotten.rows_deleted += gone;
+        if gone < left {
+            forgotten.next = Some(AccountId(owner.0 + 1));
+        }
+    }
+    Ok(forgotten)
 }

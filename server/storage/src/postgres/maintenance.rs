@@ -25,14 +25,8 @@ impl Postgres {
     pub(super) fn connections_wanted(&self) -> u32 {
         let config = &self.config;
         let archive = if self.reader.is_some() { 2 } else { 1 } * config.archive_connections;
-        config.login_connections + archive + config.console_connections + 1
-    }
-
-    /// A console connection without a deadline that matters.
-    pub(super) async fn console_lease(&self) -> Result<Lease, Error> {
-        self.console
-            .acquire_until(tokio::time::Instant::now() + CONSOLE_DEADLINE)
-            .await
+        // The writer's, and one for a backup.
+        config.login_connections + archive + config.console_connections + 2
     }
 }
 
@@ -84,6 +78,10 @@ impl Maintenance for Postgres {
         pools
     }
 
+    async fn claim(&self) -> Result<(), Error> {
+        self.writer.claim().await
+    }
+
     async fn fence_register(&self, token: i64) -> Result<(), Error> {
         let sql = "INSERT INTO member_fence (token) VALUES ($1) ON CONFLICT DO NOTHING";
         self.write(Fence::single(), sqlx::query(sql).bind(token))
@@ -128,14 +126,14 @@ impl Maintenance for Postgres {
         target: &Path,
         progress: Progress<'_>,
     ) -> Result<Vec<TableCount>, Error> {
-        let mut lease = self.console_lease().await?;
+        let mut lease = Postgres::console(&self.config).await?;
         lease.begin_snapshot().await?;
         let result = crate::copy::to_file(&mut lease, target, progress).await;
         lease.end(result).await
     }
 
     async fn counts(&self, progress: Progress<'_>) -> Result<Vec<TableCount>, Error> {
-        let mut lease = self.console_lease().await?;
+        let mut lease = Postgres::console(&self.config).await?;
         lease.begin_snapshot().await?;
         let result = tables::counts(&mut lease, progress).await;
         lease.end(result).await
@@ -168,10 +166,11 @@ impl Postgres {
         {
             return Ok(());
         }
-        // The lock on the default partition must not queue the archive's writer behind a long reader.
+        // The lock on the default partition must not queue the archive's writer behind a long reader; made apart, the new
+        // one locks nothing else. All or nothing: one script is one transaction.
         let sql = format!(
-            "SET lock_timeout = '1s'; CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}
-             FOR VALUES FROM ({month}) TO ({}); RESET lock_timeout",
+            "SET lock_timeout = '1s'; CREATE TABLE {name} (LIKE {table});
+             ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({month}) TO ({}); RESET lock_timeout",
             month + 1
         );
         lease.script(AssertSqlSafe(sql)).await

@@ -9,6 +9,7 @@ use crate::Error;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_text_of_messages.sql"),
+    include_str!("../../migrations/postgres/0003_debts_without_archive.sql"),
 ];
 
 /// The newest migration known.
@@ -22,6 +23,7 @@ pub(crate) async fn run(lease: &mut Lease) -> Result<(), Error> {
     if version(lease).await? >= NEWEST {
         return Ok(());
     }
+    tracing::info!(to = NEWEST, "brings the database's tables up to date");
     for (index, sql) in MIGRATIONS.iter().enumerate() {
         lease.execute(sqlx::query("BEGIN")).await?;
         let result = step(lease, index as i64 + 1, sql).await;

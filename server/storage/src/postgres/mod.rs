@@ -57,7 +57,9 @@ impl Postgres {
             config.console_connections,
             deadline,
         );
-        migrate::run(&mut console.acquire().await?).await?;
+        // It may rewrite whole tables, or wait for another server that does.
+        let patience = Instant::now() + maintenance::CONSOLE_DEADLINE;
+        migrate::run(&mut console.acquire_until(patience).await?).await?;
         let reader = match &config.reader_url {
             Some(url) => {
                 let setup = Setup::new(config, url, deadline, false)?;
@@ -86,11 +88,11 @@ impl Postgres {
         })
     }
 
-    /// A connection for long work on a database that no server of this process uses.
+    /// A connection of its own for work that takes hours.
     pub(crate) async fn console(config: &PostgresConfig) -> Result<Lease, Error> {
         let setup = Setup::new(config, &config.url, Duration::ZERO, true)?;
         let pool = Pool::new("console", setup, 1, config.deadline);
-        pool.acquire_until(tokio::time::Instant::now() + maintenance::CONSOLE_DEADLINE)
+        pool.acquire_until(Instant::now() + maintenance::CONSOLE_DEADLINE)
             .await
     }
 

@@ -55,7 +55,6 @@ pub(super) fn build(
     }
     add_rows(&mut builder, batch, places)?;
     add_owners(&mut builder, batch)?;
-    add_cleared(&mut builder, batch)?;
     add_resend_keys(&mut builder, batch)?;
     // An empty batch still asks whether the fence holds.
     if builder.parts.is_empty() {
@@ -210,78 +209,36 @@ fn add_texts(builder: &mut Builder, batch: &Commit, places: &Places) -> Result<(
     Ok(())
 }
 
-/// What is new about one owner: watermark and floor are one row and can change only once in a statement.
-#[derive(Default)]
-struct OwnerChange {
-    floor: i64,
-    acked: Option<(i64, Vec<u8>)>,
-}
-
 fn add_owners(builder: &mut Builder, batch: &Commit) -> Result<(), Error> {
-    let mut changes = BTreeMap::<i64, OwnerChange>::new();
+    // One row can change only once in a statement.
+    let mut newest = BTreeMap::<i64, (i64, Vec<u8>)>::new();
     for (owner, watermark) in &batch.watermarks {
-        let change = changes.entry(owner.0).or_default();
         let up_to = watermark.acked_up_to.0;
-        if change
-            .acked
-            .as_ref()
-            .is_none_or(|(earlier, _)| *earlier <= up_to)
-        {
-            change.acked = Some((up_to, encode_ranges(&watermark.acked_above)));
+        let earlier = newest.get(&owner.0);
+        if earlier.is_none_or(|(earlier, _)| *earlier <= up_to) {
+            newest.insert(owner.0, (up_to, encode_ranges(&watermark.acked_above)));
         }
     }
-    for cleared in &batch.cleared {
-        let change = changes.entry(cleared.owner.0).or_default();
-        change.floor = change.floor.max(cleared.pos.0);
-    }
-    if changes.is_empty() {
+    if newest.is_empty() {
         return Ok(());
     }
-    let (mut owner, mut floor, mut acked, mut above) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (key, change) in changes {
-        let (up_to, ranges) = change.acked.unwrap_or((-1, Vec::new()));
+    let (mut owner, mut acked, mut above) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, (up_to, ranges)) in newest {
         owner.push(key);
-        floor.push(change.floor);
         acked.push(up_to);
         above.push(ranges);
     }
     let columns = [
         builder.add(owner)?,
-        builder.add(floor)?,
         builder.add(acked)?,
         builder.add(above)?,
     ]
     .join(", ");
     let fenced = builder.fenced;
     builder.parts.push(format!(
-        "o AS (UPDATE archive_owner o SET pos_floor = greatest(o.pos_floor, u.floor),
-         acked_up_to = greatest(o.acked_up_to, u.acked),
-         acked_above = CASE WHEN u.acked >= o.acked_up_to THEN u.above ELSE o.acked_above END
-         FROM unnest({columns}) u (owner, floor, acked, above) WHERE o.owner = u.owner AND {fenced})"
-    ));
-    Ok(())
-}
-
-fn add_cleared(builder: &mut Builder, batch: &Commit) -> Result<(), Error> {
-    if batch.cleared.is_empty() {
-        return Ok(());
-    }
-    let owner: Vec<_> = batch
-        .cleared
-        .iter()
-        .map(|cleared| cleared.owner.0)
-        .collect();
-    let pos: Vec<_> = batch.cleared.iter().map(|cleared| cleared.pos.0).collect();
-    let columns = [builder.add(owner)?, builder.add(pos)?].join(", ");
-    let fenced = builder.fenced;
-    // Rows that no owner is left for are swept later: one statement cannot change and delete the same row.
-    builder.parts.push(format!(
-        "d AS (DELETE FROM archive a USING unnest({columns}) u (owner, pos)
-         WHERE a.owner = u.owner AND a.pos = u.pos AND a.flags & 1 = 0 AND {fenced} RETURNING a.month, a.message),
-         r AS (UPDATE message m SET owners = m.owners - g.gone
-         FROM (SELECT month, message, count(*)::smallint AS gone FROM d WHERE message IS NOT NULL GROUP BY 1, 2) g
-         WHERE m.id = g.message AND m.month = g.month)"
+        "o AS (UPDATE archive_owner o SET acked_up_to = u.acked, acked_above = u.above
+         FROM unnest({columns}) u (owner, acked, above)
+         WHERE o.owner = u.owner AND o.acked_up_to <= u.acked AND {fenced})"
     ));
     Ok(())
 }

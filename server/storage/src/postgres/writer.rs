@@ -31,6 +31,15 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The lock's first key ("eidw"); the second tells members apart.
 const LOCK_CLASS: i32 = 0x6569_6477;
 
+/// How long a start waits for another server's lock, and after how long it says so. A machine that is gone without a word is
+/// noticed by keepalives within 11 s.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(15);
+const CLAIM_SAID_AFTER: Duration = Duration::from_secs(1);
+/// A granted lock `l` with the keys `$1` and `$2` in this database.
+const HELD: &str = "l.locktype = 'advisory' AND l.granted AND l.classid = $1::bigint::oid
+     AND l.objid = ($2::bigint & 4294967295)::oid AND l.objsubid = 2
+     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 type Answer = oneshot::Sender<Result<Vec<Position>, CommitError>>;
 
 enum Request {
@@ -43,6 +52,9 @@ enum Request {
     Forget {
         owner: AccountId,
         done: oneshot::Sender<()>,
+    },
+    Claim {
+        answer: oneshot::Sender<Result<(), Error>>,
     },
 }
 
@@ -129,6 +141,15 @@ impl Writer {
             .map_err(|_| Error::Unavailable("database is closed".into()))
     }
 
+    /// Takes the lock of the one that writes.
+    pub(crate) async fn claim(&self) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Claim { answer })?;
+        answered
+            .await
+            .map_err(|_| Error::Unavailable("database is closed".into()))?
+    }
+
     pub(crate) fn state(&self) -> PoolState {
         let waiting = self.waiting.load(Ordering::Relaxed);
         PoolState {
@@ -207,6 +228,7 @@ impl Task {
                     self.heads.forget(owner);
                     let _nobody_waits = done.send(());
                 }
+                Request::Claim { answer } => drop(answer.send(self.claim().await)),
                 Request::Commit {
                     batch,
                     ticket,
@@ -377,19 +399,42 @@ impl Task {
                 return Ok(connection);
             }
             // Our own former backend may not have noticed yet; somebody else's is left alone.
-            sqlx::query(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
-                 AND classid = $1::bigint::oid AND objid = ($2::bigint & 4294967295)::oid AND objsubid = 2 AND pid = $3
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-            )
-            .bind(i64::from(LOCK_CLASS))
-            .bind(i64::from(self.member))
-            .bind(self.backend)
-            .fetch_all(&mut connection)
-            .await
-            .map_err(error)?;
+            let sql = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks l WHERE {HELD} AND pid = $3"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(i64::from(LOCK_CLASS))
+                .bind(i64::from(self.member))
+                .bind(self.backend)
+                .fetch_all(&mut connection)
+                .await
+                .map_err(error)?;
             tokio::time::sleep(RETRY / 4).await;
         }
+    }
+
+    /// Connects and takes the lock, or says who has it.
+    async fn claim(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        for patience in [CLAIM_SAID_AFTER, CLAIM_PATIENCE] {
+            if self.connection.is_some() {
+                return Ok(());
+            }
+            match timeout_at(began + patience, self.connect()).await {
+                Ok(connection) => {
+                    self.connection = Some(connection?);
+                    self.connected.store(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(_) if patience == CLAIM_SAID_AFTER => {
+                    tracing::warn!("waits for another server to let go of the database");
+                }
+                Err(_) => {}
+            }
+        }
+        let mut connection = self.setup.connect().await?;
+        let holder = holder(&mut connection, self.member).await?;
+        Err(Error::InUse(holder))
     }
 
     async fn places(&mut self, batch: &Commit) -> Result<Places, Error> {
@@ -428,6 +473,27 @@ impl Task {
             rows,
             first_message,
         })
+    }
+}
+
+/// What the server knows of whoever holds the lock.
+async fn holder(connection: &mut PgConnection, member: i32) -> Result<String, Error> {
+    let sql = format!(
+        "SELECT format('connected from %s since %s, process %s of PostgreSQL', coalesce(host(a.client_addr), 'this machine'),
+         date_trunc('second', a.backend_start), l.pid)
+         FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE {HELD}"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(i64::from(LOCK_CLASS))
+        .bind(i64::from(member))
+        .fetch_optional(connection)
+        .await
+        .map_err(error)?;
+    match row {
+        Some(row) => row.try_get(0).map_err(error),
+        None => Err(Error::Unavailable(
+            "the database does not answer in time".into(),
+        )),
     }
 }
 

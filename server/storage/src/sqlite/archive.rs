@@ -15,9 +15,12 @@ use super::worker::{Stage, withdraw};
 use super::{Sqlite, all, blob, check_fence, execute, optional};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
-    DebtTotal, Error, Fence, Keep, PageRequest, Position, ResendKey, Retained, SentRow, Timestamp,
-    Unknown, Watermark,
+    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, Position, ResendKey, Retained, SentRow,
+    Timestamp, Unknown, Watermark,
 };
+
+/// Accounts looked at in one step of forgetting what is paid.
+const FORGET_STEP_ACCOUNTS: usize = 64;
 
 #[async_trait]
 impl Archive for Sqlite {
@@ -163,6 +166,18 @@ impl Archive for Sqlite {
         .await
     }
 
+    async fn archive_forget_paid(
+        &self,
+        fence: Fence,
+        from: AccountId,
+        limit: u32,
+    ) -> Result<Forgotten, Error> {
+        self.write(fence, move |connection| {
+            forget_paid(connection, from, limit)
+        })
+        .await
+    }
+
     async fn archive_recent_sent(
         &self,
         owner: AccountId,
@@ -280,4 +295,40 @@ fn retain(
         rows_deleted: going.len() as u64,
         more: going.len() == limit as usize,
     })
+}
+
+fn forget_paid(connection: &Connection, from: AccountId, limit: u32) -> Result<Forgotten, Error> {
+    let mut forgotten = Forgotten {
+        rows_deleted: 0,
+        next: Some(from),
+    };
+    for _ in 0..FORGET_STEP_ACCOUNTS {
+        let next = optional(
+            connection,
+            "SELECT min(owner) FROM archive INDEXED BY archive_unarchived WHERE owner >= ?1 AND flags & 1 = 0",
+            [forgotten.next.map_or(0, |owner| owner.0)],
+            |row| row.get::<_, Option<i64>>(0),
+        )?;
+        forgotten.next = next.flatten().map(AccountId);
+        let left = u64::from(limit).saturating_sub(forgotten.rows_deleted);
+        let Some(owner) = forgotten.next.filter(|_| left > 0) else {
+            break;
+        };
+        let acked = archive_query::watermark(connection, owner)?.acked_up_to;
+        let going = all(
+            connection,
+            "SELECT pos FROM archive INDEXED BY archive_unarchived
+             WHERE owner = ?1 AND pos <= ?2 AND flags & 1 = 0 ORDER BY pos LIMIT ?3",
+            params![owner.0, acked.0, left as i64],
+            |row| Ok(Position(row.get(0)?)),
+        )?;
+        for pos in &going {
+            delete_row(connection, owner, *pos)?;
+        }
+        forgotten.rows_deleted += going.len() as u64;
+        if (going.len() as u64) < left {
+            forgotten.next = Some(AccountId(owner.0 + 1));
+        }
+    }
+    Ok(forgotten)
 }

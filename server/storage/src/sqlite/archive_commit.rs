@@ -6,7 +6,7 @@ use super::worker::WriterState;
 use super::{error, execute, optional};
 use crate::codec::{encode_ranges, searchable};
 use crate::heads::Head;
-use crate::{AccountId, Cleared, Commit, Error, Position, Timestamp};
+use crate::{AccountId, Commit, Error, Position, Timestamp};
 
 /// Texts that are indexed in one transaction: few enough not to be felt by a message that waits behind them.
 pub(super) const WORDS_STEP_TEXTS: u32 = 512;
@@ -30,9 +30,6 @@ pub(super) fn commit(
                 encode_ranges(&watermark.acked_above)
             ],
         )?;
-    }
-    for cleared in &batch.cleared {
-        clear(connection, cleared)?;
     }
     for key in &batch.resend_keys {
         execute(
@@ -187,20 +184,6 @@ pub(super) fn index_words(connection: &Connection) -> Result<bool, Error> {
     execute(connection, "UPDATE words_head SET up_to = ?1", [last])?;
     transaction.commit().map_err(error)?;
     Ok(count == WORDS_STEP_TEXTS)
-}
-
-fn clear(connection: &Connection, cleared: &Cleared) -> Result<(), Error> {
-    let unarchived: Option<i64> = optional(
-        connection,
-        "SELECT pos FROM archive WHERE owner = ?1 AND pos = ?2 AND flags & 1 = 0",
-        params![cleared.owner.0, cleared.pos.0],
-        |row| row.get(0),
-    )?;
-    if unarchived.is_some() {
-        delete_row(connection, cleared.owner, cleared.pos)?;
-        raise_floor(connection, cleared.owner, cleared.pos)?;
-    }
-    Ok(())
 }
 
 /// Deletes one row, and its message if this was the last owner.

@@ -8,6 +8,7 @@ use crate::Error;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_text_of_messages.sql"),
+    include_str!("../../migrations/sqlite/0003_debts_without_archive.sql"),
 ];
 
 /// The newest migration known.

@@ -431,3 +431,125 @@ async fn partitions_by_month() {
     );
     s.close().await;
 }
+
+/// Two servers on one database: the second says so and does not start; once the first is gone it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_has_the_database() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let first = open(&server).await;
+    first.claim().await.expect("nobody has it");
+    let (alice, bob) = (account(&first, "alice").await, account(&first, "bob").await);
+    let second = open_again(&server).await;
+    let refused = second.claim().await;
+    assert!(
+        matches!(&refused, Err(Error::InUse(holder)) if holder.contains("process")),
+        "{refused:?}"
+    );
+    send(&first, alice, bob, "undisturbed")
+        .await
+        .expect("commits");
+    // A process that is killed leaves nothing but a closed connection.
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'";
+    server.sql("eider", kill).expect("the backend ends");
+    let began = Instant::now();
+    second.claim().await.expect("the first is gone");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    send(&second, alice, bob, "on").await.expect("commits");
+    assert!(send(&first, alice, bob, "late").await.is_err());
+    second.close().await;
+    first.claim().await.expect("the second has closed");
+    first.close().await;
+}
+
+/// A backup that takes its time holds nothing that upkeep and checks need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_keeps_nobody_waiting() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let mut config = PostgresConfig::new(server.database("eider").expect("makes"));
+    config.console_connections = 1;
+    let s = eider_storage::open(&Config::Postgres(config)).await;
+    let s = s.expect("opens");
+    let folder = crate::sqlite::Directory::new();
+    let lock = "BEGIN; LOCK TABLE private_xml IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT";
+    let backup = std::thread::scope(|scope| {
+        let holder = scope.spawn(|| server.sql("eider", lock));
+        std::thread::sleep(Duration::from_millis(500));
+        let (s, file) = (s.clone(), folder.file("backup"));
+        let backup = tokio::spawn({
+            let s = s.clone();
+            async move { s.backup(&file, &|_, _| {}).await }
+        });
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let began = Instant::now();
+                s.sweep(FENCE, NOW).await.expect("sweeps");
+                s.describe().await.expect("describes");
+                assert!(!backup.is_finished() && began.elapsed() < Duration::from_secs(2));
+            });
+        });
+        holder.join().expect("no panic").expect("locks");
+        backup
+    });
+    backup.await.expect("no panic").expect("is written");
+    s.close().await;
+}
+
+/// A server waits for another one's migration as long as that takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_may_take_longer_than_a_request() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let mut config = PostgresConfig::new(server.database("eider").expect("makes"));
+    config.deadline = Duration::from_secs(1);
+    let lock = "SELECT pg_advisory_lock(x'6569646572000001'::bigint), pg_sleep(2.5)";
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| server.sql("eider", lock));
+        std::thread::sleep(Duration::from_millis(500));
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let s = eider_storage::open(&Config::Postgres(config)).await;
+                s.expect("opens in the end").close().await;
+            });
+        });
+        holder.join().expect("no panic").expect("locks");
+    });
+}
+
+/// A database of the version before, with a restored message and one of a month without a partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copied_messages_leave_the_default_partition() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    server.database("eider").expect("makes");
+    let made = [
+        include_str!("../../migrations/postgres/0001_initial.sql"),
+        include_str!("../../migrations/postgres/0002_text_of_messages.sql"),
+        "CREATE TABLE schema_migration (version bigint PRIMARY KEY, at timestamptz DEFAULT now());
+         INSERT INTO schema_migration VALUES (1), (2);
+         INSERT INTO archive_owner (owner) VALUES (1);
+         INSERT INTO message (month, id, owners, bytes) VALUES (0, 7, 1, 'seven'), (24312, 8, 1, 'eight');
+         INSERT INTO archive (owner, pos, month, at, message, flags, kind, peer)
+         VALUES (1, 1, 0, 1, 7, 3, 1, 'bob@example.org'), (1, 2, 24312, 1, 8, 3, 1, 'bob@example.org');",
+    ];
+    for sql in made {
+        server.sql("eider", sql).expect("makes");
+    }
+    let s = open_again(&server).await;
+    let alice = AccountId(1);
+    let expected = [(1, "seven".to_owned()), (2, "eight".to_owned())];
+    assert_eq!(everything(&s, alice).await, expected);
+    let spread =
+        "SELECT string_agg(a.tableoid::regclass || ' ' || m.tableoid::regclass, ' ' ORDER BY pos)
+                  FROM archive a JOIN message m ON m.id = a.message";
+    assert_eq!(
+        server.sql("eider", spread).expect("reads").trim(),
+        "archive_copied message_copied archive_default message_default"
+    );
+    let page = s.archive_debts(alice, Position(0), 9, u64::MAX).await;
+    assert_eq!(page.expect("reads").rows.len(), 2);
+    s.close().await;
+}
+
+async fn open_again(server: &Postgres) -> Arc<dyn Storage> {
+    let config = Config::Postgres(PostgresConfig::new(server.url("eider")));
+    eider_storage::open(&config).await.expect("opens")
+}

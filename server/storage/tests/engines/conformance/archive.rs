@@ -111,19 +111,6 @@ pub async fn positions_survive(bench: &mut Bench) {
     let s = &bench.storage;
     assert_eq!(s.archive_last_position(alice).await.unwrap(), Position(4));
     assert_eq!(say(s, alice, BOB, "x", 9).await, 5);
-    // Nor is the position of a debt that was cleared given again.
-    let owed = s
-        .archive_commit(single("d", vec![row(alice, 0, BOB, OWED_ONLY, at(10))]))
-        .await
-        .unwrap()[0];
-    let mut commit = Commit::new(FENCE);
-    commit.cleared.push(eider_storage::Cleared {
-        owner: alice,
-        pos: owed,
-    });
-    s.archive_commit(commit).await.unwrap();
-    bench.reopen().await;
-    assert_eq!(say(&bench.storage, alice, BOB, "x", 11).await, owed.0 + 1);
 }
 
 pub async fn time_is_monotone(bench: &mut Bench) {

@@ -1,6 +1,6 @@
 //! Delivery debts on either engine.
 
-use eider_storage::{Cleared, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, PosRange, Watermark};
+use eider_storage::{DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, PosRange, Watermark};
 
 use super::*;
 
@@ -81,25 +81,58 @@ pub async fn unarchived_debts(bench: &mut Bench) {
         .archive_commit(single("x", vec![row(alice, 0, BOB, OWED, at(5))]))
         .await
         .unwrap()[0];
-    let mut commit = single("y", vec![row(alice, 0, BOB, OWED_ONLY, at(6))]);
-    for pos in [1, 3, archived.0, 77] {
-        commit.cleared.push(Cleared {
-            owner: alice,
-            pos: Position(pos),
-        });
+    assert_eq!(archived, Position(5));
+    acknowledge(s, alice, 2, &[(4, 5)]).await;
+    assert_eq!(forget_paid(s, 100).await, 2, "what the watermark is past");
+    assert_eq!(owed(s, alice, 0).await, [3]);
+    acknowledge(s, alice, 5, &[]).await;
+    assert_eq!(forget_paid(s, 100).await, 2, "not what is archived");
+    let counts = s.counts(&|_, _| {}).await.unwrap();
+    let rows = |table: &str| counts.iter().find(|c| c.table == table).unwrap().rows;
+    assert_eq!((rows("archive"), rows("message")), (1, 1));
+    let metadata = s.archive_metadata(alice).await.unwrap();
+    assert_eq!(metadata.first.unwrap().0, archived);
+}
+
+/// Every step until all accounts were looked at; answers how many rows went.
+async fn forget_paid(s: &Arc<dyn Storage>, limit: u32) -> u64 {
+    let (mut gone, mut next) = (0, Some(AccountId(0)));
+    while let Some(from) = next {
+        let step = s.archive_forget_paid(FENCE, from, limit).await.unwrap();
+        assert!(step.rows_deleted <= u64::from(limit));
+        gone += step.rows_deleted;
+        next = step.next;
+    }
+    while s.sweep(FENCE, Timestamp(0)).await.unwrap() > 0 {}
+    gone
+}
+
+pub async fn paid_debts_of_many_accounts(bench: &mut Bench) {
+    let s = &bench.storage;
+    let mut commit = single("x", vec![]);
+    let mut accounts = Vec::new();
+    for n in 0..150 {
+        let owner = account(s, &format!("a{n}")).await;
+        for _ in 0..3 {
+            commit.rows.push(row(owner, 0, BOB, OWED_ONLY, at(n)));
+        }
+        accounts.push(owner);
     }
     s.archive_commit(commit).await.unwrap();
-    assert_eq!(
-        owed(s, alice, 0).await,
-        [2, 4, 5, 6],
-        "an archived row is cleared by the watermark alone"
-    );
-    while s.sweep(FENCE, Timestamp(0)).await.unwrap() > 0 {}
-    let counts = s.counts(&|_, _| {}).await.unwrap();
-    assert_eq!(
-        counts.iter().find(|c| c.table == "message").unwrap().rows,
-        4
-    );
+    assert_eq!(forget_paid(s, 7).await, 0);
+    for owner in &accounts {
+        acknowledge(s, *owner, 2, &[]).await;
+    }
+    assert_eq!(forget_paid(s, 7).await, 300);
+    assert_eq!(owed(s, accounts[149], 0).await, [3]);
+    bench.reopen().await;
+    let s = &bench.storage;
+    acknowledge(s, accounts[0], 3, &[]).await;
+    assert_eq!(forget_paid(s, 7).await, 1);
+    bench.reopen().await;
+    let again = single("y", vec![row(accounts[0], 0, BOB, OWED_ONLY, at(200))]);
+    let given = bench.storage.archive_commit(again).await.unwrap();
+    assert_eq!(given, [Position(4)], "no position is given twice");
 }
 
 pub async fn watermark_never_falls(bench: &mut Bench) {
@@ -143,13 +176,8 @@ pub async fn messages_go_with_their_last_owner(bench: &mut Bench) {
     ];
     s.archive_commit(single("x", rows)).await.unwrap();
     for (owner, left) in [(alice, 1), (bob, 0)] {
-        let mut commit = Commit::new(FENCE);
-        commit.cleared.push(Cleared {
-            owner,
-            pos: Position(1),
-        });
-        s.archive_commit(commit).await.unwrap();
-        while s.sweep(FENCE, Timestamp(0)).await.unwrap() > 0 {}
+        acknowledge(s, owner, 1, &[]).await;
+        assert_eq!(forget_paid(s, 100).await, 1);
         let counts = s.counts(&|_, _| {}).await.unwrap();
         assert_eq!(
             counts.iter().find(|c| c.table == "message").unwrap().rows,

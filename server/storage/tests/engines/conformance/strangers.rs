@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use eider_storage::{
     ArchiveDefault, ArchiveFilter, ArchivePage, ArchivePreferences, ArchivedRow, BlockList,
-    Cleared, Direction, Expect, Keep, LastActivity, LoginRecord, PageRequest, PendingRequest,
-    PosRange, PubsubItem, PubsubNode, PubsubRelation, ResendKey, RosterItem, RosterSnapshot,
-    SavedSession, SentRow, VCard, Watermark,
+    Direction, Expect, Keep, LastActivity, LoginRecord, PageRequest, PendingRequest, PosRange,
+    PubsubItem, PubsubNode, PubsubRelation, ResendKey, RosterItem, RosterSnapshot, SavedSession,
+    SentRow, VCard, Watermark,
 };
 
 use super::*;
@@ -25,7 +25,7 @@ const TRAITS: [&str; 7] = [
 ];
 
 /// Calls that take nobody's key, and why that is right.
-const NOBODYS: [(&str, &str); 20] = [
+const NOBODYS: [(&str, &str); 22] = [
     ("account_create", "makes one"),
     ("account_login", "by name: the login itself"),
     ("account_id", "by name: whom to deliver to"),
@@ -43,6 +43,8 @@ const NOBODYS: [(&str, &str); 20] = [
     ("fence_kill", "the server's own"),
     ("prepare_ahead", "the server's own"),
     ("sweep", "the server's own"),
+    ("claim", "the server's own"),
+    ("archive_forget_paid", "the server's own"),
     ("account_ids", "the server's own"),
     ("backup", "an administrator's"),
     ("counts", "an administrator's"),
@@ -407,10 +409,6 @@ async fn archive_writes(s: &Arc<dyn Storage>, eve: AccountId, table: &mut Table)
         acked_above: vec![all],
     };
     commit.watermarks.push((eve, acknowledged));
-    commit.cleared.push(Cleared {
-        owner: eve,
-        pos: Position(3),
-    });
     commit.resend_keys.push(ResendKey {
         account: eve,
         key: vec![0; 9],
