@@ -125,6 +125,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
     // Before sessions are taken up: told to stop from here on, the server drains them again.
     watch_signals(&lifecycle, &reloader)?;
     let policy = Arc::new(Policy::new(&config));
+    let follow = policy.clone();
+    reloader.before(move |config| follow.reload(config));
     let core = Core::build(
         reloader.watch(),
         storage.clone(),
@@ -138,7 +140,6 @@ pub async fn run(start: Start) -> Result<(), Error> {
     let streams = Arc::new(stream_parts(
         &config, &reloader, tls, &lifecycle, policy, &core,
     )?);
-    reload_policy(&reloader, &streams, &lifecycle);
     let mut listeners = serve_clients(&config, &core, &streams, &lifecycle)?;
     if let Some(line) = serve_http(&config, &metrics, &lifecycle).await? {
         listeners.push(line);
@@ -248,9 +249,9 @@ fn serve_clients(
     lifecycle: &Lifecycle,
 ) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
-    for settings in &config.listeners.c2s {
+    for (place, settings) in config.listeners.c2s.iter().enumerate() {
         let what = format!("listeners.c2s, {}:{}", settings.address, settings.port);
-        let bound = listener::bind(settings).map_err(Error::system(what))?;
+        let bound = listener::bind(settings, place).map_err(Error::system(what))?;
         lines.push(bound.describe());
         let parts = core.parts.clone();
         let serve = move |authenticated| bind::serve(parts.clone(), authenticated);
@@ -262,21 +263,6 @@ fn serve_clients(
         ));
     }
     Ok(lines)
-}
-
-/// Access rules and traffic classes follow the configuration.
-fn reload_policy(reloader: &Reloader, streams: &Arc<StreamParts>, lifecycle: &Lifecycle) {
-    let mut watch = reloader.watch();
-    let (policy, stop) = (streams.policy.clone(), lifecycle.soft_stop().clone());
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                changed = watch.changed() => if changed.is_err() { return },
-                () = stop.cancelled() => return,
-            }
-            policy.reload(&watch.borrow_and_update());
-        }
-    });
 }
 
 /// How often the files of the certificate directory are looked at.

@@ -46,7 +46,7 @@ impl Policy {
         }
     }
 
-    /// Replaces what holds from now on; running sessions keep their class.
+    /// Replaces what holds from now on.
     pub fn reload(&self, config: &Config) {
         *self.current.write() = Arc::new(Compiled::new(config));
     }

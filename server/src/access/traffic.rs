@@ -99,6 +99,17 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Holds no more than one window's worth; a debt stays.
+    fn cut_to(&mut self, per_window: u64) {
+        self.tokens = self.tokens.min(per_window as f64);
+    }
+
+    /// The same with so many tokens less.
+    fn less(mut self, count: u64) -> Bucket {
+        self.tokens -= count as f64;
+        self
+    }
+
     /// Takes `count` and returns how long it takes until the debt is paid.
     fn take(&mut self, count: u64, per_window: u64, window: Duration, now: Instant) -> Duration {
         if per_window == 0 {
@@ -151,6 +162,32 @@ impl Meter {
             total_bytes: 0,
             total_stanzas: 0,
         }
+    }
+
+    /// Counts against another class from now on, or the same as it is now. What was sent stays counted.
+    pub fn set_class(&mut self, class: Arc<Class>) {
+        self.bytes.cut_to(class.bytes_per_window);
+        self.stanzas.cut_to(class.stanzas_per_window);
+        self.class = class;
+    }
+
+    /// Goes on for a session that has sent before, over another stream.
+    pub fn go_on_from(&mut self, earlier: &Meter) {
+        self.bytes = earlier.bytes.clone().less(self.total_bytes);
+        self.stanzas = earlier.stanzas.clone().less(self.total_stanzas);
+        self.add_totals(earlier.totals());
+        self.set_class(self.class.clone());
+    }
+
+    /// Bytes and stanzas sent in all.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.total_bytes, self.total_stanzas)
+    }
+
+    /// Adds what was sent before.
+    pub fn add_totals(&mut self, (bytes, stanzas): (u64, u64)) {
+        self.total_bytes = self.total_bytes.saturating_add(bytes);
+        self.total_stanzas = self.total_stanzas.saturating_add(stanzas);
     }
 
     /// The class counted against.
@@ -246,6 +283,30 @@ mod tests {
         let mut short = meter(class, now);
         assert_eq!(short.take(100, 1, now), Verdict::Go);
         assert_eq!(short.take(1, 0, now), Verdict::Disconnect);
+    }
+
+    #[test]
+    fn a_session_is_counted_on_over_its_next_stream_and_in_another_class() {
+        let now = Instant::now();
+        let class = TrafficClass {
+            bytes_per_window: 100,
+            lifetime_bytes: 250,
+            ..TrafficClass::default()
+        };
+        let mut first = meter(class.clone(), now);
+        assert_eq!(first.take(100, 1, now), Verdict::Go);
+        let mut second = meter(class.clone(), now);
+        assert_eq!(second.take(20, 1, now), Verdict::Go);
+        second.go_on_from(&first);
+        assert_eq!(second.totals(), (120, 2));
+        assert!(matches!(second.take(1, 0, now), Verdict::Wait(_)));
+        let faster = TrafficClass {
+            bytes_per_window: 0,
+            ..class
+        };
+        second.set_class(Arc::new(Class::from(&faster)));
+        assert_eq!(second.take(129, 0, now), Verdict::Go);
+        assert_eq!(second.take(1, 0, now), Verdict::Disconnect);
     }
 
     #[test]

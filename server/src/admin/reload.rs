@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::log::LogControl;
 use crate::config::{Changes, Config, ConfigWatch, Error, Sources};
+
+type Follow = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// Holds the valid configuration and replaces it.
 pub struct Reloader {
     sources: Sources,
     config: watch::Sender<Arc<Config>>,
     log: LogControl,
+    before: Mutex<Vec<Follow>>,
 }
 
 impl Reloader {
@@ -21,7 +25,13 @@ impl Reloader {
             sources,
             config: watch::Sender::new(Arc::new(config)),
             log,
+            before: Mutex::default(),
         }
+    }
+
+    /// Has `follow` called with each new configuration before anyone else sees it.
+    pub fn before(&self, follow: impl Fn(&Config) + Send + Sync + 'static) {
+        self.before.lock().push(Box::new(follow));
     }
 
     /// Where parts read the valid configuration and learn of a new one. Those who hold certificates read
@@ -47,8 +57,13 @@ impl Reloader {
                 return Err(e);
             }
         };
-        let changes = Changes::between(&self.current(), &new);
+        let running = self.current();
+        let changes = Changes::between(&running, &new);
+        let new = new.followed_by(&running);
         self.log.configure(&new.logging);
+        for follow in self.before.lock().iter() {
+            follow(&new);
+        }
         self.config.send_replace(Arc::new(new));
         tracing::info!(
             changed = changes.applied.join(", "),
@@ -93,6 +108,15 @@ mod tests {
             ["archive.retention_days"]
         );
         assert_eq!(watch.borrow_and_update().archive.retention_days, 2);
+
+        let text = "data_directory = \"other\"\n[archive]\nretention_days = 3\n";
+        std::fs::write(&path, text).unwrap();
+        let changes = reloader.reload().unwrap();
+        assert_eq!(changes.restart, ["data_directory"]);
+        let now = watch.borrow_and_update().clone();
+        assert_eq!(now.archive.retention_days, 3);
+        assert_eq!(now.data_directory, Config::default().data_directory);
+        assert_eq!(reloader.reload().unwrap(), Changes { applied: Vec::new(), ..changes });
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -15,6 +15,8 @@ pub enum Control {
     Resume(Box<(Wire, Resume)>),
     /// The server stops: end resumable, or with `system-shutdown`.
     Drain,
+    /// The configuration was replaced.
+    Reconfigured,
     /// The session shall look at owed messages again.
     CatchUp,
 }

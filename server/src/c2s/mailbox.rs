@@ -243,6 +243,11 @@ impl Mailbox {
         (inner.queued_bytes + inner.answer_bytes, inner.held_bytes)
     }
 
+    /// Changes the bound.
+    pub fn set_limit(&self, limit_bytes: usize) {
+        self.inner.lock().limit_bytes = limit_bytes;
+    }
+
     /// Queues a stanza. One always fits into an empty queue.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ pub struct Saved {
     interested: bool,
     blocking_interest: bool,
     directed: Vec<String>,
+    /// Bytes and stanzas its client has sent.
+    #[serde(default)]
+    sent: (u64, u64),
     queue: Vec<SavedDelivery>,
 }
 
@@ -60,13 +63,16 @@ pub struct Restored {
     pub mechanism: Mechanism,
     /// Debts in its queue.
     pub debts: Vec<i64>,
+    /// Bytes and stanzas its client has sent.
+    pub sent: (u64, u64),
 }
 
-/// Writes a session down; `None` where it has no account or cannot be resumed.
+/// Writes a session down, with the bytes and stanzas its client has `sent`; `None` where it has no account or cannot be resumed.
 pub fn save(
     handle: &SessionHandle,
     sm: &StreamManagement,
     mechanism: &str,
+    sent: (u64, u64),
 ) -> Option<SavedSession> {
     let id = sm.id.clone()?;
     let presence = handle.presence().zip(handle.priority());
@@ -90,6 +96,7 @@ pub fn save(
             .iter()
             .map(|jid| jid.as_str().to_owned())
             .collect(),
+        sent,
         queue: sm.unacknowledged().iter().map(saved_delivery).collect(),
     };
     Some(SavedSession {
@@ -123,6 +130,7 @@ pub fn restore(saved: &SavedSession, limit_bytes: usize) -> Option<Restored> {
         sm,
         mechanism,
         debts,
+        sent: state.sent,
     })
 }
 

@@ -12,6 +12,7 @@ mod timers;
 mod work;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use end::{End, after_panic};
 
+use crate::access::{Class, Meter, Policy, Subject};
 use crate::account::presence::Presence;
 use crate::account::resends::Resends;
 use crate::account::writer::Writer;
@@ -43,7 +45,7 @@ use crate::c2s::wire::Wire;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
 use crate::router::Router;
-use crate::stream::Identity;
+use crate::stream::{Identity, limits_after_login};
 
 /// What every session reaches.
 pub struct SessionParts {
@@ -65,6 +67,8 @@ pub struct SessionParts {
     pub writer: Writer,
     /// Reads owed messages.
     pub catch_up: Arc<crate::c2s::catch_up::OwedMessages>,
+    /// Traffic classes.
+    pub policy: Arc<Policy>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who is traced.
@@ -107,8 +111,8 @@ pub struct Session {
     /// Stanzas begun since the client last acknowledged, while its answers were over the bound.
     begun_over_bound: usize,
     probed_at: Option<Instant>,
-    /// Tells when the configuration was replaced.
-    config: ConfigWatch,
+    /// What the last stream was charged by, while there is none.
+    meter: Option<Box<Meter>>,
     limits: SessionLimits,
     bound_at: Instant,
     timer: Pin<Box<Sleep>>,
@@ -146,9 +150,10 @@ impl Session {
         wire: Wire,
     ) -> Box<Session> {
         let mut session = Session::without_stream(parts, handle, identity);
-        session.handle.set_weight(wire.weight());
         session.wire = Some(Box::new(wire));
         session.detached_at = None;
+        // Since its client logged in, the configuration may have been replaced.
+        session.follow_config();
         session.after_presence();
         session
     }
@@ -164,6 +169,9 @@ impl Session {
         let mut session = Session::without_stream(parts, restored.handle, identity);
         session.took_messages = session.handle.takes_messages();
         session.sm = Some(Box::new(restored.sm));
+        let mut meter = Meter::new(session.traffic_class(None), std::time::Instant::now());
+        meter.add_totals(restored.sent);
+        session.meter = Some(Box::new(meter));
         let about = &session.handle.about;
         about.stream_management.store(true, Ordering::Relaxed);
         about.resumable.store(true, Ordering::Relaxed);
@@ -207,8 +215,8 @@ impl Session {
             requested_at: None,
             begun_over_bound: 0,
             probed_at: None,
+            meter: None,
             limits,
-            config: parts.config.clone(),
             bound_at: now,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: now,
@@ -234,7 +242,6 @@ impl Session {
 
     /// One round after another until nothing moves; then only time can move something.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.follow_config();
         self.handle.mailbox.awake();
         if let Some(wire) = self.wire.as_mut() {
             wire.read_later = false;
@@ -266,11 +273,31 @@ impl Session {
         }
     }
 
-    /// Reads the limits again where the configuration was replaced.
+    /// Obeys the configuration as it is now: limits, traffic class, the times of probes.
     fn follow_config(&mut self) {
-        if self.config.has_changed().unwrap_or(false) {
-            self.limits = SessionLimits::new(&self.config.borrow_and_update());
+        let config = self.parts.config.borrow().clone();
+        self.limits = SessionLimits::new(&config);
+        self.handle.mailbox.set_limit(self.limits.queue_bytes);
+        let address = self.wire.as_ref().map(|wire| wire.peer.ip());
+        let class = self.traffic_class(address);
+        if let Some(wire) = self.wire.as_mut() {
+            wire.set_limits(limits_after_login(&config));
+            wire.meter().set_class(class);
+            self.handle.set_weight(wire.weight());
         }
+        self.wake_at(Instant::now());
+    }
+
+    /// Its client's traffic class, connected from this address.
+    fn traffic_class(&self, address: Option<IpAddr>) -> Arc<Class> {
+        let Identity {
+            account, anonymous, ..
+        } = &self.identity;
+        self.parts.policy.class(&Subject {
+            account: (!anonymous).then(|| account.as_str()),
+            host: Some(account.domain()),
+            address,
+        })
     }
 
     /// Takes what others sent: orders first, then stanzas.
@@ -322,6 +349,7 @@ impl Session {
                     tokio::spawn(bind::superseded(earlier.0));
                 }
             }
+            Control::Reconfigured => self.follow_config(),
             Control::CatchUp => self.catch_up_anew(),
             Control::Drain => self.draining = true,
         }

@@ -147,6 +147,17 @@ impl Wire {
         self.meter.class().weight
     }
 
+    /// Obeys other limits from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.framer.set_limits(limits);
+        self.limits = limits;
+    }
+
+    /// What the client's traffic class is charged by.
+    pub fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
     /// Counts a read against the client's traffic class, with the stanzas framed since the last one.
     pub fn charge(&mut self, bytes: u64, now: Instant) -> Verdict {
         let stanzas = std::mem::take(&mut self.framed);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::Config;
+use super::{C2sListener, Config, Limits, Listeners, Logging, Tls};
 
 /// Keys that are read only at the start: files, sockets and connections made then.
 const AT_START: &[&str] = &[
@@ -24,6 +24,76 @@ const AT_START: &[&str] = &[
     "logging.format",
 ];
 
+/// What a listener that is open takes from a reload.
+const OF_OPEN_LISTENERS: &[&str] = &[
+    "proxy_networks",
+    "max_connections",
+    "max_connections_per_address",
+    "connections_per_second",
+    "connections_per_second_per_address",
+];
+
+impl Config {
+    /// This configuration as far as a running server can follow it: what is read only at the start stays as
+    /// `running` has it.
+    pub fn followed_by(self, running: &Config) -> Config {
+        Config {
+            data_directory: running.data_directory.clone(),
+            worker_threads: running.worker_threads,
+            listeners: Listeners {
+                c2s: open_listeners(&running.listeners.c2s, &self.listeners.c2s),
+                http: running.listeners.http.clone(),
+            },
+            storage: running.storage.clone(),
+            tls: Tls {
+                default_host: self.tls.default_host.clone(),
+                ..running.tls.clone()
+            },
+            limits: Limits {
+                archive_queue_bytes: running.limits.archive_queue_bytes,
+                archive_queue_stanzas: running.limits.archive_queue_stanzas,
+                caps_cache_entries: running.limits.caps_cache_entries,
+                facts_cache_entries: running.limits.facts_cache_entries,
+                ..self.limits
+            },
+            logging: Logging {
+                format: running.logging.format,
+                ..self.logging
+            },
+            ..self
+        }
+    }
+}
+
+/// The listeners that are open, in their order, with the limits they shall have now.
+fn open_listeners(open: &[C2sListener], now: &[C2sListener]) -> Vec<C2sListener> {
+    let names = listener_names(now);
+    let follow = |(name, open): (String, &C2sListener)| {
+        let same = names.iter().position(|other| *other == name);
+        C2sListener {
+            address: open.address.clone(),
+            port: open.port,
+            tls: open.tls,
+            ..same.map_or(open, |at| &now[at]).clone()
+        }
+    };
+    listener_names(open).into_iter().zip(open).map(follow).collect()
+}
+
+/// What tells listeners apart: address and port; those whose port the system chooses are counted.
+fn listener_names(listeners: &[C2sListener]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for listener in listeners {
+        let name = format!("{}:{}", listener.address, listener.port);
+        let earlier = names.iter().filter(|other| other.starts_with(&name)).count();
+        names.push(match (listener.port, earlier) {
+            (0, 1..) => format!("{name}#{earlier}"),
+            _ => name,
+        });
+    }
+    names
+}
+
 /// What a reload changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -34,9 +104,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Compares two configurations, key by key; lists count as one key.
+    /// Compares two configurations, key by key; lists count as one key, except that of listeners.
     pub fn between(old: &Config, new: &Config) -> Self {
-        let tree = |config: &Config| serde_json::to_value(config).unwrap_or_default();
         let mut keys = BTreeSet::new();
         compare("", &tree(old), &tree(new), &mut keys);
         // Secrets are all shown alike, so they are compared by themselves.
@@ -56,7 +125,24 @@ impl Changes {
     }
 }
 
+/// A configuration as a tree, its listeners by what tells them apart.
+fn tree(config: &Config) -> Value {
+    let mut tree = serde_json::to_value(config).unwrap_or_default();
+    if let Some(Value::Array(listeners)) = tree.pointer_mut("/listeners/c2s").map(Value::take) {
+        let names = listener_names(&config.listeners.c2s);
+        let named: Map<String, Value> = names.into_iter().zip(listeners).collect();
+        tree["listeners"]["c2s"] = Value::Object(named);
+    }
+    tree
+}
+
 fn waits(key: &str) -> bool {
+    let of_open = |key: &str| OF_OPEN_LISTENERS.contains(&key);
+    if let Some(key) = key.strip_prefix("listeners.c2s.")
+        && key.rsplit_once('.').is_some_and(|(_, last)| of_open(last))
+    {
+        return false;
+    }
     AT_START.iter().any(|at_start| {
         key.strip_prefix(at_start)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -111,11 +197,78 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_follows_its_limits_alone() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.listeners.c2s.reverse();
+        new.listeners.c2s[1].max_connections = 7;
+        new.listeners.c2s[0].tls = super::super::TlsMode::Starttls;
+        new.listeners.c2s.push(C2sListener {
+            port: 5269,
+            ..C2sListener::default()
+        });
+        let changes = Changes::between(&old, &new);
+        assert_eq!(changes.applied, ["listeners.c2s.*:5222.max_connections"]);
+        let restart = ["listeners.c2s.*:5223.tls", "listeners.c2s.*:5269"];
+        assert_eq!(changes.restart, restart);
+        let followed = new.clone().followed_by(&old);
+        assert_eq!(Changes::between(&followed, &new).restart, restart);
+        assert_eq!(Changes::between(&old, &followed).applied, changes.applied);
+        assert!(Changes::between(&old, &followed).restart.is_empty());
+    }
+
+    /// Every key whose value is a number, a switch or a text, with another value.
+    fn changed_keys(tree: &Value, pointer: &str, changed: &mut Vec<Config>) {
+        let Value::Object(section) = tree.pointer(pointer).unwrap() else {
+            return;
+        };
+        for (name, value) in section {
+            let pointer = format!("{pointer}/{name}");
+            let mut other = tree.clone();
+            *other.pointer_mut(&pointer).unwrap() = match value {
+                Value::Bool(on) => Value::Bool(!on),
+                Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
+                Value::String(_) if name == "format" => "json".into(),
+                Value::String(_) if name == "min_version" => "1.3".into(),
+                Value::String(_) => "other".into(),
+                Value::Null => "other".into(),
+                Value::Object(_) => {
+                    changed_keys(tree, &pointer, changed);
+                    continue;
+                }
+                Value::Array(_) => continue,
+            };
+            changed.extend(serde_json::from_value::<Config>(other));
+        }
+    }
+
+    #[test]
+    fn what_waits_stays_whole_as_it_was() {
+        let old = Config::default();
+        let mut changed = Vec::new();
+        changed_keys(&serde_json::to_value(&old).unwrap(), "", &mut changed);
+        let (mut applied, mut waiting) = (0, 0);
+        for new in changed {
+            let told = Changes::between(&old, &new);
+            let done = Changes::between(&old, &new.followed_by(&old));
+            assert_eq!(done.applied, told.applied);
+            assert!(done.restart.is_empty(), "{:?}", told.restart);
+            applied += told.applied.len();
+            waiting += told.restart.len();
+        }
+        assert!(applied > 60 && waiting > 15, "{applied}, {waiting}");
+    }
+
+    #[test]
     fn keys_read_at_the_start_exist() {
         let tree = serde_json::to_value(Config::default()).unwrap();
         for key in AT_START {
             let found = key.split('.').try_fold(&tree, |tree, name| tree.get(name));
             assert!(found.is_some(), "{key} is no key");
+        }
+        let listener = serde_json::to_value(C2sListener::default()).unwrap();
+        for key in OF_OPEN_LISTENERS {
+            assert!(listener.get(key).is_some(), "{key} is no key");
         }
     }
 }

@@ -54,8 +54,13 @@ where
 {
     let limits = Arc::new(ListenerLimits::default());
     let stop = parts.stop.clone();
-    let accepting = bound.accept(|socket, peer| {
-        let settings = current(&parts, &bound.settings);
+    let rate = || {
+        let config = parts.config.borrow();
+        let now = config.listeners.c2s.get(bound.place);
+        now.unwrap_or(&bound.settings).connections_per_second
+    };
+    let accepting = bound.accept(rate, |socket, peer| {
+        let settings = current(&parts, &bound);
         let permit = match limits.accept(&settings) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -112,18 +117,11 @@ impl Drop for Counted {
     }
 }
 
-/// The listener's section as it is after reloads; a listener taken out of the
-/// configuration keeps what it had.
-fn current(parts: &StreamParts, bound: &C2sListener) -> C2sListener {
+/// The listener's section as it is after reloads, which take none away and move none.
+fn current(parts: &StreamParts, bound: &Bound) -> C2sListener {
     let config = parts.config.borrow();
-    let same = |now: &&C2sListener| now.address == bound.address && now.port == bound.port;
-    config
-        .listeners
-        .c2s
-        .iter()
-        .find(same)
-        .unwrap_or(bound)
-        .clone()
+    let now = config.listeners.c2s.get(bound.place);
+    now.unwrap_or(&bound.settings).clone()
 }
 
 /// A connection just accepted.

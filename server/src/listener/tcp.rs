@@ -19,17 +19,19 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Bound {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its section of the configuration.
+    /// Its section of the configuration at the start.
     pub settings: C2sListener,
+    /// The place of that section among those of its kind.
+    pub place: usize,
     socket: TcpListener,
 }
 
 /// Binds a listener: for `*` both IPv6 and IPv4 on one socket, on a machine
-/// without IPv6 the latter alone.
+/// without IPv6 the latter alone. `place` is that of its section in the configuration.
 ///
 /// # Errors
 /// What the system says of the last address tried.
-pub fn bind(settings: &C2sListener) -> io::Result<Bound> {
+pub fn bind(settings: &C2sListener, place: usize) -> io::Result<Bound> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "not an address");
     let addresses = settings.socket_addresses().ok_or_else(invalid)?;
     let mut last = invalid();
@@ -40,6 +42,7 @@ pub fn bind(settings: &C2sListener) -> io::Result<Bound> {
                 return Ok(Bound {
                     address,
                     settings: settings.clone(),
+                    place,
                     socket,
                 });
             }
@@ -77,10 +80,13 @@ impl Bound {
         format!("{} {kind}", self.address)
     }
 
-    /// Accepts for ever, no more a second than configured; what comes faster
+    /// Accepts for ever, no more a second than `per_second` says, 0 for any number; what comes faster
     /// waits in the system's queue.
-    pub(super) async fn accept(&self, mut each: impl FnMut(TcpStream, SocketAddr)) {
-        let per_second = self.settings.connections_per_second;
+    pub(super) async fn accept(
+        &self,
+        per_second: impl Fn() -> u32,
+        mut each: impl FnMut(TcpStream, SocketAddr),
+    ) {
         let (mut second, mut accepted) = (Instant::now(), 0);
         loop {
             match self.socket.accept().await {
@@ -96,7 +102,7 @@ impl Bound {
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
             }
-            let passed = second.elapsed();
+            let (passed, per_second) = (second.elapsed(), per_second());
             if passed >= SECOND {
                 (second, accepted) = (Instant::now(), 0);
             } else if per_second != 0 && accepted >= per_second {

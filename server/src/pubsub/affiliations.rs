@@ -97,7 +97,7 @@ impl Engine {
             }
         }
         wanted.retain(|(jid, _)| jid.bare() != *call.service);
-        if before.len() + wanted.len() > self.limits.max_entities as usize {
+        if before.len() + wanted.len() > self.limits().max_entities as usize {
             return Err(Problem::NotAcceptable);
         }
         for (jid, affiliation) in &wanted {

@@ -129,7 +129,7 @@ impl Amount {
 }
 
 /// What a service allows its nodes, whatever they are configured to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Items kept per node.
     pub max_items: u32,

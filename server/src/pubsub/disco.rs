@@ -64,7 +64,7 @@ impl Engine {
     pub(super) async fn names(&self, service: &BareJid) -> Result<Vec<String>, Problem> {
         let nodes = self
             .storage
-            .pubsub_nodes(service.as_str(), None, self.limits.max_nodes)
+            .pubsub_nodes(service.as_str(), None, self.limits().max_nodes)
             .await?;
         Ok(nodes.into_iter().map(|node| node.node).collect())
     }
@@ -99,7 +99,7 @@ impl Engine {
         let mut visible = Vec::new();
         for stored in self
             .storage
-            .pubsub_nodes(service, None, self.limits.max_nodes)
+            .pubsub_nodes(service, None, self.limits().max_nodes)
             .await?
         {
             let node = super::service::Node::read(stored)?;
@@ -149,7 +149,7 @@ impl Engine {
         let service = call.service.as_str();
         let mut found = self
             .storage
-            .pubsub_item_heads(service, name, self.limits.max_items)
+            .pubsub_item_heads(service, name, self.limits().max_items)
             .await?;
         found.retain(|item| !super::items::has_expired(&node, item.at, call.now));
         let asked = set.map(paging::read).transpose()?;

@@ -33,7 +33,7 @@ impl Engine {
         let service = call.service.as_str();
         // Payloads are read only of what is shown.
         let most = request.max_items.filter(|_| request.ids.is_empty());
-        let most = most.unwrap_or(u32::MAX).min(self.limits.max_items);
+        let most = most.unwrap_or(u32::MAX).min(self.limits().max_items);
         let heads = self
             .storage
             .pubsub_item_heads(service, &node.name, most)

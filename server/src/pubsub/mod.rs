@@ -121,23 +121,28 @@ pub struct Engine {
     storage: Arc<dyn Storage>,
     audience: Arc<dyn Audience>,
     fence: Fence,
-    limits: Limits,
+    limits: Box<dyn Fn() -> Limits + Send + Sync>,
 }
 
 impl Engine {
-    /// An engine on this storage, for any number of services.
+    /// An engine on this storage, for any number of services, within the `limits` of each moment.
     pub fn new(
         storage: Arc<dyn Storage>,
         audience: Arc<dyn Audience>,
         fence: Fence,
-        limits: Limits,
+        limits: impl Fn() -> Limits + Send + Sync + 'static,
     ) -> Engine {
         Engine {
             storage,
             audience,
             fence,
-            limits,
+            limits: Box::new(limits),
         }
+    }
+
+    /// The limits that hold now.
+    fn limits(&self) -> Limits {
+        (self.limits)()
     }
 }
 

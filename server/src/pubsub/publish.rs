@@ -124,7 +124,7 @@ impl Engine {
             call.service.as_str(),
             name,
             &bytes,
-            self.limits.max_nodes,
+            self.limits().max_nodes,
             call.now,
         );
         match created.await {
@@ -162,7 +162,7 @@ impl Engine {
         };
         let most = config
             .max_payload_size
-            .or_max(self.limits.max_payload_bytes);
+            .or_max(self.limits().max_payload_bytes);
         if payload.len() > most as usize {
             return Err(Problem::PayloadTooBig);
         }
@@ -197,7 +197,7 @@ impl Engine {
     /// How many items the node keeps.
     pub(super) fn items_max(&self, config: &NodeConfig) -> u32 {
         if config.persist_items {
-            config.max_items.or_max(self.limits.max_items)
+            config.max_items.or_max(self.limits().max_items)
         } else {
             0
         }

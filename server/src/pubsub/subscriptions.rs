@@ -113,7 +113,7 @@ impl Engine {
             self.fence,
             service.as_str(),
             subscription,
-            self.limits.max_entities,
+            self.limits().max_entities,
         );
         put.await.map_err(|error| match error {
             eider_storage::Error::Conflict(_) => Problem::TooManySubscriptions,
@@ -152,7 +152,7 @@ impl Engine {
                 Some(name),
                 jid.bare_str(),
             );
-            if own.await?.len() >= self.limits.max_per_account as usize {
+            if own.await?.len() >= self.limits().max_per_account as usize {
                 return Err(Problem::TooManySubscriptions);
             }
         }

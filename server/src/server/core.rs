@@ -115,11 +115,13 @@ impl Core {
             saver: Saver::start(storage.clone(), Fence::single()),
             storage,
             writer,
+            policy,
             metrics,
             tracer,
             draining: CancellationToken::new(),
             resends,
         });
+        tokio::spawn(reconfigure(parts.clone()));
         Ok(Core {
             parts,
             extensions,
@@ -223,6 +225,20 @@ impl Core {
             .is_err()
         {
             tracing::warn!("the archive writer did not end in time");
+        }
+    }
+}
+
+/// Tells every session of each new configuration, until they are being ended.
+async fn reconfigure(parts: Arc<SessionParts>) {
+    let mut config = parts.config.clone();
+    loop {
+        tokio::select! {
+            changed = config.changed() => if changed.is_err() { return },
+            () = parts.draining.cancelled() => return,
+        }
+        for handle in parts.sessions.all() {
+            let _ = handle.mailbox.control(Control::Reconfigured);
         }
     }
 }

@@ -65,6 +65,7 @@ impl Extensions {
     pub fn build(parts: &ExtensionParts) -> (Extensions, Vec<Route>) {
         let (storage, fence) = (parts.storage.clone(), parts.fence);
         let limits = parts.config.borrow().limits.clone();
+        let config = parts.config.clone();
         let accounts = Arc::new(Accounts {
             facts: parts.facts.clone(),
             rosters: parts.rosters.clone(),
@@ -76,7 +77,7 @@ impl Extensions {
                 storage.clone(),
                 accounts.clone(),
                 fence,
-                pep::limits(&limits),
+                move || pep::limits(&config.borrow().limits),
             ),
             capabilities: Arc::new(Capabilities::new(limits.caps_cache_entries as usize)),
             facts: parts.facts.clone(),

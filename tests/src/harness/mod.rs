@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(60);
@@ -33,6 +34,8 @@ pub struct Server {
     pub port: u16,
     /// Port of client streams with direct TLS, on 127.0.0.1.
     pub direct_port: u16,
+    /// Port of metrics and health, on 127.0.0.1.
+    pub http_port: u16,
     /// The authority that clients trust, as PEM.
     pub authority: PathBuf,
     /// Everything the server keeps.
@@ -51,6 +54,7 @@ impl Server {
             domain: "localhost".to_owned(),
             port: free_port()?,
             direct_port: free_port()?,
+            http_port: free_port()?,
             authority: directory.join("ca.pem"),
             directory,
             child: Mutex::default(),
@@ -75,13 +79,31 @@ impl Server {
             self.domain,
             self.port,
             self.direct_port,
-            free_port()?
+            self.http_port
         );
         let mut config: toml::Table = base.parse()?;
         lay_over(&mut config, extra.parse()?);
         std::fs::write(self.config_file(), toml::to_string(&config)?)?;
         self.authority = data.join("ca.pem");
         Ok(())
+    }
+
+    /// Lays more over the configuration file, which the server reads when told to.
+    pub fn change_config(&self, extra: &str) -> Result<()> {
+        let mut config: toml::Table = std::fs::read_to_string(self.config_file())?.parse()?;
+        lay_over(&mut config, extra.parse()?);
+        std::fs::write(self.config_file(), toml::to_string(&config)?)?;
+        Ok(())
+    }
+
+    /// The metrics as they are now.
+    pub async fn metrics(&self) -> Result<String> {
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", self.http_port)).await?;
+        let request = b"GET /metrics HTTP/1.0\r\n\r\n";
+        AsyncWriteExt::write_all(&mut socket, request).await?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await?;
+        Ok(text)
     }
 
     /// The configuration file of this server.

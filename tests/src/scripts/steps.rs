@@ -25,6 +25,11 @@ pub async fn step(run: &mut Run<'_>, step: &Step) -> Result<()> {
             run.server.terminate()?;
             run.server.run()
         }),
+        ["the", "configuration", "becomes"] => {
+            run.server.change_config(&step.body)?;
+            command(run, &["reload"]).await
+        }
+        ["the", "server", "has", "refused", "by", limit] => refused(run, limit).await,
         ["eider", arguments @ ..] => command(run, arguments).await,
         [who, "is", "asked", "by", other] => checks::asked(run, who, other, true).await,
         [who, "is", "not", "asked", "by", other] => checks::asked(run, who, other, false).await,
@@ -375,6 +380,15 @@ async fn friends(run: &mut Run<'_>, a: &str, b: &str) -> Result<()> {
 }
 
 /// Runs an `eider` command against the server; it must succeed.
+/// The metrics count something refused by this limit.
+async fn refused(run: &mut Run<'_>, limit: &str) -> Result<()> {
+    let metrics = run.server.metrics().await?;
+    let line = format!("eider_refused_total{{limit=\"{limit}\"}} ");
+    let counted = metrics.lines().any(|found| found.starts_with(&line));
+    ensure!(counted, "nothing was refused by {limit}");
+    Ok(())
+}
+
 async fn command(run: &mut Run<'_>, arguments: &[&str]) -> Result<()> {
     let mut filled = Vec::new();
     for argument in arguments {

@@ -145,8 +145,10 @@ impl Session {
             }
         }
         let Some(sm) = &self.sm else { return false };
-        let saved = saved::save(&self.handle, sm, self.identity.mechanism.as_str());
-        match saved {
+        let on_stream = self.wire.as_mut().map(|wire| wire.meter().totals());
+        let sent = on_stream.or(self.meter.as_ref().map(|meter| meter.totals()));
+        let mechanism = self.identity.mechanism.as_str();
+        match saved::save(&self.handle, sm, mechanism, sent.unwrap_or_default()) {
             Some(saved) => self.parts.saver.save(saved).await,
             None => false,
         }

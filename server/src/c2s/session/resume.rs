@@ -16,7 +16,8 @@ use crate::c2s::wire::Wire;
 impl Session {
     /// The stream goes, the session stays; `None` where it was gone already.
     pub(super) fn detach(&mut self) -> Option<Box<Wire>> {
-        let wire = self.wire.take()?;
+        let mut wire = self.wire.take()?;
+        self.meter = Some(Box::new(wire.meter().clone()));
         self.parts.metrics.sessions_waiting.inc();
         self.probed_at = None;
         self.request_at = None;
@@ -74,6 +75,9 @@ impl Session {
             wire.send(delivery.stanza.as_bytes());
         }
         self.handle.set_peer(Some(wire.peer.ip()));
+        if let Some(earlier) = self.meter.take() {
+            wire.meter().go_on_from(&earlier);
+        }
         self.handle.set_weight(wire.weight());
         self.wire = Some(Box::new(wire));
         self.detached_at = None;

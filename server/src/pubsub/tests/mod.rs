@@ -136,7 +136,7 @@ impl Service {
             max_per_account: 3,
         };
         Service {
-            engine: Engine::new(storage, Arc::new(world), Fence::single(), limits),
+            engine: Engine::new(storage, Arc::new(world), Fence::single(), move || limits),
             next: AtomicU64::new(1),
             now: AtomicU64::new(1_000_000_000),
             _scratch: scratch,

@@ -167,7 +167,8 @@ fn listen(
             .clone(),
         ..C2sListener::default()
     };
-    let bound = listener::bind(&settings).expect("a free port");
+    // Not in the configuration: it keeps these settings.
+    let bound = listener::bind(&settings, usize::MAX).expect("a free port");
     let (address, logins) = (bound.address, logins.clone());
     let serve = move |authenticated| {
         let _ = logins.send(authenticated);
