@@ -117,8 +117,8 @@ impl Lifecycle {
     }
 }
 
-/// Watches signals until the hard stop: SIGHUP calls `reload`, SIGTERM and SIGINT begin the drain, a second
-/// of them ends it.
+/// Watches signals as long as the runtime lives: SIGHUP calls `reload`, SIGTERM and SIGINT begin the drain, a second
+/// of them ends it, and a third ends the process where even that hangs.
 ///
 /// # Errors
 /// Where the system refuses a handler.
@@ -141,7 +141,10 @@ pub fn watch_signals(
                 }
                 Some(()) = terminate.recv() => {}
                 Some(()) = interrupt.recv() => {}
-                () = lifecycle.hard.cancelled() => return,
+            }
+            if lifecycle.hard.is_cancelled() {
+                tracing::error!("told once more to stop: gone, without waiting for the database");
+                std::process::exit(EXIT_UNFINISHED);
             }
             if lifecycle.soft.is_cancelled() {
                 tracing::warn!("second signal: stopping at once");
@@ -156,8 +159,16 @@ pub fn watch_signals(
     Ok(())
 }
 
-/// Tells systemd that the server is ready and keeps its watchdog content until the hard stop.
-pub fn tell_systemd_ready(lifecycle: &Lifecycle, status: &str) {
+/// How a process ends that was not let finish.
+const EXIT_UNFINISHED: i32 = 1;
+
+/// Tells systemd that the server is ready and, until the hard stop, keeps its watchdog content as long as the
+/// server `beats`.
+pub fn tell_systemd_ready(
+    lifecycle: &Lifecycle,
+    status: &str,
+    beats: impl Fn() -> bool + Send + 'static,
+) {
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(status)]);
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return;
@@ -167,7 +178,11 @@ pub fn tell_systemd_ready(lifecycle: &Lifecycle, status: &str) {
         let mut ticks = tokio::time::interval(interval / 2);
         loop {
             tokio::select! {
-                _ = ticks.tick() => tell_systemd(&[NotifyState::Watchdog]),
+                _ = ticks.tick() => if beats() {
+                    tell_systemd(&[NotifyState::Watchdog]);
+                } else {
+                    tracing::error!("the archive writer stands still: the watchdog is not told to wait");
+                },
                 () = hard.cancelled() => return,
             }
         }

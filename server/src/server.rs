@@ -163,7 +163,9 @@ pub async fn run(start: Start) -> Result<(), Error> {
 
     lifecycle.set_readiness(Readiness::Ready);
     announce(&config, &listeners, &program);
-    lifecycle::tell_systemd_ready(&lifecycle, "serving");
+    let writer = core.parts.writer.pulse();
+    let beats = move || writer.beats(tokio::time::Instant::now());
+    lifecycle::tell_systemd_ready(&lifecycle, "serving", beats);
     tracing::info!(ready_ms = started.elapsed().as_millis() as u64, "ready");
 
     lifecycle.soft_stop().cancelled().await;
@@ -181,19 +183,28 @@ fn look_after(
 ) {
     health::show_queues(metrics, &core.parts.sessions, core.parts.writer.depth());
     health::show_pools(metrics, storage.clone());
-    tokio::spawn(health::watch(storage.clone(), lifecycle.clone()));
+    tokio::spawn(health::watch(
+        storage.clone(),
+        core.parts.writer.pulse(),
+        lifecycle.clone(),
+    ));
     let stop = lifecycle.soft_stop().clone();
     tokio::spawn(upkeep::run(storage.clone(), reloader.watch(), stop));
 }
 
+/// What the last bytes of streams get in any case once sessions have ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Ends everything in order: sessions first, then what they still had to write.
 async fn drain(config: &Config, lifecycle: &Lifecycle, core: Core, storage: &dyn Storage) {
     let grace = Duration::from_secs(config.shutdown.grace_seconds.into());
+    let began = Instant::now();
     tokio::select! {
         () = core.drain(grace) => {}
         () = lifecycle.hard_stop().cancelled() => {}
     }
-    if !lifecycle.drained(grace).await {
+    let rest = grace.saturating_sub(began.elapsed()).max(LAST_WORDS);
+    if !lifecycle.drained(rest).await {
         tracing::warn!("not everything ended in time");
     }
     core.stop().await;
@@ -236,7 +247,8 @@ fn stream_parts(
 fn host_features(config: ConfigWatch) -> Arc<dyn Fn(&str) -> String + Send + Sync> {
     Arc::new(move |host| {
         let config = config.borrow();
-        let caps = config.host(host).and_then(disco::host_caps);
+        let caps = config.host(host);
+        let caps = caps.and_then(|host| disco::host_caps(&config, host));
         caps.map(|caps| caps.to_xml()).unwrap_or_default()
     })
 }

@@ -3,6 +3,7 @@
 //! The writer also delivers, in commit order: two senders' messages then reach a
 //! recipient in the order of its archive. Only after that is the sender's session told.
 
+mod pulse;
 mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+pub use self::pulse::{Pulse, Trouble};
+
+use self::pulse::Outcome;
 use self::queue::Queue;
 use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
@@ -69,7 +73,7 @@ impl Submission {
 
 /// The way to the writer. Cheap to clone.
 #[derive(Clone)]
-pub struct Writer(Arc<Door>);
+pub struct Writer(Arc<Door>, Arc<Pulse>);
 
 /// Closes the queue once nobody can add to it.
 struct Door(Arc<Queue>);
@@ -87,6 +91,7 @@ pub struct WriterTask {
     /// Not written yet because a commit failed; earlier than what the ledgers know.
     paid: Vec<(AccountId, Acknowledged)>,
     ledger_period: Duration,
+    pulse: Arc<Pulse>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     fence: Fence,
@@ -103,22 +108,29 @@ impl Writer {
         queue_max_bytes: u64,
     ) -> (Writer, WriterTask) {
         let queue = Queue::new(queue_max, queue_max_bytes);
+        let pulse = Arc::new(Pulse::new(Instant::now()));
         let task = WriterTask {
             storage,
             deliver,
             paid: Vec::new(),
             ledger_period: LEDGER_PERIOD,
+            pulse: pulse.clone(),
             queue: queue.clone(),
             metrics,
             fence,
         };
-        (Writer(Arc::new(Door(queue))), task)
+        (Writer(Arc::new(Door(queue)), pulse), task)
     }
 
     /// A look at how many messages wait. Does not keep the writer alive.
     pub fn depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
         let queue = self.0.0.clone();
         move || queue.len()
+    }
+
+    /// Whether it lives and writes. Does not keep the writer alive.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.1.clone()
     }
 
     /// Submits a message of a sender whose traffic class has this weight. The answer comes after
@@ -173,6 +185,7 @@ impl WriterTask {
     pub async fn run(mut self) {
         let mut ledger_due = Instant::now() + self.ledger_period;
         while let Some(mut batch) = self.queue.take() {
+            self.pulse.turn(Instant::now());
             // Also while messages never stop coming.
             if ledger_due <= Instant::now() {
                 ledger_due = Instant::now() + self.ledger_period;
@@ -216,6 +229,12 @@ impl WriterTask {
         self.metrics
             .commit_messages
             .observe(batch.messages.len() as f64);
+        let noted = if outcome.is_ok() {
+            Outcome::Written
+        } else {
+            Outcome::Failed
+        };
+        self.pulse.note(noted, Instant::now());
         match outcome {
             Ok(positions) => {
                 fault::reached(Point::Committed);
@@ -290,6 +309,7 @@ impl WriterTask {
     async fn resolve(&self, unknown: &Unknown) -> Result<Vec<Position>, eider_storage::Error> {
         warn!("the outcome of a commit is unknown; asking the database");
         loop {
+            self.pulse.note(Outcome::Unknown, Instant::now());
             match self.storage.archive_resolve(unknown).await {
                 Ok(Some(positions)) => return Ok(positions),
                 Ok(None) => {
@@ -302,6 +322,13 @@ impl WriterTask {
             self.queue.refuse_older(WAIT_MAX);
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+}
+
+impl Drop for WriterTask {
+    /// However its task ends.
+    fn drop(&mut self) {
+        self.pulse.end();
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eider_storage::Storage;
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -143,6 +144,7 @@ impl Commands {
             data_directory: directory.unwrap_or_else(|_| config.data_directory.clone()),
             sessions: live.sessions.count() as u64,
             resident_bytes: resident_bytes().unsigned_abs(),
+            files_max: getrlimit(Resource::Nofile).current,
             log_levels: live.log.levels(),
         })
     }

@@ -1,39 +1,63 @@
-//! Health: whether the database answers, told to probes and in the log; its pools as metrics.
+//! Health: whether the database answers and messages are written, told to probes and in the log; pools as metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use eider_storage::Storage;
+use eider_storage::{Fence, Storage};
+use tokio::time::Instant;
 
 use super::metrics::Metrics;
+use crate::account::writer::{Pulse, Trouble};
 use crate::cluster::sessions::Sessions;
 use crate::lifecycle::{Lifecycle, Readiness};
 
 /// Time between two looks at the database.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks at the database until the drain begins: while it does not answer, the server is degraded.
-/// To be started once the server is ready.
-pub async fn watch(storage: Arc<dyn Storage>, lifecycle: Lifecycle) {
+/// What is written to see whether anything can be.
+const TRIAL_KEY: &str = "written";
+
+/// What is wrong with reading or writing, if anything.
+async fn trouble(storage: &dyn Storage, writer: &Pulse) -> Option<String> {
+    if let Err(error) = storage.ping().await {
+        return Some(format!("the database does not answer: {error}"));
+    }
+    let trouble = writer.trouble(Instant::now())?;
+    // Where nobody is sent to a server that is not ready, no other commit would show that it can write again.
+    if matches!(trouble, Trouble::Failed(_)) {
+        match storage.meta_init(Fence::single(), TRIAL_KEY, b"1").await {
+            Ok(_) => {
+                writer.recovered(Instant::now());
+                return None;
+            }
+            Err(error) => return Some(format!("{trouble}, and so does another: {error}")),
+        }
+    }
+    Some(trouble.to_string())
+}
+
+/// Looks at the database and at the archive writer until the drain begins: while one does not answer or write,
+/// the server is degraded. To be started once the server is ready.
+pub async fn watch(storage: Arc<dyn Storage>, writer: Arc<Pulse>, lifecycle: Lifecycle) {
     let mut well = true;
     loop {
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             () = lifecycle.soft_stop().cancelled() => return,
         }
-        match storage.ping().await {
-            Ok(_) if well => {}
-            Ok(_) => {
+        match trouble(storage.as_ref(), &writer).await {
+            None if well => {}
+            None => {
                 well = true;
-                tracing::info!("the database answers again");
+                tracing::info!("the database answers and is written to again");
                 lifecycle.set_readiness(Readiness::Ready);
             }
-            Err(e) => {
+            Some(trouble) => {
                 if well {
-                    tracing::error!("the database does not answer: {e}; type: eider check");
+                    tracing::error!("not ready: {trouble}; type: eider check");
                 }
                 well = false;
-                lifecycle.set_readiness(Readiness::Degraded(e.to_string()));
+                lifecycle.set_readiness(Readiness::Degraded(trouble));
             }
         }
     }
@@ -80,32 +104,85 @@ fn level(value: impl TryInto<i64>) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use eider_storage::AccountId;
+
     use super::*;
+    use crate::account::ledger::Acknowledged;
+    use crate::account::message::Message;
+    use crate::account::writer::{Deliver, Writer, WriterTask};
     use crate::config::Config;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_database_that_is_gone_degrades_the_server() {
-        let folder = std::env::temp_dir().join(format!("eider-health-{}", std::process::id()));
+    struct Nobody;
+
+    impl Deliver for Nobody {
+        fn committed(&self, _: &Message, _: &[i64]) {}
+
+        fn paid(&self) -> Vec<(AccountId, Acknowledged)> {
+            Vec::new()
+        }
+    }
+
+    fn writer(storage: &Arc<dyn Storage>) -> (Writer, WriterTask) {
+        let metrics = Arc::new(Metrics::new());
+        let (deliver, fence) = (Arc::new(Nobody), Fence::single());
+        Writer::new(storage.clone(), deliver, metrics, fence, 10, 1_000_000)
+    }
+
+    async fn open(name: &str) -> (std::path::PathBuf, Arc<dyn Storage>) {
+        let folder = std::env::temp_dir().join(format!("eider-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let config = Config {
             data_directory: folder.clone(),
             ..Config::default()
         };
         let storage = eider_storage::open(&config.storage_config()).await.unwrap();
+        (folder, storage)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_writer_that_is_gone_degrades_the_server() {
+        let (folder, storage) = open("health-writer").await;
+        let (writer, task) = writer(&storage);
+        let lifecycle = Lifecycle::new();
+        lifecycle.set_readiness(Readiness::Ready);
+        let pulse = writer.pulse();
+        assert_eq!(trouble(storage.as_ref(), &pulse).await, None);
+        let watching = tokio::spawn(watch(storage.clone(), pulse.clone(), lifecycle.clone()));
+        let running = tokio::spawn(task.run());
+        running.abort();
+        let mut readiness = lifecycle.readiness();
+        let degraded = readiness
+            .wait_for(|r| matches!(r, Readiness::Degraded(why) if why.contains("writer")))
+            .await;
+        assert!(degraded.is_ok());
+        drop(degraded);
+        assert!(!pulse.beats(Instant::now()));
+        lifecycle.stop();
+        watching.await.unwrap();
+        storage.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_database_that_is_gone_degrades_the_server() {
+        let (folder, storage) = open("health").await;
         let metrics = Metrics::new();
         show_pools(&metrics, storage.clone());
         assert!(metrics.render().contains("eider_pool_open{pool="));
 
         let lifecycle = Lifecycle::new();
         lifecycle.set_readiness(Readiness::Ready);
-        let watching = tokio::spawn(watch(storage.clone(), lifecycle.clone()));
-        storage.close().await;
+        let (writer, task) = writer(&storage);
+        let pulse = writer.pulse();
+        let watching = tokio::spawn(watch(storage.clone(), pulse.clone(), lifecycle.clone()));
         let mut readiness = lifecycle.readiness();
+        storage.close().await;
         let degraded = readiness
-            .wait_for(|r| matches!(r, Readiness::Degraded(_)))
+            .wait_for(|r| matches!(r, Readiness::Degraded(why) if why.contains("database")))
             .await;
         assert!(degraded.is_ok());
         drop(degraded);
+        drop(task);
         lifecycle.stop();
         watching.await.unwrap();
         std::fs::remove_dir_all(folder).unwrap();

@@ -222,7 +222,7 @@ impl fmt::Debug for Password {
 }
 
 /// How the server is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// `starting`, `ready`, `degraded`, `draining`, `stopped`.
     pub state: String,
@@ -246,6 +246,9 @@ pub struct Status {
     pub sessions: u64,
     /// Memory in RAM.
     pub resident_bytes: u64,
+    /// Files and sockets it may have open at once; `None` without a limit, and from servers that do not say.
+    #[serde(default)]
+    pub files_max: Option<u64>,
     /// Levels of its log.
     pub log_levels: String,
 }

@@ -285,6 +285,9 @@ impl Session {
             wire.meter().set_class(class);
             self.handle.set_weight(wire.weight());
         }
+        if !self.host_has(Feature::ClientState) {
+            self.activate();
+        }
         self.wake_at(Instant::now());
     }
 

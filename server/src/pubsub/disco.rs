@@ -89,12 +89,9 @@ impl Engine {
             .with_child(metadata))
     }
 
-    /// §5.2: `<query/>` of disco#items on the service: the nodes that the asker may see.
-    pub async fn node_list(
-        &self,
-        call: &Call<'_>,
-        set: Option<&Element>,
-    ) -> Result<Element, Problem> {
+    /// §5.2: `<query/>` of disco#items on the service: the nodes that the asker may see. All of them: whoever
+    /// answers adds what else there is, and cuts the page.
+    pub async fn node_list(&self, call: &Call<'_>) -> Result<Element, Problem> {
         let service = call.service.as_str();
         let mut visible = Vec::new();
         for stored in self
@@ -107,24 +104,13 @@ impl Engine {
                 visible.push((node.name, node.config.title));
             }
         }
-        let asked = set.map(paging::read).transpose()?;
-        let range = paging::range(
-            &visible,
-            |(name, _)| name,
-            &asked.clone().unwrap_or_default(),
-        )?;
-        let shown = &visible[range.clone()];
-        let items = shown.iter().map(|(name, title)| {
+        let items = visible.iter().map(|(name, title)| {
             Element::new("item", ns::DISCO_ITEMS)
                 .with_attr("jid", service)
                 .with_attr("node", name.as_str())
                 .with_attr_opt("name", Some(title.as_str()).filter(|t| !t.is_empty()))
         });
-        let set =
-            asked.map(|_| paging::notation(shown, |(name, _)| name, range.start, visible.len()));
-        Ok(Element::new("query", ns::DISCO_ITEMS)
-            .with_children(items)
-            .with_children(set))
+        Ok(Element::new("query", ns::DISCO_ITEMS).with_children(items))
     }
 
     async fn sees(

@@ -194,6 +194,7 @@ impl Core {
         self.parts.resumables.restore(saved.id.clone(), &handle);
         self.parts.metrics.sessions.inc();
         self.parts.metrics.sessions_waiting.inc();
+        tracing::info!(jid = %handle.full, "session restored");
         let session = Session::restored(self.parts.clone(), restored);
         tokio::spawn(bind::run(self.parts.clone(), session));
         true

@@ -23,7 +23,7 @@ use crate::account::facts::AccountFacts;
 use crate::account::stanza_ids::StanzaIds;
 use crate::c2s::mailbox::{Delivery, STANZA_OVERHEAD_BYTES};
 use crate::cluster::sessions::SessionHandle;
-use crate::config::{ArchiveDefault as HostDefault, ArchiveForce, Feature, Host};
+use crate::config::{ArchiveDefault as HostDefault, ArchiveForce, Config, Feature, Host};
 use crate::xep::{Access, Answer, Request, Route, Spec, Status, Target, handler, storage_error};
 
 /// See [`Spec`].
@@ -133,7 +133,7 @@ impl Archives {
             .ok_or_else(|| refuse(StanzaCondition::ServiceUnavailable))?;
         match (request.payload.name(), request.set) {
             ("query", true) => self.query(&request, &session, account).await,
-            ("query", false) => Ok(Some(mam::query_form(has_fulltext(&request)))),
+            ("query", false) => Ok(Some(mam::query_form(has_fulltext(&request.config, request.host())))),
             ("metadata", false) => self.metadata(account).await,
             ("prefs", false) => self.preferences(&request).await,
             ("prefs", true) => self.set_preferences(&request, account).await,
@@ -163,7 +163,7 @@ impl Archives {
         if query.node.is_some() {
             return Err(refuse(StanzaCondition::ItemNotFound));
         }
-        if query.text.is_some() && !has_fulltext(request) {
+        if query.text.is_some() && !has_fulltext(&request.config, request.host()) {
             return Err(refuse(StanzaCondition::FeatureNotImplemented));
         }
         let asked = query.set.as_ref().map(rsm::Request::parse).transpose();
@@ -373,8 +373,10 @@ impl Archives {
     }
 }
 
-fn has_fulltext(request: &Request) -> bool {
-    request.config.archive.full_text && request.host().has(Feature::FullText)
+/// Whether archives of a host can be searched by words.
+pub(super) fn has_fulltext(config: &Config, host: &Host) -> bool {
+    let on = |feature| host.has(feature);
+    config.archive.full_text && on(Feature::FullText) && on(Feature::Archive)
 }
 
 /// What holds for the account: the host's word, its own, or the host's default.

@@ -9,12 +9,12 @@ use eider_xmpp::payload::caps::{Caps, Hash};
 use eider_xmpp::payload::data_forms::{Field, FieldKind, Form, FormKind};
 use eider_xmpp::payload::disco::{Identity, Info, Item, items};
 
-use crate::config::{Feature, Host};
+use crate::config::{Config, Feature, Host};
 use crate::pubsub::{ACCOUNT_IDENTITY, Audience};
 use crate::xep::commands::Commands;
 use crate::xep::pep::Pep;
 use crate::xep::pep::audience::Accounts;
-use crate::xep::version;
+use crate::xep::{result_sets, version};
 use crate::xep::{
     Access, Answer, Request, Route, Spec, Status, Target, features, handler, storage_error,
 };
@@ -82,11 +82,11 @@ pub struct Disco {
 }
 
 /// What a host says of itself.
-pub fn host_info(host: &Host) -> Info {
+pub fn host_info(config: &Config, host: &Host) -> Info {
     Info {
         node: None,
         identities: vec![Identity::new("server", "im").named("Eider")],
-        features: features(host, Target::Server)
+        features: features(config, host, Target::Server)
             .into_iter()
             .map(Into::into)
             .collect(),
@@ -95,13 +95,13 @@ pub fn host_info(host: &Host) -> Info {
 }
 
 /// The host's capabilities, for stream features (XEP-0115 §6.3).
-pub fn host_caps(host: &Host) -> Option<Element> {
-    let caps = Caps::new(CAPS_NODE, Hash::Sha1, &host_info(host)).ok()?;
+pub fn host_caps(config: &Config, host: &Host) -> Option<Element> {
+    let caps = Caps::new(CAPS_NODE, Hash::Sha1, &host_info(config, host)).ok()?;
     Some(caps.to_element())
 }
 
 /// What an account says of itself (XEP-0163 §6.1).
-fn account_info(host: &Host) -> Info {
+fn account_info(config: &Config, host: &Host) -> Info {
     let mut identities = vec![Identity::new("account", "registered")];
     if host.has(Feature::Pep) {
         identities.push(Identity::new(ACCOUNT_IDENTITY.0, ACCOUNT_IDENTITY.1));
@@ -109,7 +109,7 @@ fn account_info(host: &Host) -> Info {
     Info {
         node: None,
         identities,
-        features: features(host, Target::Account)
+        features: features(config, host, Target::Account)
             .into_iter()
             .map(Into::into)
             .collect(),
@@ -173,17 +173,16 @@ impl Disco {
             return Err(StanzaError::new(StanzaCondition::BadRequest));
         }
         let is_info = request.payload.ns() == ns::DISCO_INFO;
-        let answer = match (target, is_info) {
-            (Target::Server, true) => self.host_info(request)?,
-            (Target::Server, false) => self.host_items(request)?,
-            (Target::Account, true) => self.account_info(request).await?,
-            (Target::Account, false) => self.account_items(request).await?,
-        };
-        Ok(Some(answer))
+        match (target, is_info) {
+            (Target::Server, true) => self.host_info(request).map(Some),
+            (Target::Server, false) => result_sets::page(self.host_items(request)?, request),
+            (Target::Account, true) => self.account_info(request).await.map(Some),
+            (Target::Account, false) => self.account_items(request).await,
+        }
     }
 
     fn host_info(&self, request: &Request) -> Result<Element, StanzaError> {
-        let info = host_info(request.host());
+        let info = host_info(&request.config, request.host());
         let Some(node) = request.payload.attr("node") else {
             return Ok(info.to_element());
         };
@@ -227,23 +226,23 @@ impl Disco {
             return Err(StanzaError::new(StanzaCondition::ServiceUnavailable));
         }
         match request.payload.attr("node") {
-            None => Ok(account_info(request.host()).to_element()),
+            None => Ok(account_info(&request.config, request.host()).to_element()),
             Some(_) if request.host().has(Feature::Pep) => self.pep.disco(request).await,
             Some(_) => Err(StanzaError::new(StanzaCondition::ItemNotFound)),
         }
     }
 
     /// Pubsub nodes that the asker may see; for the account's friends its available resources too.
-    async fn account_items(&self, request: &Request) -> Result<Element, StanzaError> {
+    async fn account_items(&self, request: &Request) -> Answer {
         let has_pep = request.host().has(Feature::Pep);
         if request.payload.attr("node").is_some() {
             return match has_pep {
-                true => self.pep.disco(request).await,
+                true => self.pep.disco(request).await.map(Some),
                 false => Err(StanzaError::new(StanzaCondition::ItemNotFound)),
             };
         }
         let mut answer = match has_pep {
-            true => self.pep.disco(request).await?,
+            true => self.pep.nodes(request).await?,
             false => items(None, []),
         };
         if self.may_ask(request).await? {
@@ -251,6 +250,6 @@ impl Disco {
                 answer.push(Item::new(resource).to_element());
             }
         }
-        Ok(answer)
+        result_sets::page(answer, request)
     }
 }

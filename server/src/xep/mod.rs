@@ -19,6 +19,7 @@ pub mod ping;
 pub mod private;
 pub mod published;
 pub mod register;
+pub mod result_sets;
 pub mod roster;
 pub mod session;
 pub mod time;
@@ -85,6 +86,7 @@ pub const SPECS: &[&Spec] = &[
     &private::SPEC,
     &commands::SPEC,
     &vcard::SPEC,
+    &result_sets::SPEC,
     &pep::PUBSUB_SPEC,
     &register::SPEC,
     &avatar::AVATAR_SPEC,
@@ -112,12 +114,22 @@ pub const SPECS: &[&Spec] = &[
     &archive::PREFERENCES_SPEC,
 ];
 
+/// Whether a host serves this: its switch, and the options that take it away.
+fn is_served(spec: &Spec, config: &Config, host: &Host) -> bool {
+    spec.switch.is_none_or(|feature| host.has(feature))
+        && match spec.number {
+            160 => host.offline_messages,
+            398 => host.has(Feature::Pep),
+            431 => archive::has_fulltext(config, host),
+            _ => true,
+        }
+}
+
 /// Features that `host` announces for `target`, in order and once each.
-pub fn features(host: &Host, target: Target) -> Vec<&'static str> {
-    let switched_on = |spec: &&&Spec| spec.switch.is_none_or(|feature| host.has(feature));
+pub fn features(config: &Config, host: &Host, target: Target) -> Vec<&'static str> {
     let mut features: Vec<&str> = SPECS
         .iter()
-        .filter(switched_on)
+        .filter(|spec| is_served(spec, config, host))
         .flat_map(|spec| spec.features.iter())
         .filter(|(of, _)| *of == target)
         .map(|(_, feature)| *feature)

@@ -199,9 +199,19 @@ impl Pep {
         let answer = match (request.payload.ns(), request.payload.attr("node")) {
             (ns::DISCO_INFO, Some(node)) => engine.node_info(&call, node).await,
             (_, Some(node)) => engine.item_list(&call, node, set).await,
-            (_, None) => engine.node_list(&call, set).await,
+            (_, None) => engine.node_list(&call).await,
         };
         answer.map_err(|problem| problem.to_error())
+    }
+
+    /// disco#items of an account: every node that the asker may see.
+    ///
+    /// # Errors
+    /// Storage's.
+    pub async fn nodes(&self, request: &Request) -> Result<Element, StanzaError> {
+        let call = call(&request.to, &request.from, false);
+        let list = self.parts.engine.node_list(&call).await;
+        list.map_err(|problem| problem.to_error())
     }
 
     /// A client of ours has sent available presence: what it wants to hear of from now on.

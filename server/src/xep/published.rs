@@ -21,7 +21,6 @@ const RFCS: &[(u16, &str)] = &[
 /// What is part of other files: of negotiation, or of everything that pages or delays.
 const ELSEWHERE: &[Spec] = &[
     elsewhere(4, "Data Forms", "2.13.2"),
-    elsewhere(59, "Result Set Management", "1.0"),
     elsewhere(203, "Delayed Delivery", "2.0"),
     elsewhere(368, "SRV records for XMPP over TLS", "1.1.0"),
     elsewhere(440, "SASL Channel-Binding Type Capability", "1.0.0"),

@@ -51,7 +51,7 @@ impl SqliteConfig {
 
 /// Settings of the PostgreSQL engine. Connections: all pools together plus one writer and, where
 /// `reader_url` is set, `archive_connections` on the reader instead of the primary.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:port/database`, a direct connection (the archive's writer holds a session lock,
     /// which a pooler in transaction mode would lose).
@@ -73,6 +73,17 @@ pub struct PostgresConfig {
     pub synchronous_commit: Option<String>,
 }
 
+impl std::fmt::Debug for PostgresConfig {
+    /// Without the addresses: they hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("login_connections", &self.login_connections)
+            .field("archive_connections", &self.archive_connections)
+            .field("console_connections", &self.console_connections)
+            .finish_non_exhaustive()
+    }
+}
+
 impl PostgresConfig {
     /// Defaults: 8 + 4 + 2 connections and the writer, 4 s, a reader at most 10 s behind.
     pub fn new(url: impl Into<String>) -> PostgresConfig {
@@ -86,5 +97,17 @@ impl PostgresConfig {
             deadline: Duration::from_secs(4),
             synchronous_commit: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_holds_no_password() {
+        let mut config = PostgresConfig::new("postgres://eider:secret@db/eider");
+        config.reader_url = Some("postgres://eider:secret@reader/eider".into());
+        assert!(!format!("{:?}", Config::Postgres(config)).contains("secret"));
     }
 }

@@ -155,7 +155,7 @@ pub fn check(config: &Config, now: i64) -> Vec<Finding> {
 }
 
 /// RFC 9525 §6.3: exactly, or a wildcard for the first label.
-fn covers(names: &[String], domain: &str) -> bool {
+pub(super) fn covers(names: &[String], domain: &str) -> bool {
     let parent = domain.split_once('.').map(|(_, parent)| parent);
     names.iter().any(|name| match name.strip_prefix("*.") {
         Some(base) => parent == Some(base),

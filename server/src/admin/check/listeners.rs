@@ -9,8 +9,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::finding::{Finding, Kind, Severity, Symptom};
+use super::certificates::covers;
+use super::handshake::handshake;
 use crate::admin::protocol::Failure;
-use crate::config::{C2sListener, Config, TlsMode};
+use crate::config::{C2sListener, Config, Host, TlsMode};
+use crate::tls;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -49,6 +52,24 @@ const MUTE: Kind = Kind {
     what: "{address} accepts connections and does not answer as XMPP: {reason}",
     effect: "time-outs while connecting",
     remedy: "ss -ltnp 'sport = :{port}' (another program?), eider status, eider log debug eider::listener --for 10m",
+};
+
+const HANDSHAKE: Kind = Kind {
+    id: "listener-without-tls",
+    severity: Severity::Error,
+    symptom: Symptom::Certificates,
+    what: "{address} comes to no TLS with a client of {host}: {reason}",
+    effect: "\"secure connection failed\", or nothing but a time-out",
+    remedy: "eider log debug eider::stream --for 10m; eider reload (reads certificates again)",
+};
+
+const SHOWN: Kind = Kind {
+    id: "listener-certificate",
+    severity: Severity::Error,
+    symptom: Symptom::Certificates,
+    what: "{address} shows clients of {host} a certificate {reason}",
+    effect: "warnings of the certificate, or refusal to connect",
+    remedy: "eider reload; put a certificate for {host} into the certificate directory",
 };
 
 const TAKEN: Kind = Kind {
@@ -102,6 +123,8 @@ pub const KINDS: &[&Kind] = &[
     &UNASKED,
     &REFUSED,
     &MUTE,
+    &HANDSHAKE,
+    &SHOWN,
     &TAKEN,
     &FORBIDDEN,
     &NO_ADDRESS,
@@ -114,21 +137,18 @@ pub fn unasked(failure: &Failure) -> Finding {
     UNASKED.found(&[("reason", failure)])
 }
 
-/// Checks all listeners: with the server running by talking to them, else by trying to open them.
-pub async fn check(config: &Config, running: bool) -> Vec<Finding> {
+/// Checks all listeners at a time in seconds since 1970: with the server running by talking to them, else by trying
+/// to open them.
+pub async fn check(config: &Config, running: bool, now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !running {
         findings.push(NOT_RUNNING.found(&[]));
     }
-    let domain = config
-        .hosts
-        .first()
-        .map_or("localhost", |h| h.name.as_str());
     for listener in &config.listeners.c2s {
         let addresses = listener.socket_addresses().unwrap_or_default();
         findings.extend(match running {
-            true => answers(listener, &addresses, domain).await,
-            false => can_open(&addresses),
+            true => answers(listener, &addresses, &config.hosts, now).await,
+            false => can_open(&addresses).into_iter().collect(),
         });
     }
     let loopback = |l: &C2sListener| {
@@ -166,43 +186,80 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// What a client of each host meets on the way to its login.
 async fn answers(
     listener: &C2sListener,
     addresses: &[SocketAddr],
-    domain: &str,
-) -> Option<Finding> {
-    let address = reachable(*addresses.first()?);
+    hosts: &[Host],
+    now: i64,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(address) = addresses.first().copied().map(reachable) else {
+        return findings;
+    };
     // A free port taken at the start is not in the configuration; networks of proxies may include us.
     let behind_proxy = listener
         .proxy_networks
         .iter()
         .any(|n| n.contains(&address.ip()));
     if address.port() == 0 || behind_proxy {
-        return None;
+        return findings;
     }
-    let refused = |reason: &dyn std::fmt::Display| {
-        Some(REFUSED.found(&[("address", &address), ("reason", reason)]))
-    };
-    let mut stream = match timeout(ANSWER, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(e)) => return refused(&e),
-        Err(_) => return refused(&"time-out"),
-    };
-    if listener.tls == TlsMode::Direct {
-        return None;
-    }
-    match timeout(ANSWER, offers_starttls(&mut stream, domain)).await {
-        Ok(Ok(true)) => None,
-        outcome => {
-            let reason = match outcome {
-                Ok(Ok(_)) => "it does not offer STARTTLS".to_owned(),
-                Ok(Err(e)) => e.to_string(),
-                Err(_) => "time-out".to_owned(),
-            };
-            let port = address.port();
-            Some(MUTE.found(&[("address", &address), ("reason", &reason), ("port", &port)]))
+    for host in hosts {
+        let met = match timeout(ANSWER, meet(listener.tls, address, &host.name, now)).await {
+            Ok(met) => met,
+            Err(_) => Err((&MUTE, "time-out".to_owned())),
+        };
+        let Err((kind, reason)) = met else { continue };
+        let port = address.port();
+        findings.push(kind.found(&[
+            ("address", &address),
+            ("reason", &reason),
+            ("port", &port),
+            ("host", &host.name),
+        ]));
+        // No host's doing: the others meet the same.
+        if *kind == REFUSED || *kind == MUTE {
+            break;
         }
     }
+    findings
+}
+
+/// Connects as a client of the host up to and with TLS; what is wrong and why.
+async fn meet(
+    mode: TlsMode,
+    address: SocketAddr,
+    host: &str,
+    now: i64,
+) -> Result<(), (&'static Kind, String)> {
+    let because = |kind| move |error: io::Error| (kind, error.to_string());
+    let mut stream = TcpStream::connect(address)
+        .await
+        .map_err(because(&REFUSED))?;
+    let name = tls::ascii(host);
+    if mode == TlsMode::Starttls {
+        let offered = offers_starttls(&mut stream, &name).await;
+        if !offered.map_err(because(&MUTE))? {
+            return Err((&MUTE, "it does not offer STARTTLS".to_owned()));
+        }
+        let proceeds = starts_tls(&mut stream).await;
+        if !proceeds.map_err(because(&HANDSHAKE))? {
+            return Err((&HANDSHAKE, "STARTTLS is refused".to_owned()));
+        }
+    }
+    let shown = handshake(stream, &name, mode == TlsMode::Direct).await;
+    let shown = shown.map_err(because(&HANDSHAKE))?;
+    let reason = if !covers(&shown.names, &name) {
+        format!("of {}", shown.names.join(", "))
+    } else if shown.not_after < now {
+        format!("that ended {} days ago", (now - shown.not_after) / 86_400)
+    } else if shown.not_before > now {
+        "that is not valid yet".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err((&SHOWN, reason))
 }
 
 /// Opens a stream (RFC 6120 §4.2) and looks for the offer of STARTTLS in the features.
@@ -218,16 +275,20 @@ async fn offers_starttls(stream: &mut TcpStream, domain: &str) -> io::Result<boo
         let n = stream.read(&mut chunk).await?;
         answer.extend_from_slice(&chunk[..n]);
         let text = String::from_utf8_lossy(&answer);
-        if text.contains("urn:ietf:params:xml:ns:xmpp-tls") {
-            // Politeness: the server may be gone.
-            let _ = stream.write_all(b"</stream:stream>").await;
-            return Ok(true);
-        }
         if n == 0 || text.contains("</stream:features>") {
-            return Ok(false);
+            return Ok(text.contains("urn:ietf:params:xml:ns:xmpp-tls"));
         }
     }
     Ok(false)
+}
+
+/// RFC 6120 §5.4.2: whether the server is ready for TLS.
+async fn starts_tls(stream: &mut TcpStream) -> io::Result<bool> {
+    let starttls = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    stream.write_all(starttls).await?;
+    let mut answer = [0; 1024];
+    let n = stream.read(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer[..n]).contains("<proceed"))
 }
 
 /// Tries to listen, first address that works; without one the first problem.
@@ -254,54 +315,5 @@ fn can_open(addresses: &[SocketAddr]) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    fn config(port: u16) -> Config {
-        let mut config = Config::default();
-        config.listeners.http.enabled = false;
-        let address = "127.0.0.1".to_owned();
-        config.listeners.c2s = vec![C2sListener {
-            address,
-            port,
-            ..C2sListener::default()
-        }];
-        config
-    }
-
-    fn ids(findings: &[Finding]) -> Vec<&str> {
-        findings.iter().map(|f| f.id).collect()
-    }
-
-    #[tokio::test]
-    async fn finds_a_taken_port() {
-        let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let found = check(&config(port), false).await;
-        assert_eq!(ids(&found), ["server-not-running", "port-taken"]);
-        assert!(found[1].remedy.contains(&port.to_string()));
-    }
-
-    #[tokio::test]
-    async fn finds_listeners_that_refuse_or_are_mute() {
-        let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let serve = tokio::spawn(async move {
-            for answer in ["HTTP/1.1 400 Bad Request\r\n\r\n", FEATURES] {
-                let (mut stream, _) = holder.accept().await.unwrap();
-                let mut header = [0; 512];
-                let _ = stream.read(&mut header).await.unwrap();
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        assert_eq!(ids(&check(&config(port), true).await), ["listener-mute"]);
-        assert!(check(&config(port), true).await.is_empty());
-        serve.await.unwrap();
-        assert_eq!(ids(&check(&config(port), true).await), ["listener-refuses"]);
-    }
-
-    const FEATURES: &str = "<stream:stream><stream:features><starttls \
-        xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
-}
+#[path = "listeners/tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod database;
 pub mod dns;
 pub mod finding;
+mod handshake;
 pub mod listeners;
 pub mod page;
 pub mod system;

@@ -20,11 +20,17 @@ pub fn page() -> String {
             .filter(|k| k.symptom == symptom)
             .collect();
         of_it.sort_by_key(|kind| std::cmp::Reverse(kind.severity));
-        for kind in of_it.into_iter().filter(|kind| !kind.what.starts_with('{')) {
+        for kind in of_it.into_iter().filter(|kind| !is_told_alone(kind.what)) {
             entry(&mut text, kind);
         }
     }
     text
+}
+
+/// A text that is nothing but what the finding fills in says nothing on the page.
+fn is_told_alone(what: &str) -> bool {
+    let name = what.strip_prefix('{').and_then(|what| what.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['{', '}']))
 }
 
 fn entry(out: &mut String, kind: &Kind) {

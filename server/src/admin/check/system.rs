@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Resource, getrlimit};
 
 use super::finding::{Finding, Kind, Severity, Symptom};
+use crate::admin::protocol::Status;
 use crate::config::Config;
 
 /// Files the server needs besides one per connection.
@@ -17,7 +18,7 @@ const FILES: Kind = Kind {
     id: "file-limit",
     severity: Severity::Warning,
     symptom: Symptom::Ports,
-    what: "this user may have {limit} files open, and the listeners allow {connections} connections",
+    what: "the server may have {limit} files open, and the listeners allow {connections} connections",
     effect: "cannot connect when that many are there",
     remedy: "systemctl edit eider: [Service] LimitNOFILE={wanted} (elsewhere: ulimit -Hn {wanted})",
 };
@@ -52,8 +53,8 @@ const CLOCK_BACK: Kind = Kind {
 /// Every kind of this area.
 pub const KINDS: &[&Kind] = &[&FILES, &DISK, &CLOCK_UNSYNCHRONISED, &CLOCK_BACK];
 
-/// Checks the machine at a time.
-pub fn check(config: &Config, now: SystemTime) -> Vec<Finding> {
+/// Checks the machine at a time; with the server running, what it says of itself.
+pub fn check(config: &Config, now: SystemTime, running: Option<&Status>) -> Vec<Finding> {
     let connections: u64 = config
         .listeners
         .c2s
@@ -61,7 +62,11 @@ pub fn check(config: &Config, now: SystemTime) -> Vec<Finding> {
         .map(|l| u64::from(l.max_connections))
         .max()
         .unwrap_or(0);
-    let limit = getrlimit(Resource::Nofile).maximum;
+    // The server raises its limit to the hard one; that of this shell may be another.
+    let limit = match running {
+        Some(status) => status.files_max,
+        None => getrlimit(Resource::Nofile).maximum,
+    };
     let mut findings = Vec::new();
     findings.extend(files(limit, connections));
     findings.extend(disk(&config.data_directory));
@@ -135,6 +140,20 @@ mod tests {
         assert!(files(Some(1_048_576), 100_000).is_none());
         assert!(files(Some(1_024), 500).is_none());
         assert!(files(None, 100_000).is_none());
+    }
+
+    #[test]
+    fn the_limit_is_that_of_the_server() {
+        let status = |files_max| Status {
+            files_max,
+            ..Status::default()
+        };
+        let found = |status: &Status| {
+            let findings = check(&Config::default(), crate::clock::now(), Some(status));
+            findings.iter().any(|found| found.id == FILES.id)
+        };
+        assert!(found(&status(Some(64))));
+        assert!(!found(&status(Some(1 << 40))) && !found(&status(None)));
     }
 
     #[test]

@@ -43,23 +43,25 @@ pub async fn run(global: &Global, check: Check) -> Result<(), Failure> {
 
 async fn all(global: &Global, config: &Config, with_dns: bool) -> Vec<Finding> {
     let mut findings = configuration::check(config, global.config.as_deref());
-    let running = match ask::<Status>(global, Request::Status).await {
-        Ok(_) => true,
-        Err(failure) if failure.kind == FailureKind::NotRunning => false,
+    let status = match ask::<Status>(global, Request::Status).await {
+        Ok(status) => Some(status),
+        Err(failure) if failure.kind == FailureKind::NotRunning => None,
         Err(failure) => {
             findings.push(listeners::unasked(&failure));
             return findings;
         }
     };
-    findings.extend(listeners::check(config, running).await);
+    let running = status.is_some();
     let now = clock::now();
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    findings.extend(certificates::check(config, seconds.cast_signed()));
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = seconds.as_secs().cast_signed();
+    findings.extend(listeners::check(config, running, seconds).await);
+    findings.extend(certificates::check(config, seconds));
     if with_dns {
         findings.extend(dns::check(config).await);
     }
     findings.extend(database_findings(global, config, running).await);
-    findings.extend(system::check(config, now));
+    findings.extend(system::check(config, now, status.as_ref()));
     findings
 }
 

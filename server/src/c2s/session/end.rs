@@ -72,7 +72,7 @@ impl Session {
     /// Ends the session: saved for the next start where the server drains, else for good.
     pub(super) async fn finish(mut self: Box<Self>, end: End) {
         let resumable = self.sm.as_ref().is_some_and(|sm| sm.id.is_some());
-        self.log_end(&end);
+        note_end(&self.parts, &self.handle, end.reason());
         if matches!(end, End::Drained) && resumable && self.save().await {
             self.close_unfinished().await;
             self.handle.ended.cancel();
@@ -163,27 +163,27 @@ impl Session {
         }
     }
 
-    fn log_end(&self, end: &End) {
-        let reason = end.reason();
-        self.parts.metrics.session_ended(reason);
-        self.parts.metrics.sessions.dec();
-        let seconds = self.handle.since.elapsed().unwrap_or_default().as_secs();
-        tracing::info!(
-            jid = %self.handle.full,
-            reason,
-            seconds,
-            stanzas_in = self.handle.about.stanzas_in.load(Ordering::Relaxed),
-            stanzas_out = self.handle.about.stanzas_out.load(Ordering::Relaxed),
-            "session ended"
-        );
-    }
+}
+
+/// One line, and the metrics.
+fn note_end(parts: &SessionParts, handle: &SessionHandle, reason: &'static str) {
+    parts.metrics.session_ended(reason);
+    parts.metrics.sessions.dec();
+    let seconds = handle.since.elapsed().unwrap_or_default().as_secs();
+    tracing::info!(
+        jid = %handle.full,
+        reason,
+        seconds,
+        stanzas_in = handle.about.stanzas_in.load(Ordering::Relaxed),
+        stanzas_out = handle.about.stanzas_out.load(Ordering::Relaxed),
+        "session ended"
+    );
 }
 
 /// Cleans up after a session whose task panicked: it costs that session, nothing else.
 pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
     parts.metrics.panics.inc();
-    parts.metrics.sessions.dec();
-    parts.metrics.session_ended("panic");
+    note_end(parts, handle, "panic");
     let session = parts.resumables.remove_session(handle.key);
     if let Some(account) = handle.account {
         parts.resends.lost(account, session, Instant::now());

@@ -194,15 +194,15 @@ impl Session {
                 Move::Some
             }
             (ns::CSI, "inactive") => {
-                self.client_state.deactivate();
-                self.handle.about.inactive.store(true, Ordering::Relaxed);
+                // Without a word where the host is without it: it may have been switched off since it was offered.
+                if self.host_has(Feature::ClientState) {
+                    self.client_state.deactivate();
+                    self.handle.about.inactive.store(true, Ordering::Relaxed);
+                }
                 Move::Some
             }
             (ns::CSI, "active") => {
-                self.handle.about.inactive.store(false, Ordering::Relaxed);
-                for delivery in self.client_state.activate() {
-                    self.put(delivery);
-                }
+                self.activate();
                 Move::Some
             }
             // Not one of ours: a stanza in disguise, or a stream error of the parser's choosing.
@@ -210,6 +210,20 @@ impl Session {
                 Ok(stanza) => self.on_stanza(stanza),
                 Err(error) => self.violated(error.into()),
             },
+        }
+    }
+
+    pub(super) fn host_has(&self, feature: Feature) -> bool {
+        let config = self.parts.config.borrow();
+        let host = config.host(self.handle.bare.domain());
+        host.is_some_and(|host| host.has(feature))
+    }
+
+    /// XEP-0352 §4: what was held back goes out.
+    pub(super) fn activate(&mut self) {
+        self.handle.about.inactive.store(false, Ordering::Relaxed);
+        for delivery in self.client_state.activate() {
+            self.put(delivery);
         }
     }
 
@@ -259,8 +273,7 @@ impl Session {
     /// XEP-0198 §3.
     fn on_enable(&mut self, element: &Element) -> Move {
         let config = self.parts.config.borrow().clone();
-        let host = config.host(self.handle.bare.domain());
-        if !host.is_some_and(|host| host.has(Feature::StreamManagement)) {
+        if !self.host_has(Feature::StreamManagement) {
             self.sm_failed(StanzaCondition::ServiceUnavailable);
             return Move::Some;
         }

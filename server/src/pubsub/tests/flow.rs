@@ -265,7 +265,7 @@ async fn access_models_say_what_is_missing() {
     };
     let list = service
         .engine
-        .node_list(&call, None)
+        .node_list(&call)
         .await
         .expect("a list")
         .to_xml();
