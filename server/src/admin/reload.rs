@@ -116,7 +116,13 @@ mod tests {
         let now = watch.borrow_and_update().clone();
         assert_eq!(now.archive.retention_days, 3);
         assert_eq!(now.data_directory, Config::default().data_directory);
-        assert_eq!(reloader.reload().unwrap(), Changes { applied: Vec::new(), ..changes });
+        assert_eq!(
+            reloader.reload().unwrap(),
+            Changes {
+                applied: Vec::new(),
+                ..changes
+            }
+        );
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -77,7 +77,11 @@ fn open_listeners(open: &[C2sListener], now: &[C2sListener]) -> Vec<C2sListener>
             ..same.map_or(open, |at| &now[at]).clone()
         }
     };
-    listener_names(open).into_iter().zip(open).map(follow).collect()
+    listener_names(open)
+        .into_iter()
+        .zip(open)
+        .map(follow)
+        .collect()
 }
 
 /// What tells listeners apart: address and port; those whose port the system chooses are counted.
@@ -85,7 +89,10 @@ fn listener_names(listeners: &[C2sListener]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for listener in listeners {
         let name = format!("{}:{}", listener.address, listener.port);
-        let earlier = names.iter().filter(|other| other.starts_with(&name)).count();
+        let earlier = names
+            .iter()
+            .filter(|other| other.starts_with(&name))
+            .count();
         names.push(match (listener.port, earlier) {
             (0, 1..) => format!("{name}#{earlier}"),
             _ => name,

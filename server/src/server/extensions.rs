@@ -73,12 +73,9 @@ impl Extensions {
         });
         let pep = Arc::new(Pep::new(PepParts {
             config: parts.config.clone(),
-            engine: Engine::new(
-                storage.clone(),
-                accounts.clone(),
-                fence,
-                move || pep::limits(&config.borrow().limits),
-            ),
+            engine: Engine::new(storage.clone(), accounts.clone(), fence, move || {
+                pep::limits(&config.borrow().limits)
+            }),
             capabilities: Arc::new(Capabilities::new(limits.caps_cache_entries as usize)),
             facts: parts.facts.clone(),
             rosters: parts.rosters.clone(),

@@ -133,7 +133,10 @@ impl Archives {
             .ok_or_else(|| refuse(StanzaCondition::ServiceUnavailable))?;
         match (request.payload.name(), request.set) {
             ("query", true) => self.query(&request, &session, account).await,
-            ("query", false) => Ok(Some(mam::query_form(has_fulltext(&request.config, request.host())))),
+            ("query", false) => Ok(Some(mam::query_form(has_fulltext(
+                &request.config,
+                request.host(),
+            )))),
             ("metadata", false) => self.metadata(account).await,
             ("prefs", false) => self.preferences(&request).await,
             ("prefs", true) => self.set_preferences(&request, account).await,

@@ -14,10 +14,10 @@ use crate::pubsub::{ACCOUNT_IDENTITY, Audience};
 use crate::xep::commands::Commands;
 use crate::xep::pep::Pep;
 use crate::xep::pep::audience::Accounts;
-use crate::xep::{result_sets, version};
 use crate::xep::{
     Access, Answer, Request, Route, Spec, Status, Target, features, handler, storage_error,
 };
+use crate::xep::{result_sets, version};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {

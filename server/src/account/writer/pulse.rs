@@ -120,7 +120,10 @@ mod tests {
         let unknown = Trouble::Unknown(Duration::from_secs(3));
         assert_eq!(pulse.trouble(at(15)), Some(unknown));
         pulse.recovered(at(15));
-        assert!(pulse.trouble(at(15)).is_some(), "a lookup decides, nothing else");
+        assert!(
+            pulse.trouble(at(15)).is_some(),
+            "a lookup decides, nothing else"
+        );
         pulse.note(Outcome::Failed, at(15));
         assert!(matches!(pulse.trouble(at(16)), Some(Trouble::Failed(_))));
         assert!(pulse.beats(at(16)), "it goes on trying");

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::finding::{Finding, Kind, Severity, Symptom};
 use super::certificates::covers;
+use super::finding::{Finding, Kind, Severity, Symptom};
 use super::handshake::handshake;
 use crate::admin::protocol::Failure;
 use crate::config::{C2sListener, Config, Host, TlsMode};

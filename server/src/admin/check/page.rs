@@ -29,7 +29,9 @@ pub fn page() -> String {
 
 /// A text that is nothing but what the finding fills in says nothing on the page.
 fn is_told_alone(what: &str) -> bool {
-    let name = what.strip_prefix('{').and_then(|what| what.strip_suffix('}'));
+    let name = what
+        .strip_prefix('{')
+        .and_then(|what| what.strip_suffix('}'));
     name.is_some_and(|name| !name.contains(['{', '}']))
 }
 

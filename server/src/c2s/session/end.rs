@@ -162,7 +162,6 @@ impl Session {
             bind::flush_and_close(wire).await;
         }
     }
-
 }
 
 /// One line, and the metrics.

@@ -99,14 +99,21 @@ async fn finds_listeners_that_refuse_or_are_mute_or_come_to_no_tls() {
     }
     assert_eq!(ids(&found), ["listener-mute", "listener-without-tls"]);
     serve.await.unwrap();
-    assert_eq!(ids(&check(&config, true, now()).await), ["listener-refuses"]);
+    assert_eq!(
+        ids(&check(&config, true, now()).await),
+        ["listener-refuses"]
+    );
 }
 
 #[tokio::test]
 async fn finds_what_direct_tls_shows() {
     let (holder, port) = holder().await;
     let config = config(port, TlsMode::Direct);
-    let acceptors = [acceptor("localhost"), acceptor("localhost"), acceptor("other.example")];
+    let acceptors = [
+        acceptor("localhost"),
+        acceptor("localhost"),
+        acceptor("other.example"),
+    ];
     let serve = tokio::spawn(async move {
         for acceptor in acceptors {
             let (stream, _) = holder.accept().await.unwrap();
