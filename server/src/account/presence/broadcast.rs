@@ -16,13 +16,20 @@ use crate::cluster::sessions::SessionHandle;
 const CONTACTS_AT_ONCE: usize = 128;
 
 impl Presence {
-    /// To every available resource of the account, the sender included (RFC 6121 §4.2.2).
+    /// To every available resource of the account, the sender included (RFC 6121 §4.2.2): what it hears of itself
+    /// answers what it said.
     pub(super) fn to_own(&self, from: &SessionHandle, stanza: &Stanza) {
         self.sessions.with(from.bare.as_str(), |entry| {
             let sessions = entry.map(|entry| entry.sessions.as_slice());
             for handle in sessions.unwrap_or_default() {
-                if handle.priority().is_some() {
-                    push(handle, stanza.rewrite().to(handle.full.clone()).build());
+                let addressed = || stanza.rewrite().to(handle.full.clone()).build();
+                if handle.priority().is_none() {
+                    continue;
+                }
+                if handle.key == from.key {
+                    show(handle, addressed());
+                } else {
+                    push(handle, addressed());
                 }
             }
         });
@@ -88,16 +95,7 @@ impl Presence {
     /// RFC 6121 §4.3: a resource that has come online is shown the presence of the account's
     /// other resources and of the contacts the account is subscribed to.
     pub(super) async fn introduce(&self, viewer: &SessionHandle, own: &Own) {
-        self.sessions.with(viewer.bare.as_str(), |entry| {
-            let sessions = entry.map(|entry| entry.sessions.as_slice());
-            for other in sessions.unwrap_or_default() {
-                if other.key != viewer.key
-                    && let Some(presence) = other.presence()
-                {
-                    show(viewer, presence.rewrite().to(viewer.full.clone()).build());
-                }
-            }
-        });
+        self.show_others_of_own(viewer);
         let mut unknown = Vec::new();
         let seen = own.contacts.iter().filter(|contact| contact.state.to());
         for (number, contact) in seen.enumerate() {
@@ -115,8 +113,22 @@ impl Presence {
         }
     }
 
-    /// A resource had no room for some presence: it is shown that of every contact as it is now, also
-    /// where it is none, as its client takes it.
+    /// The presence of the account's other resources.
+    fn show_others_of_own(&self, viewer: &SessionHandle) {
+        self.sessions.with(viewer.bare.as_str(), |entry| {
+            let sessions = entry.map(|entry| entry.sessions.as_slice());
+            for other in sessions.unwrap_or_default() {
+                if other.key != viewer.key
+                    && let Some(presence) = other.presence()
+                {
+                    show(viewer, presence.rewrite().to(viewer.full.clone()).build());
+                }
+            }
+        });
+    }
+
+    /// A resource had no room for some presence: it is shown that of its account's other resources and of every
+    /// contact as it is now, of contacts also where it is none, as its client takes it.
     pub fn show_again(self: &Arc<Self>, viewer: &Arc<SessionHandle>) {
         let (this, to) = (self.clone(), viewer.clone());
         viewer.shows_again.start(&viewer.ended, async move {
@@ -127,6 +139,10 @@ impl Presence {
                     return;
                 }
             };
+            to.mailbox.half_empty().await;
+            if to.priority().is_some() {
+                this.show_others_of_own(&to);
+            }
             for contact in own.contacts.iter().filter(|contact| contact.state.to()) {
                 to.mailbox.half_empty().await;
                 if to.priority().is_none() {
