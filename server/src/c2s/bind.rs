@@ -462,3 +462,6 @@ fn made_resource(account: &BareJid) -> FullJid {
         .with_resource(&resource)
         .expect("the base64 alphabet is a resource's")
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ mod random;
 mod sasl;
 mod secret;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 
 use std::net::SocketAddr;

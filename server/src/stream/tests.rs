@@ -1,7 +1,7 @@
 //! Negotiation with a real TLS client over loopback: what succeeds
 
 mod bad_input;
-mod client;
+pub(crate) mod client;
 mod external;
 
 use aws_lc_rs::digest;
