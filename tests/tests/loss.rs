@@ -37,7 +37,7 @@ fn block_on(run: impl Future<Output = Result<()>>) {
 fn nothing_is_lost_on_sqlite() {
     block_on(lossless(&[
         "--engine=sqlite",
-        "--hits=1",
+        "--hits=2",
         "--blind=3",
         "--power-cuts=4",
         "--drains=1",
@@ -49,7 +49,7 @@ fn nothing_is_lost_on_sqlite_without_archive() {
     block_on(lossless(&[
         "--engine=sqlite",
         "--no-archive",
-        "--hits=1",
+        "--hits=2",
         "--blind=2",
         "--power-cuts=2",
         "--drains=1",
@@ -60,7 +60,7 @@ fn nothing_is_lost_on_sqlite_without_archive() {
 fn nothing_is_lost_on_postgres() {
     block_on(lossless(&[
         "--engine=postgres",
-        "--hits=1",
+        "--hits=2",
         "--blind=3",
         "--drains=1",
         "--database-kills=1",

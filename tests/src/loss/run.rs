@@ -318,10 +318,12 @@ fn receivers_of(server: &Server, record: &Record, stop: &Arc<AtomicBool>) -> Vec
 /// Kills so often, and starts again each time; how often it came to a kill.
 async fn kill_and_restart(server: &mut Server, moment: Moment, kills: u32) -> Result<u32> {
     let mut killed = 0;
-    for _ in 0..kills {
+    for kill in 0..kills {
         server.kill();
+        // Every second comes while clients have just come back and sent again what the last one cut off.
+        let hasty = kill % 2 == 1;
         if let Moment::Point(point) = moment {
-            let times = random(moment.per_hit());
+            let times = random(if hasty { 8 } else { moment.per_hit() });
             server.environment("EIDER_KILL_AT", &format!("{point}:{}", 1 + times));
         }
         if let Err(error) = server.launch().await {
@@ -334,9 +336,12 @@ async fn kill_and_restart(server: &mut Server, moment: Moment, kills: u32) -> Re
             return Err(error.context("starting again after a kill"));
         }
         let until = Instant::now() + KILL_MAX;
-        let blind = Duration::from_millis(300 + random(1_200));
+        let blind = match hasty {
+            true => 20 + random(180),
+            false => 300 + random(1_200),
+        };
         if moment == Moment::Blind {
-            tokio::time::sleep(blind).await;
+            tokio::time::sleep(Duration::from_millis(blind)).await;
             killed += 1;
             continue;
         }
