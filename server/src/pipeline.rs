@@ -138,10 +138,11 @@ impl Pipeline {
             Ok(rows) => rows,
             Err(account) => return Next::LoadContacts(account),
         };
-        let only_owed = known.filter(|_| !reachable && only_owed(&rows));
+        let waits = rows.iter().find(|row| row.debt).filter(|_| !reachable);
+        let waiting = waits.and_then(|row| Some((known?, row.archived)));
         let mut over_bound = false;
-        if let Some(facts) = &only_owed {
-            match within_offline_bounds(out.config, facts, &stanza) {
+        if let Some((facts, archived)) = &waiting {
+            match within_offline_bounds(out.config, facts, *archived, &stanza) {
                 Some(within) => over_bound = !within,
                 None => return Next::LoadOwed(out.to.bare()),
             }
@@ -162,7 +163,7 @@ impl Pipeline {
             rows,
             text,
             resend_key,
-            owed: only_owed.map(|facts| Counted::new(facts, stanza.as_bytes().len() as u64)),
+            owed: waiting.map(|(facts, _)| Counted::new(facts, stanza.as_bytes().len() as u64)),
             over_bound,
             stanza,
         };
@@ -252,18 +253,25 @@ fn copies(host: &Host, out: &Outgoing<'_>, stanza: &Stanza) -> Copies {
     }
 }
 
-/// Whether the recipient keeps the message for its debt alone.
-fn only_owed(rows: &[Row]) -> bool {
-    rows.iter().any(|row| row.debt && !row.archived)
-}
-
-/// XEP-0160 §2: an account without an archive is kept so much and no more.
-fn within_offline_bounds(config: &Config, facts: &Facts, stanza: &Stanza) -> Option<bool> {
+/// XEP-0160 §2: so much waits for an account that is away, and no more. What waits is never deleted, so that nothing else
+/// bounds the archive of who never comes back.
+fn within_offline_bounds(
+    config: &Config,
+    facts: &Facts,
+    archived: bool,
+    stanza: &Stanza,
+) -> Option<bool> {
     let bytes = stanza.as_bytes().len() as u64;
     let limits = &config.limits;
-    facts
-        .owed
-        .has_room(bytes, limits.offline_messages.into(), limits.offline_bytes)
+    let (rows_max, bytes_max) = if archived {
+        let quota = config.archive.quota_messages;
+        let quota = if quota > 0 { quota } else { u32::MAX };
+        let rows_max = limits.offline_archived_messages.min(quota);
+        (rows_max, limits.offline_archived_bytes)
+    } else {
+        (limits.offline_messages, limits.offline_bytes)
+    };
+    facts.owed.has_room(bytes, rows_max.into(), bytes_max)
 }
 
 /// The sender's side of a message.

@@ -17,7 +17,7 @@ use quick_cache::sync::Cache;
 
 use crate::config::ConfigWatch;
 
-/// What is kept for an account that is away and does not archive, counted since it was last read.
+/// What waits for an account that is away, counted since it was last read.
 #[derive(Debug, Default)]
 pub struct Owed(Mutex<Option<DebtTotal>>);
 
@@ -201,12 +201,13 @@ impl AccountFacts {
     /// Storage's.
     pub async fn load_owed(&self, account: &BareJid) -> Result<(), eider_storage::Error> {
         if let Some(facts) = self.load(account).await? {
-            let rows_max = self
-                .config
-                .borrow()
-                .limits
-                .offline_messages
-                .saturating_add(1);
+            let rows_max = {
+                let limits = &self.config.borrow().limits;
+                let most = limits
+                    .offline_messages
+                    .max(limits.offline_archived_messages);
+                most.saturating_add(1)
+            };
             let total = self.storage.archive_debt_total(facts.id, rows_max).await?;
             *facts.owed.0.lock() = Some(total);
         }

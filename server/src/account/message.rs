@@ -26,7 +26,7 @@ pub struct Message {
     pub rows: SmallVec<[Row; 2]>,
     /// The words a search may find (XEP-0431).
     pub text: Option<String>,
-    /// Where it counts against what is kept for an account that is away and does not archive.
+    /// Where it counts against what may wait for an account that is away.
     pub owed: Option<Counted>,
     /// Whether that is more than is kept: refused, unless it was stored before and is sent again.
     pub over_bound: bool,

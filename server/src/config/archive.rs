@@ -5,9 +5,11 @@ use super::schema::section;
 section! {
     /// The archive. Whether a host archives at all stands with the host.
     pub struct Archive {
-        /// Days after which archived messages go, oldest first; 0 keeps them for ever.
+        /// Days after which archived messages go, oldest first; 0 keeps them for ever. What no client of the account has
+        /// received yet stays until one has.
         pub retention_days: u32 = 0,
-        /// Messages kept per account, the oldest go first; 0 means no limit.
+        /// Messages kept per account, the oldest go first; 0 means no limit. What no client of the account has received yet
+        /// is not deleted: while the account is away and has so many of these, further ones are refused.
         pub quota_messages: u32 = 0,
         /// Messages on a page where the client names no number.
         pub page_messages: u32 = 50,

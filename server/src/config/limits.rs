@@ -58,6 +58,11 @@ section! {
         pub offline_messages: u32 = 1_000,
         /// Bytes of messages kept for an account that is away and does not archive.
         pub offline_bytes: u64 = 16 * 1024 * 1024,
+        /// Messages in the archive of an account that is away which none of its clients has received yet; further ones are
+        /// refused. Where `archive.quota_messages` is less, that counts.
+        pub offline_archived_messages: u32 = 10_000,
+        /// Bytes of such messages.
+        pub offline_archived_bytes: u64 = 256 * 1024 * 1024,
         /// Nodes of an account's PEP service.
         pub pep_nodes: u32 = 500,
         /// Items of one PEP node.

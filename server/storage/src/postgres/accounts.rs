@@ -12,7 +12,7 @@ use crate::codec::{
 };
 use crate::{
     AccountId, AccountSummary, Accounts, BlockList, Credentials, Error, Fence, LastActivity,
-    LoginRecord, Timestamp,
+    LoginRecord, PosRange, Timestamp,
 };
 
 /// Archive rows of a removed account deleted in one transaction.
@@ -252,7 +252,7 @@ async fn remove(lease: &mut Lease, id: AccountId) -> Result<bool, Error> {
 
 /// Deletes some of a removed account's archive; 0: nothing is left, and its mark is gone.
 pub(super) async fn remove_step(lease: &mut Lease, id: AccountId) -> Result<u64, Error> {
-    let gone = delete_rows(lease, id, "true", 0, 0, REMOVE_STEP_ROWS).await?;
+    let gone = delete_rows(lease, id, "true", 0, &[], REMOVE_STEP_ROWS).await?;
     if gone.0 == 0 {
         lease
             .execute(sqlx::query("DELETE FROM removed_account WHERE id = $1").bind(id.0))
@@ -261,20 +261,20 @@ pub(super) async fn remove_step(lease: &mut Lease, id: AccountId) -> Result<u64,
     Ok(gone.0)
 }
 
-/// Deletes an owner's oldest rows under a condition over `$2` and `$3`, releasing their messages, at
+/// Deletes an owner's oldest rows under a condition over `$2` and the ranges `$3` to `$4`, releasing their messages, at
 /// most `limit`; answers how many and the last position.
 pub(super) async fn delete_rows(
     lease: &mut Lease,
     owner: AccountId,
     condition: &'static str,
     second: i64,
-    third: i64,
+    ranges: &[PosRange],
     limit: i64,
 ) -> Result<(u64, i64), Error> {
     let sql = format!(
         "WITH d AS (DELETE FROM archive WHERE (owner, pos, month) IN
-         (SELECT owner, pos, month FROM archive WHERE owner = $1 AND $2::bigint IS NOT NULL AND $3::bigint IS NOT NULL
-          AND {condition} ORDER BY pos LIMIT $4)
+         (SELECT owner, pos, month FROM archive WHERE owner = $1 AND $2::bigint IS NOT NULL AND $3::bigint[] IS NOT NULL
+          AND $4::bigint[] IS NOT NULL AND {condition} ORDER BY pos LIMIT $5)
          RETURNING owner, pos, month, message),
          r AS (UPDATE message m SET owners = m.owners - g.gone
          FROM (SELECT month, message, count(*)::smallint AS gone FROM d WHERE message IS NOT NULL GROUP BY 1, 2) g
@@ -284,7 +284,8 @@ pub(super) async fn delete_rows(
     let statement = sqlx::query(AssertSqlSafe(sql))
         .bind(owner.0)
         .bind(second)
-        .bind(third)
+        .bind(ranges.iter().map(|range| range.first.0).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.last.0).collect::<Vec<_>>())
         .bind(limit);
     let rows = lease.all(statement).await?;
     let row = rows

@@ -13,8 +13,8 @@ use super::pool::{Lease, Pool};
 use super::{Postgres, archive_query, get, scalar};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
-    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, Position, ResendKey, Retained, SentRow,
-    Timestamp, Unknown, Watermark,
+    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, PosRange, Position, ResendKey, Retained,
+    SentRow, Timestamp, Unknown, Watermark,
 };
 
 const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
@@ -309,9 +309,15 @@ async fn retain(
             .await?;
         end = end.max(scalar::<i64>(row)?.map_or(0, |pos| pos + 1));
     }
-    let acked = archive_query::watermark(lease, owner).await?.acked_up_to;
-    let condition = "pos < $2 AND flags & 1 = 1 AND (flags & 2 = 0 OR pos <= $3)";
-    let (gone, last) = delete_rows(lease, owner, condition, end, acked.0, i64::from(limit)).await?;
+    let watermark = archive_query::watermark(lease, owner).await?;
+    let mut paid = watermark.acked_above;
+    paid.push(PosRange {
+        first: Position(0),
+        last: watermark.acked_up_to,
+    });
+    let condition = "pos < $2 AND flags & 1 = 1 AND (flags & 2 = 0 OR EXISTS
+         (SELECT 1 FROM unnest($3::bigint[], $4::bigint[]) r (first, last) WHERE pos BETWEEN r.first AND r.last))";
+    let (gone, last) = delete_rows(lease, owner, condition, end, &paid, i64::from(limit)).await?;
     if gone > 0 {
         let sql = "UPDATE archive_owner SET pos_floor = greatest(pos_floor, $2) WHERE owner = $1";
         lease
@@ -340,7 +346,7 @@ async fn forget_paid(lease: &mut Lease, from: AccountId, limit: u32) -> Result<F
         };
         let acked = archive_query::watermark(lease, owner).await?.acked_up_to;
         let condition = "pos <= $2 AND flags & 1 = 0";
-        let (gone, _) = delete_rows(lease, owner, condition, acked.0, 0, left as i64).await?;
+        let (gone, _) = delete_rows(lease, owner, condition, acked.0, &[], left as i64).await?;
         forgotten.rows_deleted += gone;
         if gone < left {
             forgotten.next = Some(AccountId(owner.0 + 1));

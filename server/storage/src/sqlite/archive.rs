@@ -277,12 +277,15 @@ fn retain(
         )?;
         end = end.max(newest_too_many.map_or(0, |pos| pos + 1));
     }
-    let acked = archive_query::watermark(connection, owner)?.acked_up_to;
+    let watermark = archive_query::watermark(connection, owner)?;
+    let above = watermark.acked_above.iter();
+    let above: Vec<_> = above.map(|range| (range.first.0, range.last.0)).collect();
+    let above = serde_json::to_string(&above).expect("integers have a JSON form");
     let going = all(
         connection,
-        "SELECT pos FROM archive WHERE owner = ?1 AND pos < ?2 AND flags & 1 = 1 AND (flags & 2 = 0 OR pos <= ?3)
-         ORDER BY pos LIMIT ?4",
-        params![owner.0, end, acked.0, limit],
+        "SELECT pos FROM archive WHERE owner = ?1 AND pos < ?2 AND flags & 1 = 1 AND (flags & 2 = 0 OR pos <= ?3
+         OR EXISTS (SELECT 1 FROM json_each(?4) WHERE pos BETWEEN value ->> 0 AND value ->> 1)) ORDER BY pos LIMIT ?5",
+        params![owner.0, end, watermark.acked_up_to.0, above, limit],
         |row| Ok(Position(row.get(0)?)),
     )?;
     for pos in &going {

@@ -14,7 +14,8 @@ async fn owed(s: &Arc<dyn Storage>, owner: AccountId, after: i64) -> Vec<i64> {
     page.rows.into_iter().map(|row| row.pos.0).collect()
 }
 
-async fn acknowledge(s: &Arc<dyn Storage>, owner: AccountId, up_to: i64, above: &[(i64, i64)]) {
+/// Writes a watermark.
+pub async fn acknowledge(s: &Arc<dyn Storage>, owner: AccountId, up_to: i64, above: &[(i64, i64)]) {
     let ranges = above.iter().map(|(first, last)| PosRange {
         first: Position(*first),
         last: Position(*last),
