@@ -3,6 +3,7 @@
 //!
 //! `fuzz --help` says how to run it for long; `tests/tests/fuzz.rs` runs every target briefly.
 
+pub mod cost;
 mod mutate;
 mod targets;
 
@@ -37,6 +38,9 @@ pub struct Options {
     /// Feed the examples as they are, once each: to look at what failed.
     #[arg(long)]
     pub replay: bool,
+    /// Feed each shape of input at three sizes, for a tool that counts instructions.
+    #[arg(long)]
+    pub cost: bool,
 }
 
 /// Runs what the options say; an error for the first input that broke a promise.
@@ -45,6 +49,10 @@ pub struct Options {
 /// A target that there is not, a folder that cannot be read, or a failure, its input kept in
 /// `target/fuzz`.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.cost {
+        cost::feed_all();
+        return Ok(());
+    }
     let chosen: Vec<&Target> = if options.targets.is_empty() {
         TARGETS.iter().collect()
     } else {

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use eider::config::load::from_text;
 use eider::listener::proxy_protocol;
 use eider_xmpp::payload::{
-    blocking, caps, commands, data_forms, delay, disco, forwarding, hints, mam, pubsub, register,
-    roster, rsm, stanza_id, vcard,
+    blocking, caps, commands, data_forms, delay, disco, forwarding, hints, mam, private, pubsub,
+    register, roster, rsm, stanza_id, vcard,
 };
 use eider_xmpp::sasl::{self, ChannelBindings, ClientFirst, ScramHash};
 use eider_xmpp::{
@@ -76,7 +76,7 @@ fn frames(input: &[u8], piece: usize) -> (Vec<Frame>, Option<StreamCondition>) {
 }
 
 /// What is accepted reads again as the same, is as its index says, and stands for itself.
-fn stanza(input: &[u8]) {
+pub(super) fn stanza(input: &[u8]) {
     let context = StreamContext {
         lang: Some("en".into()),
         prefixes: vec![("h".into(), "urn:h".into())],
@@ -135,7 +135,7 @@ fn writes_and_reads(element: &Element) {
 }
 
 /// Preparing again changes nothing, and the parts make the whole.
-fn jid(input: &[u8]) {
+pub(super) fn jid(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
@@ -153,7 +153,7 @@ fn jid(input: &[u8]) {
     assert_eq!(joined, jid.as_str());
 }
 
-fn sasl_messages(input: &[u8]) {
+pub(super) fn sasl_messages(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     if let Ok(Some(decoded)) = sasl::decode(&text) {
         assert_eq!(sasl::decode(&sasl::encode(&decoded)), Ok(Some(decoded)));
@@ -168,7 +168,7 @@ fn sasl_messages(input: &[u8]) {
     }
 }
 
-fn payload(input: &[u8]) {
+pub(super) fn payload(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(at) = datetime::parse(text)
     {
@@ -184,6 +184,13 @@ fn payload(input: &[u8]) {
         child.children().for_each(every_reader);
     }
 }
+
+/// Wider than any configuration's.
+const ROSTER: roster::Limits = roster::Limits {
+    max_name_bytes: 4096,
+    max_group_bytes: 4096,
+    max_groups: 1024,
+};
 
 /// Each reader of payloads is offered each element.
 fn every_reader(element: &Element) {
@@ -213,12 +220,14 @@ fn every_reader(element: &Element) {
     let _ = blocking::Change::parse(element);
     let _ = commands::Request::parse(element);
     let _ = register::Request::parse(element);
+    let _ = private::parse(element, true);
     let _ = roster::parse_get(element);
+    let _ = roster::parse_set(element, &ROSTER);
     let _ = vcard::photo(element);
     let _ = vcard::parse_update(Some(element));
 }
 
-fn proxy(input: &[u8]) {
+pub(super) fn proxy(input: &[u8]) {
     let _ = proxy_protocol::parse_v1(input);
     let _ = proxy_protocol::parse_v2(input);
 }

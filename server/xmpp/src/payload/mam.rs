@@ -1,5 +1,7 @@
 //! XEP-0313: Message Archive Management, queries; XEP-0431: full text; XEP-0441: preferences
 
+use std::collections::HashSet;
+
 use crate::datetime;
 use crate::element::Element;
 use crate::jid::Jid;
@@ -248,14 +250,14 @@ impl Preferences {
 }
 
 fn jids(list: Option<&Element>) -> Result<Vec<String>, Error> {
-    let mut jids = Vec::new();
+    let (mut jids, mut seen) = (Vec::new(), HashSet::new());
     for jid in list.iter().flat_map(|list| list.children()) {
         if !jid.is("jid", ns::MAM) || jids.len() == MAX_PREFERENCE_JIDS {
             return Err(Error::Preferences);
         }
         let jid = Jid::parse(jid.text().trim()).map_err(|_| Error::Preferences)?;
         let jid = jid.as_str().to_owned();
-        if !jids.contains(&jid) {
+        if seen.insert(jid.clone()) {
             jids.push(jid);
         }
     }

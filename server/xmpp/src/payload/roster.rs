@@ -1,5 +1,7 @@
 //! RFC 6121 §2: roster requests, results and pushes
 
+use std::collections::HashSet;
+
 use crate::element::Element;
 use crate::error::{ErrorType, StanzaCondition, StanzaError};
 use crate::jid::Jid;
@@ -107,7 +109,7 @@ pub fn parse_set(query: &Element, limits: &Limits) -> Result<Change, Error> {
 }
 
 fn parse_groups(item: &Element, limits: &Limits) -> Result<Vec<String>, Error> {
-    let mut groups: Vec<String> = Vec::new();
+    let (mut groups, mut seen) = (Vec::new(), HashSet::new());
     for group in item
         .children()
         .filter(|child| child.is("group", ns::ROSTER))
@@ -116,7 +118,7 @@ fn parse_groups(item: &Element, limits: &Limits) -> Result<Vec<String>, Error> {
         if group.is_empty() || group.len() > limits.max_group_bytes {
             return Err(Error::NotAcceptable);
         }
-        if groups.contains(&group) {
+        if !seen.insert(group.clone()) {
             return Err(Error::Malformed);
         }
         if groups.len() == limits.max_groups {
