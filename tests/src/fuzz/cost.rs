@@ -14,13 +14,16 @@ use super::targets;
 /// Bytes of the shortest input; the others have twice and four times as many.
 pub const BYTES: usize = 3 * 1024;
 
+/// Reads an input.
+type Feed = fn(&[u8]);
+
 /// An input that can be of any length, and who reads it.
 pub struct Shape {
     /// For a failure's message.
     pub name: &'static str,
     /// About so many bytes.
     make: fn(usize) -> Vec<u8>,
-    feed: fn(&[u8]),
+    feed: Feed,
 }
 
 const STREAM: &str =
@@ -164,7 +167,7 @@ pub fn feed_all() {
         let made = [1, 2, 4].map(|times| (shape.make)(BYTES * times));
         made.map(|input| (shape.feed, input))
     });
-    let inputs: Vec<(fn(&[u8]), Vec<u8>)> = inputs.collect();
+    let inputs: Vec<(Feed, Vec<u8>)> = inputs.collect();
     measured(|_| {}, b"");
     for (feed, input) in inputs {
         measured(feed, black_box(&input));
@@ -173,7 +176,7 @@ pub fn feed_all() {
 
 /// Where instructions are counted.
 #[inline(never)]
-fn measured(feed: fn(&[u8]), input: &[u8]) {
+fn measured(feed: Feed, input: &[u8]) {
     feed(input);
     // Not the last call: this function has to be there to be seen.
     black_box(());
