@@ -24,8 +24,12 @@ use crate::load::postgres::Postgres;
 use crate::load::scram::KeyCache;
 use crate::load::server::{Archive, Engine, HOST, Kind, Plan, Rosters, Server, Site, eider_binary};
 
-/// Senders: the first half with origin-ids.
-const SENDERS: u32 = 4;
+/// Senders.
+const SENDERS: u32 = 5;
+/// The first of them send origin-ids.
+const WITH_ORIGIN_IDS: u32 = 2;
+/// This one does without stream management.
+const UNMANAGED: u32 = SENDERS - 1;
 /// A kill that does not come is given up after this.
 const KILL_MAX: Duration = Duration::from_secs(60);
 
@@ -287,7 +291,8 @@ fn send(
             clients: server.clients(),
             account,
             recipients: (SENDERS..SENDERS + receivers).collect(),
-            origin_ids: account < SENDERS / 2,
+            managed: account != UNMANAGED,
+            origin_ids: account < WITH_ORIGIN_IDS,
             interval: Duration::from_secs(1) * SENDERS / options.rate.max(1),
             record: record.clone(),
             stop: stop.clone(),

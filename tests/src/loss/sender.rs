@@ -26,6 +26,9 @@ pub struct Sender {
     pub account: u32,
     /// Whom it writes to.
     pub recipients: Vec<u32>,
+    /// Whether it uses stream management. Without it nothing is ever acknowledged and nothing sent again: what it sent
+    /// is there once or not at all, in its order, and delivered where it is in the recipient's archive.
+    pub managed: bool,
     /// Whether its messages carry an origin-id.
     pub origin_ids: bool,
     /// Between two messages.
@@ -50,7 +53,7 @@ impl Sender {
     pub async fn run(self) {
         let manner = Manner {
             resource: "s",
-            management: true,
+            management: self.managed,
             carbons: false,
             priority: None,
         };
@@ -107,8 +110,13 @@ impl Sender {
         } else {
             String::new()
         };
+        let request = if self.managed {
+            "<r xmlns='urn:xmpp:sm:3'/>"
+        } else {
+            ""
+        };
         connection.push(&format!(
-            "<message to='{}' type='chat' id='{body}'><body>{body}</body>{origin}</message><r xmlns='urn:xmpp:sm:3'/>",
+            "<message to='{}' type='chat' id='{body}'><body>{body}</body>{origin}</message>{request}",
             self.clients.jid(message.recipient)
         ));
         if let Some(management) = &mut connection.management {

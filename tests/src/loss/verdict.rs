@@ -26,7 +26,7 @@ pub struct Verdict {
     pub resumed: u32,
     /// Acknowledged and not in an archive that should have it.
     pub missing: usize,
-    /// Acknowledged and delivered to no resource of the recipient.
+    /// Acknowledged, or in the recipient's archive, and delivered to no resource of the recipient.
     pub undelivered: usize,
     /// More than once in one archive, or there although it was refused: its sender would send it again.
     pub twice: usize,
@@ -129,12 +129,16 @@ pub async fn verdict(
         archive.insert(account, archived(storage, account).await?);
     }
     judge_archives(&mut verdict, &sent, &archive);
-    let got: HashSet<(u32, Message)> = received
-        .iter()
-        .flat_map(|(account, messages)| messages.iter().map(|message| (*account, *message)))
-        .collect();
-    for (message, _) in sent.iter().filter(|(_, fate)| **fate == Fate::Acknowledged) {
-        if !got.contains(&(message.recipient, *message)) {
+    let got = by_account(&received);
+    let kept = by_account(&archive);
+    for (message, fate) in &sent {
+        let at = (message.recipient, *message);
+        let owed = match fate {
+            Fate::Acknowledged => true,
+            Fate::Sent => kept.contains(&at),
+            Fate::Refused => false,
+        };
+        if owed && !got.contains(&at) {
             verdict.undelivered += verdict.find(format!("never delivered: {message:?}"));
         }
     }
@@ -158,6 +162,12 @@ pub async fn verdict(
         }
     }
     Ok(verdict)
+}
+
+fn by_account(messages: &HashMap<u32, Vec<Message>>) -> HashSet<(u32, Message)> {
+    let all = messages.iter();
+    all.flat_map(|(account, messages)| messages.iter().map(|message| (*account, *message)))
+        .collect()
 }
 
 fn count(sent: &BTreeMap<Message, Fate>, fate: Fate) -> usize {
