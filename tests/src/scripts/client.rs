@@ -163,6 +163,7 @@ impl Client {
                     Item::Node(node) => {
                         self.log.push(format!("< {}", shorten(&node.to_string())));
                         self.count(&node).await?;
+                        self.note_bound(&node);
                         Received::Node(node)
                     }
                 });
@@ -181,6 +182,15 @@ impl Client {
                 Ok(Ok(0) | Err(_)) => return Ok(Received::Cut),
                 Ok(Ok(n)) => self.buffer.extend_from_slice(&chunk[..n]),
             }
+        }
+    }
+
+    /// However it asked for a resource, from here on it has one.
+    fn note_bound(&mut self, node: &Node) {
+        let bind = node.child("bind", BIND);
+        if let Some(jid) = bind.and_then(|bind| bind.child("jid", BIND)) {
+            self.jid = jid.text();
+            self.bound = true;
         }
     }
 
@@ -253,11 +263,7 @@ impl Client {
         );
         self.send(wish.as_bytes()).await?;
         let result = self.until(|node| node.attr("id") == Some("bind")).await?;
-        let jid = result
-            .child("bind", BIND)
-            .and_then(|bind| bind.child("jid", BIND));
-        self.jid = jid.with_context(|| format!("not bound: {result}"))?.text();
-        self.bound = true;
+        ensure!(self.bound, "not bound: {result}");
         Ok(())
     }
 

@@ -265,8 +265,11 @@ pub async fn log_in(run: &mut Run<'_>, who: &str, options: &[&str]) -> Result<()
     let mut client = Client::connect(run.server, &user, login.direct).await?;
     let outcome = enter(&mut client, run, resource, &login).await;
     run.values.insert(who.to_owned(), client.jid.clone());
-    run.values
-        .insert(format!("{who}.sm"), client.management.id.clone());
+    // A login that goes no further has none: the session before it is still to be resumed.
+    if !client.management.id.is_empty() {
+        let id = client.management.id.clone();
+        run.values.insert(format!("{who}.sm"), id);
+    }
     run.clients.insert(who.to_owned(), client);
     outcome?;
     if login.settle && login.until == "online" {
