@@ -198,6 +198,7 @@ impl Router {
         drop(watch);
         if message.over_bound {
             let error = StanzaError::new(StanzaCondition::ServiceUnavailable);
+            self.metrics.refused("offline_messages");
             refuse(from, &message.stanza, &error);
             return Step::Done;
         }
@@ -379,11 +380,14 @@ impl Router {
         };
         let afterwards = request.afterwards.clone();
         let answered = self.routes.answer(target, request);
-        let (from, stanza) = (from.clone(), stanza.clone());
+        let (from, stanza, metrics) = (from.clone(), stanza.clone(), self.metrics.clone());
         Step::Run(Box::pin(async move {
             let reply = match answered.await {
                 Ok(payload) => Some(iq_result(&stanza, payload)),
-                Err(error) => error_reply(&stanza, &error),
+                Err(error) => {
+                    metrics.stanza_error(&error);
+                    error_reply(&stanza, &error)
+                }
             };
             answer(&from, reply);
             afterwards.run().await;

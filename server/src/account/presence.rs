@@ -24,6 +24,7 @@ use crate::account::contacts::Contacts;
 use crate::account::facts::{AccountFacts, Facts, Known};
 use crate::account::roster::Rosters;
 use crate::account::subscription::Request;
+use crate::admin::metrics::Metrics;
 use crate::c2s::mailbox::Delivery;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Config, ConfigWatch, Feature};
@@ -63,6 +64,7 @@ pub struct Presence {
     facts: Arc<AccountFacts>,
     rosters: Arc<Rosters>,
     storage: Arc<dyn Storage>,
+    metrics: Arc<Metrics>,
     last_activities: LastActivities,
     watchers: OnceLock<Vec<Arc<dyn PresenceWatcher>>>,
     stamp: OnceLock<Arc<dyn PresenceStamp>>,
@@ -89,6 +91,7 @@ impl Presence {
         facts: Arc<AccountFacts>,
         rosters: Arc<Rosters>,
         storage: Arc<dyn Storage>,
+        metrics: Arc<Metrics>,
     ) -> Presence {
         Presence {
             config,
@@ -97,6 +100,7 @@ impl Presence {
             rosters,
             last_activities: LastActivities::new(storage.clone()),
             storage,
+            metrics,
             watchers: OnceLock::new(),
             stamp: OnceLock::new(),
         }
@@ -134,6 +138,7 @@ impl Presence {
         let (from, stanza) = (from.clone(), stanza.rewrite().strip(&forged).build());
         Step::Run(Box::pin(async move {
             if let Err(error) = this.handle(&config, &from, &stanza, kind).await {
+                this.metrics.stanza_error(&error);
                 answer(&from, error_reply(&stanza, &error));
             }
             After::Done

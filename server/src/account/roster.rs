@@ -43,6 +43,9 @@ pub enum Error {
     /// The roster is full, or others change the item all the time.
     #[error("the roster takes no more items")]
     Full,
+    /// Too many others wait for the user's answer.
+    #[error("too many requests wait for an answer")]
+    TooManyRequests,
 }
 
 impl Error {
@@ -51,9 +54,10 @@ impl Error {
         match self {
             Error::Storage(error) => storage_error(error),
             Error::NotFound => StanzaError::new(StanzaCondition::ItemNotFound),
-            Error::Full => StanzaError::new(StanzaCondition::ResourceConstraint)
+            Error::Full => StanzaError::over("roster_items")
                 .kind(ErrorType::Wait)
                 .text(self.to_string()),
+            Error::TooManyRequests => StanzaError::over("pending_requests"),
         }
     }
 }
@@ -354,7 +358,7 @@ impl Rosters {
         kept: Bytes,
         now: Timestamp,
         limits: Limits,
-    ) -> Result<Option<(Inbound, Option<Element>)>, Error> {
+    ) -> Result<(Inbound, Option<Element>), Error> {
         for _ in 0..TRIES {
             let (item, before) = self.read(account, contact).await?;
             let decision = subscription::inbound(before, request);
@@ -382,11 +386,11 @@ impl Rosters {
                         self.storage
                             .pending_put(self.fence, account, &request, limits.pending);
                     if !put.await? {
-                        return Ok(None);
+                        return Err(Error::TooManyRequests);
                     }
                 }
             }
-            return Ok(Some((decision, pushed.filter(|_| decision.push))));
+            return Ok((decision, pushed.filter(|_| decision.push)));
         }
         Err(Error::Full)
     }

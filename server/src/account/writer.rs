@@ -73,7 +73,11 @@ impl Submission {
 
 /// The way to the writer. Cheap to clone.
 #[derive(Clone)]
-pub struct Writer(Arc<Door>, Arc<Pulse>);
+pub struct Writer {
+    door: Arc<Door>,
+    pulse: Arc<Pulse>,
+    metrics: Arc<Metrics>,
+}
 
 /// Closes the queue once nobody can add to it.
 struct Door(Arc<Queue>);
@@ -116,21 +120,26 @@ impl Writer {
             ledger_period: LEDGER_PERIOD,
             pulse: pulse.clone(),
             queue: queue.clone(),
-            metrics,
+            metrics: metrics.clone(),
             fence,
         };
-        (Writer(Arc::new(Door(queue)), pulse), task)
+        let writer = Writer {
+            door: Arc::new(Door(queue)),
+            pulse,
+            metrics,
+        };
+        (writer, task)
     }
 
     /// A look at how many messages wait. Does not keep the writer alive.
     pub fn depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
-        let queue = self.0.0.clone();
+        let queue = self.door.0.clone();
         move || queue.len()
     }
 
     /// Whether it lives and writes. Does not keep the writer alive.
     pub fn pulse(&self) -> Arc<Pulse> {
-        self.1.clone()
+        self.pulse.clone()
     }
 
     /// Submits a message of a sender whose traffic class has this weight. The answer comes after
@@ -147,7 +156,9 @@ impl Writer {
             since: Instant::now(),
             done,
         };
-        self.0.0.push(weight, submission);
+        if let Some(limit) = self.door.0.push(weight, submission) {
+            self.metrics.refused(limit);
+        }
         answer
     }
 
@@ -155,13 +166,13 @@ impl Writer {
     /// that takes longer than a message may wait.
     pub async fn settled(&self) -> bool {
         let (settled, answer) = oneshot::channel();
-        self.0.0.push_look(settled);
+        self.door.0.push_look(settled);
         matches!(tokio::time::timeout(WAIT_MAX, answer).await, Ok(Ok(())))
     }
 
     /// Has an account's acknowledged debts written soon.
     pub fn paid(&self, account: AccountId, acknowledged: Acknowledged) {
-        self.0.0.push_paid(account, acknowledged);
+        self.door.0.push_paid(account, acknowledged);
     }
 }
 

@@ -9,6 +9,7 @@ use eider_storage::{Fence, Storage};
 use eider_xmpp::jid::{BareJid, Jid};
 use tokio::sync::watch;
 
+use super::metrics::Metrics;
 use super::accounts::{self, Account, Change};
 use super::protocol::Failure;
 use super::sessions::{SessionInfo, SessionsAdmin};
@@ -48,6 +49,7 @@ impl LiveSessions {
             facts.clone(),
             Arc::new(rosters),
             storage.clone(),
+            Arc::new(Metrics::new()),
         );
         LiveSessions {
             sessions,

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use eider_xmpp::error::{StanzaError, StreamError};
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -177,16 +178,34 @@ impl Metrics {
         self.session_ends.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// Counts one stream error sent. `condition` as in RFC 6120 §4.9.3.
-    pub fn stream_error(&self, condition: &'static str) {
+    /// Counts one stream error sent, and the limit that was passed, if any.
+    pub fn stream_error(&self, error: &StreamError) {
         self.stream_errors
-            .get_or_create(&[("condition", condition)])
+            .get_or_create(&[("condition", error.condition.as_str())])
             .inc();
+        if let Some(limit) = error.limit {
+            self.refused(limit);
+        }
+    }
+
+    /// Counts the limit that refused a stanza, if any. To be called by whoever answers with the error.
+    pub fn stanza_error(&self, error: &StanzaError) {
+        if let Some(limit) = error.limit {
+            self.refused(limit);
+        }
     }
 
     /// Counts something refused by a limit, named as in the configuration.
     pub fn refused(&self, limit: &'static str) {
         self.refused.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// The same for so many at once.
+    pub fn refused_times(&self, limit: &'static str, times: u32) {
+        if times > 0 {
+            let counter = self.refused.get_or_create(&[("limit", limit)]);
+            counter.inc_by(times.into());
+        }
     }
 
     /// The levels of one pool of connections.

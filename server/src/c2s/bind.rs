@@ -102,6 +102,7 @@ async fn end(binding: Binding, error: Option<StreamError>) {
         wire.send(CLOSE.as_bytes());
         return close_in_turn(wire).await;
     };
+    binding.parts.metrics.stream_error(&error);
     wire.send(stream_error(&error).as_bytes());
     wire.send(CLOSE.as_bytes());
     close_and_drain(wire).await;
@@ -326,6 +327,7 @@ impl Binding {
     }
 
     fn refuse(&mut self, stanza: &Stanza, error: &StanzaError) {
+        self.parts.metrics.stanza_error(error);
         if let Some(reply) = error_reply(stanza, error) {
             self.send(reply.as_bytes());
         }
@@ -346,8 +348,7 @@ impl Binding {
         let sessions = self.parts.sessions.of(account.as_str());
         let replaces = sessions.iter().any(|session| session.full == full);
         if !replaces && sessions.len() >= config.limits.sessions_per_account as usize {
-            self.parts.metrics.refused("limits.sessions_per_account");
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint).kind(ErrorType::Wait));
+            return Err(StanzaError::over("sessions_per_account").kind(ErrorType::Wait));
         }
         if replaces {
             match config.login.resource_conflict {

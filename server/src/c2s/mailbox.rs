@@ -133,6 +133,8 @@ pub struct Mail {
     pub stanzas: VecDeque<Queued>,
     /// Orders to the session itself, in the order they came.
     pub controls: Vec<Control>,
+    /// How many were refused or dropped since, for lack of room.
+    pub refused: u32,
     /// Others' presence was dropped for lack of room, and there is room again.
     pub missed_presence: bool,
 }
@@ -184,14 +186,19 @@ impl Inner {
                 if !std::mem::replace(&mut self.overflowed, true) {
                     self.mail.controls.push(Control::Overflow);
                 }
-                Err(Refused::Full)
+                Err(self.refuse())
             }
             (_, Origin::Copy) => {
                 self.missed_presence |= delivery.stanza.kind() == Kind::Presence;
-                Err(Refused::Full)
+                Err(self.refuse())
             }
-            (_, Origin::Direct | Origin::Answer) => Err(Refused::Full),
+            (_, Origin::Direct | Origin::Answer) => Err(self.refuse()),
         }
+    }
+
+    fn refuse(&mut self) -> Refused {
+        self.mail.refused += 1;
+        Refused::Full
     }
 
     /// Leaves an owed message where it is stored. Marked once: what follows in storage is owed too.

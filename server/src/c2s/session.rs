@@ -319,6 +319,8 @@ impl Session {
                 Queued::Owed(position) => self.left_owed(position),
             }
         }
+        let metrics = &self.parts.metrics;
+        metrics.refused_times("session_queue_bytes", mail.refused);
         self.request_acknowledgement();
         if mail.missed_presence {
             self.parts.presence.show_again(&self.handle);

@@ -69,11 +69,14 @@ section! {
         pub pep_items: u32 = 1_000,
         /// Bytes of one PEP item.
         pub pep_item_bytes: u32 = 256 * 1024,
+        /// Bytes of all items of an account's PEP nodes; what comes then is refused with `resource-constraint`.
+        pub pep_bytes: u64 = 64 * 1024 * 1024,
         /// Subscriptions to one PEP node.
         pub pep_subscriptions: u32 = 1_000,
         /// Subscriptions to one PEP node of one account and its resources.
         pub pep_subscriptions_per_account: u32 = 10,
-        /// Bytes of private XML of an account (XEP-0049).
+        /// Bytes of all private XML of an account, its namespaces and names included (XEP-0049); what comes then is
+        /// refused with `resource-constraint`.
         pub private_bytes: u32 = 1024 * 1024,
         /// Bytes of a vCard (XEP-0054).
         pub vcard_bytes: u32 = 256 * 1024,

@@ -135,6 +135,8 @@ pub struct Limits {
     pub max_items: u32,
     /// Size of an item's payload, in bytes.
     pub max_payload_bytes: u32,
+    /// Size of all items' payloads of one service, in bytes.
+    pub max_bytes: u64,
     /// Nodes of one service.
     pub max_nodes: u32,
     /// Subscriptions and affiliations of one node, each.
@@ -148,6 +150,7 @@ impl Default for Limits {
         Limits {
             max_items: 1_000,
             max_payload_bytes: 192 * 1024,
+            max_bytes: 64 * 1024 * 1024,
             max_nodes: 1_000,
             max_entities: 1_000,
             max_per_account: 10,

@@ -88,6 +88,9 @@ pub enum Problem {
     /// More nodes than the service allows.
     #[error("too many nodes")]
     TooManyNodes,
+    /// More bytes of items than the service allows.
+    #[error("no room for more items")]
+    TooManyBytes,
     /// A feature of XEP-0060 that this node or service does not have.
     #[error("unsupported: {0}")]
     Unsupported(&'static str),
@@ -144,10 +147,22 @@ impl Problem {
             Problem::NodeRequired => (C::BadRequest, Modify, Some("nodeid-required")),
             Problem::AccessModel => (C::NotAcceptable, Modify, Some("unsupported-access-model")),
             Problem::Configuration(_) | Problem::NotAcceptable => (C::NotAcceptable, Modify, None),
-            Problem::TooManyNodes => (C::ResourceConstraint, Wait, None),
+            Problem::TooManyNodes | Problem::TooManyBytes => (C::ResourceConstraint, Wait, None),
             Problem::Unsupported(_) => (C::FeatureNotImplemented, Cancel, Some("unsupported")),
             Problem::Storage(error) if error.is_transient() => (C::ResourceConstraint, Wait, None),
             Problem::Storage(_) => (C::InternalServerError, Cancel, None),
+        }
+    }
+
+    /// The limit of the service that refuses, named as in the configuration.
+    fn limit(&self) -> Option<&'static str> {
+        match self {
+            Problem::PayloadTooBig => Some("pep_item_bytes"),
+            Problem::NodeFull => Some("pep_items"),
+            Problem::TooManyNodes => Some("pep_nodes"),
+            Problem::TooManyBytes => Some("pep_bytes"),
+            Problem::TooManySubscriptions => Some("pep_subscriptions"),
+            _ => None,
         }
     }
 
@@ -162,6 +177,7 @@ impl Problem {
             }
             error = error.application(element);
         }
+        error.limit = self.limit();
         match self {
             Problem::Storage(_) => error,
             _ => error.text(self.to_string()),

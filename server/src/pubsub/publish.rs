@@ -188,10 +188,15 @@ impl Engine {
                 return Err(Problem::NodeFull);
             }
         }
-        let written = self
-            .storage
-            .pubsub_publish(self.fence, service, &node.name, item, most);
-        Ok(written.await?.ok_or(Problem::NotFound)?.trimmed)
+        let bytes_max = self.limits().max_bytes;
+        let written =
+            self.storage
+                .pubsub_publish(self.fence, service, &node.name, item, most, bytes_max);
+        match written.await {
+            Ok(written) => Ok(written.ok_or(Problem::NotFound)?.trimmed),
+            Err(eider_storage::Error::Full(_)) => Err(Problem::TooManyBytes),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// How many items the node keeps.

@@ -65,18 +65,15 @@ impl Core {
         tracer: Tracer,
         policy: Arc<Policy>,
     ) -> Result<Core, eider_storage::Error> {
-        let ids = Arc::new(StanzaIds::new(
-            sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?,
-        ));
+        let ids = Arc::new(StanzaIds::new(sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?));
         let resumption_ids = sealed_ids(storage.as_ref(), RESUMPTION_ID_KEY).await?;
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
         let delivery = Arc::new(LocalDelivery::new(sessions.clone(), ids.clone()));
         let (writer, task) = archive_writer(&config, &storage, &sessions, &delivery, &metrics);
         let resends = Arc::new(Resends::new(storage.clone(), crate::clock::timestamp()));
-        let accounts_max = config.borrow().limits.facts_cache_entries as usize;
-        let rosters = Arc::new(Rosters::new(storage.clone(), Fence::single(), accounts_max));
-        let presence = presence_over(&config, &sessions, &facts, &rosters, &storage);
+        let rosters = rosters_over(&config, &storage);
+        let presence = presence_over(&config, &sessions, &facts, &rosters, &storage, &metrics);
         let (extensions, routes) = extend(
             ExtensionParts {
                 config: config.clone(),
@@ -87,6 +84,7 @@ impl Core {
                 ids,
                 policy: policy.clone(),
                 live: live(&sessions, &facts, &presence, &storage),
+                metrics: metrics.clone(),
                 presence: Arc::downgrade(&presence),
                 fence: Fence::single(),
             },
@@ -270,6 +268,11 @@ fn live(
     })
 }
 
+fn rosters_over(config: &ConfigWatch, storage: &Arc<dyn Storage>) -> Arc<Rosters> {
+    let accounts_max = config.borrow().limits.facts_cache_entries as usize;
+    Arc::new(Rosters::new(storage.clone(), Fence::single(), accounts_max))
+}
+
 /// Presence and subscriptions over these parts.
 fn presence_over(
     config: &ConfigWatch,
@@ -277,6 +280,7 @@ fn presence_over(
     facts: &Arc<AccountFacts>,
     rosters: &Arc<Rosters>,
     storage: &Arc<dyn Storage>,
+    metrics: &Arc<Metrics>,
 ) -> Arc<Presence> {
     Arc::new(Presence::new(
         config.clone(),
@@ -284,6 +288,7 @@ fn presence_over(
         facts.clone(),
         rosters.clone(),
         storage.clone(),
+        metrics.clone(),
     ))
 }
 

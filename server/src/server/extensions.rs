@@ -10,6 +10,7 @@ use crate::account::facts::AccountFacts;
 use crate::account::presence::Presence;
 use crate::account::roster::Rosters;
 use crate::account::stanza_ids::StanzaIds;
+use crate::admin::metrics::Metrics;
 use crate::admin::sessions::SessionsAdmin;
 use crate::cluster::sessions::Sessions;
 use crate::config::ConfigWatch;
@@ -44,6 +45,8 @@ pub struct ExtensionParts {
     pub policy: Arc<Policy>,
     /// Sessions as administrators end them.
     pub live: Arc<dyn SessionsAdmin>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Says again what has changed; it knows the extensions, hence the weak handle.
     pub presence: Weak<Presence>,
     /// On whose behalf is written.
@@ -93,6 +96,7 @@ impl Extensions {
             storage: storage.clone(),
             live: parts.live.clone(),
             policy: parts.policy.clone(),
+            metrics: parts.metrics.clone(),
         }));
         let mut routes = plain_routes(parts);
         routes.extend(pep.routes(&avatars));

@@ -322,13 +322,12 @@ impl<'a> Negotiation<'a> {
             }
             End::Error(error) => error,
             End::Limit(refusal) => {
-                self.parts.metrics.refused(refusal.as_str());
                 let text = format!("over the limit {}", refusal.as_str());
                 StreamError::with_text(StreamCondition::PolicyViolation, text)
+                    .limit(refusal.as_str())
             }
         };
-        let condition = error.condition.as_str();
-        self.parts.metrics.stream_error(condition);
+        self.parts.metrics.stream_error(&error);
         tracing::debug!(peer = %self.peer, %error, "stream ended before login");
         last.push_str(&stream::stream_error(&error));
         self.connection.close(&last).await;

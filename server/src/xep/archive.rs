@@ -355,7 +355,7 @@ impl Archives {
             .map(String::len)
             .sum();
         if bytes > request.config.limits.preferences_bytes as usize {
-            return Err(refuse(StanzaCondition::ResourceConstraint));
+            return Err(StanzaError::over("preferences_bytes"));
         }
         let stored = ArchivePreferences {
             default: match wanted.default {

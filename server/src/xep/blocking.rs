@@ -140,9 +140,7 @@ impl Blocking {
         // Also where the outcome is not known: storage has the word.
         self.facts.forget(session.bare.as_str());
         let unblocked = changed.map_err(|error| match error {
-            eider_storage::Error::Conflict(_) => {
-                StanzaError::new(StanzaCondition::ResourceConstraint)
-            }
+            eider_storage::Error::Conflict(_) => StanzaError::over("blocked_jids"),
             other => storage_error(&other),
         })?;
         if let Change::Block(jids) = &change {

@@ -208,9 +208,7 @@ impl Commands {
             .filter(|e| e.requester == request.from)
             .count();
         if own >= most || executions.len() >= MAX_EXECUTIONS {
-            return Err(StanzaError::new(
-                eider_xmpp::error::StanzaCondition::ResourceConstraint,
-            ));
+            return Err(StanzaError::over("commands_per_session"));
         }
         let execution = Execution {
             requester: request.from.clone(),

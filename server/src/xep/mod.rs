@@ -318,6 +318,7 @@ impl Routes {
 pub fn storage_error(error: &eider_storage::Error) -> StanzaError {
     match error {
         eider_storage::Error::Conflict(_) => StanzaError::new(StanzaCondition::Conflict),
+        eider_storage::Error::Full(_) => StanzaError::new(StanzaCondition::ResourceConstraint),
         eider_storage::Error::Unavailable(_) | eider_storage::Error::Unknown(_) => {
             StanzaError::new(StanzaCondition::ResourceConstraint).kind(ErrorType::Wait)
         }

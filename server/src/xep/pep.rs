@@ -435,6 +435,7 @@ pub fn limits(config: &crate::config::Limits) -> pubsub::Limits {
     pubsub::Limits {
         max_items: config.pep_items,
         max_payload_bytes: config.pep_item_bytes,
+        max_bytes: config.pep_bytes,
         max_nodes: config.pep_nodes,
         max_entities: config.pep_subscriptions,
         max_per_account: config.pep_subscriptions_per_account,

@@ -25,9 +25,6 @@ pub const SPEC: Spec = Spec {
     switch: Some(Feature::Private),
 };
 
-/// Elements of one account. Together with the bound on each this bounds what an account stores.
-const MAX_ELEMENTS: u32 = 16;
-
 /// Storage of an account's own XML.
 pub fn routes(storage: &Arc<dyn Storage>, fence: Fence) -> Vec<Route> {
     vec![Route {
@@ -55,21 +52,14 @@ async fn answer(storage: &dyn Storage, fence: Fence, request: &Request) -> Answe
     let account = account.ok_or_else(|| StanzaError::new(StanzaCondition::ServiceUnavailable))?;
     let elements = private::parse(&request.payload, request.set).map_err(refusal)?;
     if request.set {
-        let most = (request.config.limits.private_bytes / MAX_ELEMENTS) as usize;
-        for element in &elements {
-            if element.to_xml().len() > most {
-                return Err(StanzaError::new(StanzaCondition::ResourceConstraint));
-            }
-        }
+        let bytes_max = request.config.limits.private_bytes.into();
         for element in elements {
             let (namespace, name, xml) = (element.ns(), element.name(), element.to_xml());
             let set = storage
-                .private_set(fence, account, namespace, name, &xml, MAX_ELEMENTS)
+                .private_set(fence, account, namespace, name, &xml, bytes_max)
                 .await;
             set.map_err(|error| match error {
-                eider_storage::Error::Conflict(_) => {
-                    StanzaError::new(StanzaCondition::ResourceConstraint)
-                }
+                eider_storage::Error::Full(_) => StanzaError::over("private_bytes"),
                 other => storage_error(&other),
             })?;
         }

@@ -15,6 +15,7 @@ use eider_xmpp::stanza::{Stanza, error_reply, iq_result};
 use parking_lot::Mutex;
 
 use crate::access::{Policy, Subject, counted_address};
+use crate::admin::metrics::Metrics;
 use crate::admin::accounts::{Account, Change};
 use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
@@ -47,6 +48,8 @@ pub struct RegistrationParts {
     pub live: Arc<dyn SessionsAdmin>,
     /// Who may register from where.
     pub policy: Arc<Policy>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Accounts, as their users make, change and remove them.
@@ -226,7 +229,7 @@ impl Registration {
         let address = counted_address(peer.ip());
         if !self.recent.lock().admit(address, config, Instant::now()) {
             let text = "too many accounts were made, try again later";
-            return Err(refuse(StanzaCondition::ResourceConstraint)
+            return Err(StanzaError::over("registration")
                 .kind(ErrorType::Wait)
                 .text(text));
         }
@@ -270,7 +273,10 @@ impl BeforeLogin for Registration {
         };
         match answer {
             Ok(payload) => Some(iq_result(request, payload)),
-            Err(error) => error_reply(request, &error),
+            Err(error) => {
+                self.parts.metrics.stanza_error(&error);
+                error_reply(request, &error)
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ impl VCards {
     async fn set(&self, request: &Request, account: AccountId) -> Result<(), StanzaError> {
         let xml = request.payload.to_xml();
         if xml.len() > request.config.limits.vcard_bytes as usize {
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint));
+            return Err(StanzaError::over("vcard_bytes"));
         }
         let photo = vcard::photo(&request.payload);
         let photo_hash = photo.as_ref().map(Avatars::hash).unwrap_or_default();

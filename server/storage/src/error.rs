@@ -12,6 +12,9 @@ pub enum Error {
     /// Surely not done: something else exists already or has changed since it was read.
     #[error("conflict: {0}")]
     Conflict(&'static str),
+    /// Surely not done: it would pass a bound in bytes.
+    #[error("full: {0}")]
+    Full(&'static str),
     /// Surely not done: this member has been declared dead (`Fence`); it must serve nobody.
     #[error("this member's incarnation has been declared dead")]
     Fenced,

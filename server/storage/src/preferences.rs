@@ -80,7 +80,8 @@ pub trait Preferences {
         name: &str,
     ) -> Result<Option<String>, Error>;
 
-    /// Replaces private XML. `Conflict` where `elements_max` others are there already.
+    /// Replaces private XML. `Full` where all of the account, with the names it is stored under, would come to more
+    /// than `bytes_max` and more than before.
     async fn private_set(
         &self,
         fence: Fence,
@@ -88,7 +89,7 @@ pub trait Preferences {
         namespace: &str,
         name: &str,
         xml: &str,
-        elements_max: u32,
+        bytes_max: u64,
     ) -> Result<(), Error>;
 
     /// The vCard.

@@ -99,7 +99,8 @@ pub trait Pubsub {
     async fn pubsub_delete(&self, fence: Fence, service: &str, node: &str) -> Result<bool, Error>;
 
     /// Stores an item (an equal id is replaced and becomes the newest) and trims to the newest `items_max` in the same
-    /// transaction. `None`: no such node.
+    /// transaction. `None`: no such node. `Full` where the service's items would come to more than `bytes_max` bytes
+    /// and more than before.
     async fn pubsub_publish(
         &self,
         fence: Fence,
@@ -107,6 +108,7 @@ pub trait Pubsub {
         node: &str,
         item: &PubsubItem,
         items_max: u32,
+        bytes_max: u64,
     ) -> Result<Option<PublishOutcome>, Error>;
 
     /// The newest `limit` items, oldest of them first.

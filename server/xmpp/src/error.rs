@@ -150,6 +150,8 @@ pub struct StanzaError {
     pub by: Option<Jid>,
     /// An element in an application's namespace beside the defined condition.
     pub application: Option<Box<Element>>,
+    /// The limit that refused, for who counts refusals; never sent.
+    pub limit: Option<&'static str>,
 }
 
 impl StanzaError {
@@ -161,7 +163,19 @@ impl StanzaError {
             text: None,
             by: None,
             application: None,
+            limit: None,
         }
+    }
+
+    /// A limit refuses: `resource-constraint`.
+    pub fn over(limit: &'static str) -> StanzaError {
+        StanzaError::new(StanzaCondition::ResourceConstraint).limit(limit)
+    }
+
+    /// Names the limit that refuses.
+    pub fn limit(mut self, limit: &'static str) -> StanzaError {
+        self.limit = Some(limit);
+        self
     }
 
     /// Replaces the type.
@@ -253,6 +267,8 @@ pub struct StreamError {
     pub text: Option<Cow<'static, str>>,
     /// An element in an application's namespace beside the defined condition.
     pub application: Option<Box<Element>>,
+    /// The limit that was passed, for who counts refusals; never sent.
+    pub limit: Option<&'static str>,
 }
 
 impl StreamError {
@@ -262,7 +278,14 @@ impl StreamError {
             condition,
             text: None,
             application: None,
+            limit: None,
         }
+    }
+
+    /// Names the limit that was passed.
+    pub fn limit(mut self, limit: &'static str) -> StreamError {
+        self.limit = Some(limit);
+        self
     }
 
     /// An error with human-readable English.
@@ -274,6 +297,7 @@ impl StreamError {
             condition,
             text: Some(text.into()),
             application: None,
+            limit: None,
         }
     }
 }

@@ -180,10 +180,10 @@ impl Framer {
             State::Text | State::CData => 0,
         };
         if bytes > self.limits.stanza_bytes {
-            return Err(violation("stanza too big"));
+            return Err(violation("stanza_bytes", "stanza too big"));
         }
         if tag > self.limits.open_tag_bytes {
-            return Err(violation("start tag too big"));
+            return Err(violation("open_tag_bytes", "start tag too big"));
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Framer {
                     quote => {
                         self.attributes += 1;
                         if self.attributes > self.limits.attributes_per_element {
-                            return Err(violation("too many attributes"));
+                            return Err(violation("attributes_per_element", "too many attributes"));
                         }
                         self.state = State::Quoted(quote);
                     }
@@ -305,7 +305,7 @@ impl Framer {
             Some(_) => {
                 self.elements += 1;
                 if self.elements > self.limits.elements_per_stanza {
-                    return Err(violation("too many elements"));
+                    return Err(violation("elements_per_stanza", "too many elements"));
                 }
                 self.attributes = 0;
                 self.state = State::Tag;
@@ -318,7 +318,7 @@ impl Framer {
     fn tag(&mut self, buffer: &BytesMut) -> Result<bool, StreamError> {
         let tag = &buffer[self.tag_start..self.scanned];
         if tag.len() > self.limits.open_tag_bytes {
-            return Err(violation("start tag too big"));
+            return Err(violation("open_tag_bytes", "start tag too big"));
         }
         self.state = State::Text;
         if tag[1] == b'/' {
@@ -344,12 +344,12 @@ impl Framer {
             ));
         }
         if self.open.len() >= self.limits.depth.min(MAX_DEPTH) {
-            return Err(violation("elements nested too deep"));
+            return Err(violation("element_depth", "elements nested too deep"));
         }
         if tag[tag.len() - 2] == b'/' {
             return Ok(self.open.is_empty());
         }
-        let start = u32::try_from(self.tag_start).map_err(|_| violation("stanza too big"))?;
+        let start = u32::try_from(self.tag_start).map_err(|_| violation("stanza_bytes", "stanza too big"))?;
         self.open.push(start);
         Ok(false)
     }
@@ -483,8 +483,8 @@ fn restricted(text: &'static str) -> StreamError {
     StreamError::with_text(StreamCondition::RestrictedXml, text)
 }
 
-fn violation(text: &'static str) -> StreamError {
-    StreamError::with_text(StreamCondition::PolicyViolation, text)
+fn violation(limit: &'static str, text: &'static str) -> StreamError {
+    StreamError::with_text(StreamCondition::PolicyViolation, text).limit(limit)
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ pub enum ParseError {
     /// Not UTF-8 (RFC 6120 §11.6).
     #[error("not UTF-8")]
     Encoding,
-    /// Over a bound of [`Limits`](crate::Limits).
-    #[error("over the limit of {0}")]
+    /// Over this bound of [`Limits`](crate::Limits), or one of our own.
+    #[error("over the limit {0}")]
     Limit(&'static str),
     /// Text where only elements may stand.
     #[error("bad format: {0}")]
@@ -54,7 +54,11 @@ impl ParseError {
 
 impl From<ParseError> for StreamError {
     fn from(error: ParseError) -> StreamError {
-        StreamError::with_text(error.condition(), error.to_string())
+        let told = StreamError::with_text(error.condition(), error.to_string());
+        match error {
+            ParseError::Limit(limit) => told.limit(limit),
+            _ => told,
+        }
     }
 }
 

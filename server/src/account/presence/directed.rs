@@ -44,7 +44,7 @@ impl Presence {
                     from.priority().is_some() && own.contacts.state(to.bare_str()).from();
                 let max = config.limits.directed_presences as usize;
                 if !told_anyway && !from.add_directed(to.clone(), max) {
-                    return Err(StanzaError::new(StanzaCondition::ResourceConstraint)
+                    return Err(StanzaError::over("directed_presences")
                         .kind(ErrorType::Wait)
                         .text("directed presence to too many entities"));
                 }

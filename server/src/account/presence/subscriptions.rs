@@ -247,8 +247,14 @@ impl Presence {
         let done = self
             .rosters
             .inbound(facts.id, from, request, kept, now, limits);
-        let Some((decision, pushed)) = done.await? else {
-            return Ok(None);
+        let (decision, pushed) = match done.await {
+            Ok(done) => done,
+            // In silence: an answer would tell a stranger that there is such an account.
+            Err(crate::account::roster::Error::TooManyRequests) => {
+                self.metrics.refused("pending_requests");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
         self.requests_changed(to, decision.kept);
         self.sessions.with(to.as_str(), |entry| {

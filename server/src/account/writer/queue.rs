@@ -110,20 +110,26 @@ impl Queue {
         })
     }
 
-    /// Adds a message; where the queue is full, the lightest that came last are refused.
-    pub fn push(&self, weight: u32, submission: Submission) {
+    /// Adds a message; where the queue is full, the lightest that came last are refused. Answers by which limit.
+    pub fn push(&self, weight: u32, submission: Submission) -> Option<&'static str> {
         let mut shed = Vec::new();
+        let mut over = None;
         let mut state = self.state.lock();
         state.stanzas += 1;
         state.bytes += bytes(&submission);
         let waiting = state.by_weight.entry(Reverse(weight)).or_default();
         waiting.push_back(submission);
         while state.stanzas > self.stanzas_max || state.bytes > self.bytes_max {
+            over = Some(match state.stanzas > self.stanzas_max {
+                true => "archive_queue_stanzas",
+                false => "archive_queue_bytes",
+            });
             shed.extend(state.pop_lightest());
         }
         drop(state);
         shed.into_iter().for_each(Submission::refuse);
         self.news.notify_one();
+        over
     }
 
     /// Adds what an account has acknowledged.

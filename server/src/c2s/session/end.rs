@@ -105,7 +105,7 @@ impl Session {
     fn last_words(&self, end: &End) -> String {
         let mut words = String::new();
         if let Some(error) = end.stream_error() {
-            self.parts.metrics.stream_error(error.condition.as_str());
+            self.parts.metrics.stream_error(&error);
             words.push_str(&stream_error(&error));
         }
         words.push_str(CLOSE);
@@ -198,8 +198,13 @@ async fn leave(parts: &SessionParts, handle: &Arc<SessionHandle>, mut untaken: V
     }
     parts.presence.ended(handle).await;
     let Mail {
-        stanzas, controls, ..
+        stanzas,
+        controls,
+        refused,
+        ..
     } = handle.mailbox.close();
+    let metrics = &parts.metrics;
+    metrics.refused_times("session_queue_bytes", refused);
     untaken.extend(stanzas.into_iter().filter_map(Queued::into_stanza));
     // What was not paid is owed again; without stream management that is what did not leave.
     let departure = parts.sessions.remove(handle, |acknowledged| {

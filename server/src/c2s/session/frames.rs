@@ -93,8 +93,8 @@ impl Session {
                 self.wake_at(now + time);
             }
             Verdict::Disconnect => {
-                self.parts.metrics.refused("traffic");
-                return self.violated(StreamError::new(StreamCondition::PolicyViolation));
+                let over = StreamError::new(StreamCondition::PolicyViolation);
+                return self.violated(over.limit("traffic"));
             }
         }
         Move::Some

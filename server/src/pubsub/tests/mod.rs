@@ -132,6 +132,7 @@ impl Service {
             max_items: 5,
             max_payload_bytes: 2000,
             max_nodes: 20,
+            max_bytes: 20_000,
             max_entities: 20,
             max_per_account: 3,
         };

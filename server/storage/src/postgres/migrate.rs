@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_text_of_messages.sql"),
     include_str!("../../migrations/postgres/0003_debts_without_archive.sql"),
+    include_str!("../../migrations/postgres/0004_bytes_of_pubsub.sql"),
 ];
 
 /// The newest migration known.

@@ -139,22 +139,24 @@ impl Preferences for Postgres {
         namespace: &str,
         name: &str,
         xml: &str,
-        elements_max: u32,
+        bytes_max: u64,
     ) -> Result<(), Error> {
         let sql = "INSERT INTO private_xml (account, namespace, name, xml) SELECT id, $2, $3, $4 FROM
-                   (SELECT id FROM account WHERE id = $1 FOR UPDATE) a WHERE
-                   (SELECT count(*) FROM private_xml WHERE account = $1 AND NOT (namespace = $2 AND name = $3)) < $5
+                   (SELECT id FROM account WHERE id = $1 FOR UPDATE) a,
+                   (SELECT coalesce(sum(octet_length(namespace) + octet_length(name) + octet_length(xml))
+                        FILTER (WHERE NOT (namespace = $2 AND name = $3)), 0) others,
+                    coalesce(sum(octet_length(xml)) FILTER (WHERE namespace = $2 AND name = $3), -1) earlier
+                    FROM private_xml WHERE account = $1) stored WHERE octet_length($4) <= stored.earlier OR
+                   stored.others + octet_length($2) + octet_length($3) + octet_length($4) <= $5
                    ON CONFLICT (account, namespace, name) DO UPDATE SET xml = excluded.xml RETURNING 1";
         let statement = sqlx::query(sql)
             .bind(account.0)
             .bind(namespace)
             .bind(name)
             .bind(xml)
-            .bind(i64::from(elements_max));
+            .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX));
         match self.write(fence, statement).await?.is_empty() {
-            true => Err(Error::Conflict(
-                "too many private elements, or the account is gone",
-            )),
+            true => Err(Error::Full("private XML, or the account is gone")),
             false => Ok(()),
         }
     }

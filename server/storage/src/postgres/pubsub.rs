@@ -120,6 +120,30 @@ async fn configure(
     trim(lease, key, items_max).await
 }
 
+/// Bytes of all items of a service.
+async fn stored_bytes(lease: &mut Lease, service: &str) -> Result<u64, Error> {
+    let sql = "SELECT coalesce(sum(bytes), 0)::bigint FROM pubsub_node WHERE service = $1";
+    let row = lease.optional(sqlx::query(sql).bind(service)).await?;
+    Ok(scalar::<i64>(row)?.unwrap_or(0).unsigned_abs())
+}
+
+async fn publish_within(
+    lease: &mut Lease,
+    service: &str,
+    node: &str,
+    item: &PubsubItem,
+    items_max: u32,
+    bytes_max: u64,
+) -> Result<Option<PublishOutcome>, Error> {
+    let before = stored_bytes(lease, service).await?;
+    let outcome = publish(lease, service, node, item, items_max).await?;
+    let after = stored_bytes(lease, service).await?;
+    if after > before && after > bytes_max {
+        return Err(Error::Full("the items of a pubsub service"));
+    }
+    Ok(outcome)
+}
+
 async fn publish(
     lease: &mut Lease,
     service: &str,
@@ -285,9 +309,10 @@ impl Pubsub for Postgres {
         node: &str,
         item: &PubsubItem,
         items_max: u32,
+        bytes_max: u64,
     ) -> Result<Option<PublishOutcome>, Error> {
         let mut lease = self.begin(fence).await?;
-        let result = publish(&mut lease, service, node, item, items_max).await;
+        let result = publish_within(&mut lease, service, node, item, items_max, bytes_max).await;
         lease.end(result).await
     }
 

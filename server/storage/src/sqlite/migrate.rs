@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_text_of_messages.sql"),
     include_str!("../../migrations/sqlite/0003_debts_without_archive.sql"),
+    include_str!("../../migrations/sqlite/0004_bytes_of_pubsub.sql"),
 ];
 
 /// The newest migration known.

@@ -125,15 +125,23 @@ impl Preferences for Sqlite {
         namespace: &str,
         name: &str,
         xml: &str,
-        elements_max: u32,
+        bytes_max: u64,
     ) -> Result<(), Error> {
         let (namespace, name, xml) = (namespace.to_owned(), name.to_owned(), xml.to_owned());
         self.write(fence, move |connection| {
-            let sql = "SELECT count(*) FROM private_xml WHERE account = ?1 AND NOT (namespace = ?2 AND name = ?3)";
-            let others: Option<u32> =
-                optional(connection, sql, params![account.0, namespace, name], |row| row.get(0))?;
-            if others.unwrap_or(0) >= elements_max {
-                return Err(Error::Conflict("too many private elements"));
+            let sql = "SELECT coalesce(sum(octet_length(namespace) + octet_length(name) + octet_length(xml)), 0),
+                       coalesce(sum(octet_length(xml)) FILTER (WHERE namespace = ?2 AND name = ?3), -1)
+                       FROM private_xml WHERE account = ?1";
+            let stored = optional(connection, sql, params![account.0, namespace, name], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+            let (all, earlier): (i64, i64) = stored.unwrap_or((0, -1));
+            let more = match earlier {
+                0.. => xml.len() as i64 - earlier,
+                _ => (namespace.len() + name.len() + xml.len()) as i64,
+            };
+            if more > 0 && (all + more).unsigned_abs() > bytes_max {
+                return Err(Error::Full("private XML"));
             }
             execute(
                 connection,

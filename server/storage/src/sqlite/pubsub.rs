@@ -62,6 +62,13 @@ fn trim(connection: &Connection, key: i64, items_max: u32) -> Result<Vec<String>
     Ok(going.into_iter().map(|(id, _)| id).collect())
 }
 
+/// Bytes of all items of a service.
+fn stored_bytes(connection: &Connection, service: &str) -> Result<u64, Error> {
+    let sql = "SELECT coalesce(sum(bytes), 0) FROM pubsub_node WHERE service = ?1";
+    let bytes: Option<i64> = optional(connection, sql, [service], |row| row.get(0))?;
+    Ok(bytes.unwrap_or(0).unsigned_abs())
+}
+
 fn publish(
     connection: &Connection,
     key: i64,
@@ -185,12 +192,20 @@ impl Pubsub for Sqlite {
         node: &str,
         item: &PubsubItem,
         items_max: u32,
+        bytes_max: u64,
     ) -> Result<Option<PublishOutcome>, Error> {
         let (service, node, item) = (service.to_owned(), node.to_owned(), item.clone());
         self.write(fence, move |connection| {
-            let key = node_key(connection, &service, &node)?;
-            key.map(|key| publish(connection, key, &item, items_max))
-                .transpose()
+            let Some(key) = node_key(connection, &service, &node)? else {
+                return Ok(None);
+            };
+            let before = stored_bytes(connection, &service)?;
+            let outcome = publish(connection, key, &item, items_max)?;
+            let after = stored_bytes(connection, &service)?;
+            if after > before && after > bytes_max {
+                return Err(Error::Full("the items of a pubsub service"));
+            }
+            Ok(Some(outcome))
         })
         .await
     }

@@ -24,7 +24,7 @@ pub(super) fn receive(
     if read.reserialise {
         let tree = Element::parse_in(&bytes, context, limits)?;
         if tree.written_bytes(crate::ns::CLIENT) > limits.stanza_bytes {
-            return Err(ParseError::Limit("bytes of a stanza without prefixes"));
+            return Err(ParseError::Limit("stanza_bytes"));
         }
         let plain = StreamContext {
             content_ns: crate::ns::CLIENT.into(),

@@ -59,7 +59,7 @@ impl<'a> Scanner<'a> {
         limits: &'a Limits,
     ) -> Result<Scanner<'a>, ParseError> {
         if input.len() > limits.stanza_bytes.min(Limits::TRUSTED.stanza_bytes) {
-            return Err(ParseError::Limit("bytes of a stanza"));
+            return Err(ParseError::Limit("stanza_bytes"));
         }
         let holds = text::check_characters(input)?;
         let checked = Scanner::checked(input, context, limits);
@@ -169,13 +169,13 @@ impl<'a> Scanner<'a> {
     ) -> Result<Token, ParseError> {
         self.elements += 1;
         if self.elements > self.limits.elements_per_stanza {
-            return Err(ParseError::Limit("elements of a stanza"));
+            return Err(ParseError::Limit("elements_per_stanza"));
         }
         if self.depth >= self.limits.depth.min(Limits::TRUSTED.depth) {
-            return Err(ParseError::Limit("depth"));
+            return Err(ParseError::Limit("element_depth"));
         }
         if whole.len() > self.limits.open_tag_bytes {
-            return Err(ParseError::Limit("bytes of a start tag"));
+            return Err(ParseError::Limit("open_tag_bytes"));
         }
         if memchr(b'<', tag.as_bytes()).is_some() {
             return Err(ParseError::NotWellFormed("'<' in a tag"));
@@ -216,7 +216,7 @@ impl<'a> Scanner<'a> {
         default: &mut Option<Span>,
     ) -> Result<u32, ParseError> {
         if self.attrs.len() + self.declared.len() >= self.limits.attributes_per_element {
-            return Err(ParseError::Limit("attributes of an element"));
+            return Err(ParseError::Limit("attributes_per_element"));
         }
         let written = attribute.key.0;
         let prefix = text::check_name(written)?;
@@ -257,7 +257,7 @@ impl<'a> Scanner<'a> {
             return Err(ParseError::NotWellFormed("duplicate attribute"));
         }
         if self.bindings.len() >= self.limits.namespaces_in_scope {
-            return Err(ParseError::Limit("namespaces in scope"));
+            return Err(ParseError::Limit("namespaces_in_scope"));
         }
         self.declared.push((prefix, value));
         let raw = value.of(self.input);

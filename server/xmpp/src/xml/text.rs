@@ -85,7 +85,7 @@ pub(super) fn check_name(name: &str) -> Result<u16, ParseError> {
     if !prefix.is_none_or(is_name) || !is_name(local) {
         return Err(ParseError::NotWellFormed("malformed name"));
     }
-    u16::try_from(prefix.map_or(0, str::len)).map_err(|_| ParseError::Limit("bytes of a prefix"))
+    u16::try_from(prefix.map_or(0, str::len)).map_err(|_| ParseError::Limit("prefix_bytes"))
 }
 
 /// Production `NCName`.

@@ -37,9 +37,9 @@ async fn holder() -> (TcpListener, u16) {
     (holder, port)
 }
 
-/// Shows clients a certificate for `host`.
-fn acceptor(host: &str) -> TlsAcceptor {
-    let folder = format!("eider-handshake-{host}-{}", std::process::id());
+/// Shows clients a certificate for `host`; `folder` is the test's own.
+fn acceptor(folder: &str, host: &str) -> TlsAcceptor {
+    let folder = format!("eider-handshake-{folder}-{}", std::process::id());
     let folder = std::env::temp_dir().join(folder);
     std::fs::create_dir_all(&folder).unwrap();
     let file = tls::local::certificate_for(&folder, host, crate::clock::now()).unwrap();
@@ -79,7 +79,7 @@ async fn finds_a_taken_port() {
 async fn finds_listeners_that_refuse_or_are_mute_or_come_to_no_tls() {
     let (holder, port) = holder().await;
     let config = config(port, TlsMode::Starttls);
-    let acceptor = acceptor("localhost");
+    let acceptor = acceptor("starttls", "localhost");
     let serve = tokio::spawn(async move {
         let (mut mute, _) = holder.accept().await.unwrap();
         says(&mut mute, "HTTP/1.1 400 Bad Request\r\n\r\n").await;
@@ -110,9 +110,9 @@ async fn finds_what_direct_tls_shows() {
     let (holder, port) = holder().await;
     let config = config(port, TlsMode::Direct);
     let acceptors = [
-        acceptor("localhost"),
-        acceptor("localhost"),
-        acceptor("other.example"),
+        acceptor("direct", "localhost"),
+        acceptor("direct", "localhost"),
+        acceptor("direct", "other.example"),
     ];
     let serve = tokio::spawn(async move {
         for acceptor in acceptors {

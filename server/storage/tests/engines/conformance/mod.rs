@@ -152,7 +152,7 @@ macro_rules! conformance {
             debts::debts_follow_the_watermark, debts::unarchived_debts, debts::watermark_never_falls,
             debts::messages_go_with_their_last_owner, debts::limits, debts::debts_among_sent_rows,
             debts::paid_debts_of_many_accounts,
-            pubsub::node_life, pubsub::items_are_trimmed, pubsub::subscriptions, pubsub::subscriptions_of_all_resources, pubsub::affiliations, pubsub::services_are_apart,
+            pubsub::node_life, pubsub::items_are_trimmed, pubsub::items_of_a_service_are_bounded_in_bytes, pubsub::subscriptions, pubsub::subscriptions_of_all_resources, pubsub::affiliations, pubsub::services_are_apart,
             sessions::taken_once, sessions::taken_with_watermark,
             maintenance::meta_is_made_once, maintenance::fences, maintenance::description, maintenance::backup_is_whole,
             maintenance::closed_is_unavailable, strangers::every_call,

@@ -59,7 +59,7 @@ pub async fn private_and_vcard(bench: &mut Bench) {
         "storage:bookmarks",
         "storage",
         "<storage/>",
-        1,
+        50,
     )
     .await
     .unwrap();
@@ -69,12 +69,20 @@ pub async fn private_and_vcard(bench: &mut Bench) {
         "storage:bookmarks",
         "storage",
         "<storage>2</storage>",
-        1,
+        50,
     )
     .await
     .unwrap();
-    let over = s.private_set(FENCE, alice, "other", "x", "<x/>", 1).await;
-    assert!(matches!(over, Err(Error::Conflict(_))));
+    // 44 bytes are stored; ten more are one too many for 53.
+    let over = s.private_set(FENCE, alice, "other", "x", "<x/>", 53).await;
+    assert!(matches!(over, Err(Error::Full(_))), "{over:?}");
+    s.private_set(FENCE, alice, "other", "x", "<x/>", 54)
+        .await
+        .unwrap();
+    // What takes no more than before fits into any bound.
+    s.private_set(FENCE, alice, "other", "x", "<y/>", 1)
+        .await
+        .unwrap();
     let stored = s
         .private_get(alice, "storage:bookmarks", "storage")
         .await

@@ -48,7 +48,7 @@ pub async fn node_life(bench: &mut Bench) {
         1
     );
     for n in 0..5 {
-        s.pubsub_publish(FENCE, PEP, "urn:b", &item(&n.to_string(), n), 10)
+        s.pubsub_publish(FENCE, PEP, "urn:b", &item(&n.to_string(), n), 10, u64::MAX)
             .await
             .unwrap()
             .unwrap();
@@ -69,7 +69,7 @@ pub async fn node_life(bench: &mut Bench) {
     assert!(!s.pubsub_delete(FENCE, PEP, "urn:b").await.unwrap());
     assert_eq!(s.pubsub_items(PEP, "urn:b", 9).await.unwrap(), []);
     assert_eq!(
-        s.pubsub_publish(FENCE, PEP, "urn:b", &item("x", 1), 10)
+        s.pubsub_publish(FENCE, PEP, "urn:b", &item("x", 1), 10, u64::MAX)
             .await
             .unwrap(),
         None
@@ -83,20 +83,20 @@ pub async fn items_are_trimmed(bench: &mut Bench) {
         .unwrap();
     for (n, id) in ["a", "b", "c"].iter().enumerate() {
         let outcome = s
-            .pubsub_publish(FENCE, PEP, "n", &item(id, n as i64), 3)
+            .pubsub_publish(FENCE, PEP, "n", &item(id, n as i64), 3, u64::MAX)
             .await
             .unwrap()
             .unwrap();
         assert_eq!((outcome.replaced, outcome.trimmed.len()), (false, 0));
     }
     let outcome = s
-        .pubsub_publish(FENCE, PEP, "n", &item("a", 7), 3)
+        .pubsub_publish(FENCE, PEP, "n", &item("a", 7), 3, u64::MAX)
         .await
         .unwrap()
         .unwrap();
     assert!(outcome.replaced && outcome.trimmed.is_empty());
     let outcome = s
-        .pubsub_publish(FENCE, PEP, "n", &item("d", 8), 3)
+        .pubsub_publish(FENCE, PEP, "n", &item("d", 8), 3, u64::MAX)
         .await
         .unwrap()
         .unwrap();
@@ -131,11 +131,38 @@ pub async fn items_are_trimmed(bench: &mut Bench) {
     );
     assert_eq!(s.pubsub_purge(FENCE, PEP, "n").await.unwrap(), 1);
     let outcome = s
-        .pubsub_publish(FENCE, PEP, "n", &item("gone", 9), 0)
+        .pubsub_publish(FENCE, PEP, "n", &item("gone", 9), 0, u64::MAX)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(outcome.trimmed, ["gone"]);
+}
+
+pub async fn items_of_a_service_are_bounded_in_bytes(bench: &mut Bench) {
+    let s = &bench.storage;
+    for node in ["n", "m"] {
+        s.pubsub_create(FENCE, PEP, node, b"{}", 9, NOW)
+            .await
+            .unwrap();
+    }
+    let one = item("a", 1).payload.len() as u64;
+    let publish = async |node, id, bytes_max| {
+        s.pubsub_publish(FENCE, PEP, node, &item(id, 1), 9, bytes_max)
+            .await
+    };
+    assert!(publish("n", "a", one).await.unwrap().is_some());
+    let over = publish("m", "b", 2 * one - 1).await;
+    assert!(matches!(over, Err(Error::Full(_))), "{over:?}");
+    assert_eq!(s.pubsub_items(PEP, "m", 9).await.unwrap(), []);
+    assert!(publish("m", "b", 2 * one).await.unwrap().is_some());
+    // What takes no more than before fits into any bound.
+    assert!(publish("m", "b", 1).await.unwrap().is_some());
+    assert!(s.pubsub_delete(FENCE, PEP, "m").await.unwrap());
+    assert!(publish("n", "c", 2 * one).await.unwrap().is_some());
+    s.pubsub_retract(FENCE, PEP, "n", &["a".into()])
+        .await
+        .unwrap();
+    assert!(publish("n", "d", 2 * one).await.unwrap().is_some());
 }
 
 fn relation(node: &str, jid: &str, subid: &str, state: &str) -> PubsubRelation {
@@ -263,7 +290,7 @@ pub async fn services_are_apart(bench: &mut Bench) {
         s.pubsub_create(FENCE, service, "n", service.as_bytes(), 9, NOW)
             .await
             .unwrap();
-        s.pubsub_publish(FENCE, service, "n", &item(service, 1), 9)
+        s.pubsub_publish(FENCE, service, "n", &item(service, 1), 9, u64::MAX)
             .await
             .unwrap();
     }

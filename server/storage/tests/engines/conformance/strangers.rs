@@ -170,7 +170,7 @@ async fn furnished(s: &Arc<dyn Storage>) -> AccountId {
     s.blocking_add(FENCE, alice, &["x@example.org".into()], 9)
         .await
         .unwrap();
-    s.private_set(FENCE, alice, "urn:p", "p", "<p/>", 9)
+    s.private_set(FENCE, alice, "urn:p", "p", "<p/>", 99)
         .await
         .unwrap();
     s.vcard_set(FENCE, alice, Some(&vcard("alice")))
@@ -203,7 +203,7 @@ async fn furnished(s: &Arc<dyn Storage>) -> AccountId {
     s.pubsub_create(FENCE, ALICE, NODE, b"{}", 9, NOW)
         .await
         .unwrap();
-    s.pubsub_publish(FENCE, ALICE, NODE, &published("i"), 9)
+    s.pubsub_publish(FENCE, ALICE, NODE, &published("i"), 9, u64::MAX)
         .await
         .unwrap();
     s.pubsub_subscribe(FENCE, ALICE, &relation("subscribed"), 9)
@@ -332,7 +332,7 @@ async fn preference_calls(s: &Arc<dyn Storage>, eve: AccountId, table: &mut Tabl
         "private_get",
         s.private_get(eve, "urn:p", "p").await.unwrap().is_none(),
     );
-    s.private_set(FENCE, eve, "urn:p", "p", "<eve/>", 9)
+    s.private_set(FENCE, eve, "urn:p", "p", "<eve/>", 99)
         .await
         .unwrap();
     table.cell("private_set", true);
@@ -460,7 +460,7 @@ async fn pubsub_writes(s: &Arc<dyn Storage>, table: &mut Table) {
     let configured = s.pubsub_configure(FENCE, EVE, NODE, b"{1}", 0, 1).await;
     table.cell("pubsub_configure", configured.is_err());
     let published = s
-        .pubsub_publish(FENCE, EVE, NODE, &published("i"), 9)
+        .pubsub_publish(FENCE, EVE, NODE, &published("i"), 9, u64::MAX)
         .await
         .unwrap();
     table.cell("pubsub_publish", published.is_none());
