@@ -198,7 +198,11 @@ impl Router {
         drop(watch);
         if message.over_bound {
             let error = StanzaError::new(StanzaCondition::ServiceUnavailable);
-            self.metrics.refused("offline_messages");
+            let archived = message.rows.iter().any(|row| row.debt && row.archived);
+            self.metrics.refused(match archived {
+                true => "offline_archived_messages",
+                false => "offline_messages",
+            });
             refuse(from, &message.stanza, &error);
             return Step::Done;
         }

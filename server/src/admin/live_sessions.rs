@@ -9,8 +9,8 @@ use eider_storage::{Fence, Storage};
 use eider_xmpp::jid::{BareJid, Jid};
 use tokio::sync::watch;
 
-use super::metrics::Metrics;
 use super::accounts::{self, Account, Change};
+use super::metrics::Metrics;
 use super::protocol::Failure;
 use super::sessions::{SessionInfo, SessionsAdmin};
 use crate::account::facts::AccountFacts;

@@ -189,9 +189,9 @@ impl Engine {
             }
         }
         let bytes_max = self.limits().max_bytes;
-        let written =
-            self.storage
-                .pubsub_publish(self.fence, service, &node.name, item, most, bytes_max);
+        let written = self
+            .storage
+            .pubsub_publish(self.fence, service, &node.name, item, most, bytes_max);
         match written.await {
             Ok(written) => Ok(written.ok_or(Problem::NotFound)?.trimmed),
             Err(eider_storage::Error::Full(_)) => Err(Problem::TooManyBytes),

@@ -65,7 +65,9 @@ impl Core {
         tracer: Tracer,
         policy: Arc<Policy>,
     ) -> Result<Core, eider_storage::Error> {
-        let ids = Arc::new(StanzaIds::new(sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?));
+        let ids = Arc::new(StanzaIds::new(
+            sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?,
+        ));
         let resumption_ids = sealed_ids(storage.as_ref(), RESUMPTION_ID_KEY).await?;
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));

@@ -15,8 +15,8 @@ use eider_xmpp::stanza::{Stanza, error_reply, iq_result};
 use parking_lot::Mutex;
 
 use crate::access::{Policy, Subject, counted_address};
-use crate::admin::metrics::Metrics;
 use crate::admin::accounts::{Account, Change};
+use crate::admin::metrics::Metrics;
 use crate::admin::protocol::{Failure, FailureKind};
 use crate::admin::sessions::SessionsAdmin;
 use crate::c2s::control::Kick;

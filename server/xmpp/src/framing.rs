@@ -349,7 +349,8 @@ impl Framer {
         if tag[tag.len() - 2] == b'/' {
             return Ok(self.open.is_empty());
         }
-        let start = u32::try_from(self.tag_start).map_err(|_| violation("stanza_bytes", "stanza too big"))?;
+        let start = u32::try_from(self.tag_start)
+            .map_err(|_| violation("stanza_bytes", "stanza too big"))?;
         self.open.push(start);
         Ok(false)
     }
