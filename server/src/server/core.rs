@@ -65,9 +65,7 @@ impl Core {
         tracer: Tracer,
         policy: Arc<Policy>,
     ) -> Result<Core, eider_storage::Error> {
-        let ids = Arc::new(StanzaIds::new(
-            sealed_ids(storage.as_ref(), STANZA_ID_KEY).await?,
-        ));
+        let ids = stanza_ids(storage.as_ref()).await?;
         let resumption_ids = sealed_ids(storage.as_ref(), RESUMPTION_ID_KEY).await?;
         let sessions = Arc::new(Sessions::default());
         let facts = Arc::new(AccountFacts::new(storage.clone(), config.clone()));
@@ -332,6 +330,11 @@ fn extend(parts: ExtensionParts, presence: &Arc<Presence>) -> (Extensions, Arc<R
     let watcher = Arc::new(Watcher(extensions.pep.clone()));
     presence.extend(vec![watcher], extensions.avatars.clone());
     (extensions, Arc::new(Routes::new(routes)))
+}
+
+async fn stanza_ids(storage: &dyn Storage) -> Result<Arc<StanzaIds>, eider_storage::Error> {
+    let ids = sealed_ids(storage, STANZA_ID_KEY).await?;
+    Ok(Arc::new(StanzaIds::new(ids)))
 }
 
 /// Ids under a key that is made with the first start.
