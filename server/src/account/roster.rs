@@ -241,7 +241,11 @@ impl Rosters {
                 Ok(Some(push(version, shown(item))))
             }
             Err(eider_storage::Error::Conflict(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // It may have been written all the same: storage has the word.
+                self.forget(account);
+                Err(error.into())
+            }
         }
     }
 
@@ -256,7 +260,8 @@ impl Rosters {
         let version = self
             .storage
             .roster_remove(self.fence, account, &item.jid)
-            .await?;
+            .await
+            .inspect_err(|_| self.forget(account))?;
         self.update(account, |contacts| contacts.without(&item.jid));
         let version = version.ok_or(Error::NotFound)?;
         let mut removal = Removal {
@@ -459,7 +464,7 @@ impl Rosters {
         }
     }
 
-    /// Drops what is in memory of an account that is gone.
+    /// Drops what is in memory of an account that is gone, or may have changed.
     pub fn forget(&self, account: AccountId) {
         self.contacts.remove(&account);
     }

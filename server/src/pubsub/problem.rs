@@ -4,6 +4,8 @@ use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 
+use crate::xep::UNKNOWN;
+
 /// Why a pubsub request fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -179,6 +181,7 @@ impl Problem {
         }
         error.limit = self.limit();
         match self {
+            Problem::Storage(eider_storage::Error::Unknown(_)) => error.text(UNKNOWN),
             Problem::Storage(_) => error,
             _ => error.text(self.to_string()),
         }

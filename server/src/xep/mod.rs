@@ -314,14 +314,21 @@ impl Routes {
     }
 }
 
+/// What a client is told beside `resource-constraint` where a change may have been made all the same.
+pub const UNKNOWN: &str =
+    "whether this was done is not known: ask what holds before doing it again";
+
 /// The error for a request that storage could not serve (DESIGN §6): `resource-constraint`, try again.
 pub fn storage_error(error: &eider_storage::Error) -> StanzaError {
     match error {
         eider_storage::Error::Conflict(_) => StanzaError::new(StanzaCondition::Conflict),
         eider_storage::Error::Full(_) => StanzaError::new(StanzaCondition::ResourceConstraint),
-        eider_storage::Error::Unavailable(_) | eider_storage::Error::Unknown(_) => {
+        eider_storage::Error::Unavailable(_) => {
             StanzaError::new(StanzaCondition::ResourceConstraint).kind(ErrorType::Wait)
         }
+        eider_storage::Error::Unknown(_) => StanzaError::new(StanzaCondition::ResourceConstraint)
+            .kind(ErrorType::Wait)
+            .text(UNKNOWN),
         error => {
             tracing::error!(%error, "storage failed a request");
             StanzaError::new(StanzaCondition::InternalServerError)
@@ -379,6 +386,16 @@ mod tests {
             config: Arc::new(Config::default()),
             afterwards: Afterwards::default(),
         }
+    }
+
+    #[test]
+    fn who_may_have_changed_something_is_not_told_that_it_failed() {
+        use eider_storage::Error;
+        let told = storage_error(&Error::Unknown("commit".into()));
+        assert_eq!(told.text.as_deref(), Some(UNKNOWN));
+        assert_eq!(storage_error(&Error::Unavailable("gone".into())).text, None);
+        let problem = crate::pubsub::Problem::Storage(Error::Unknown("commit".into()));
+        assert_eq!(problem.to_error().text.as_deref(), Some(UNKNOWN));
     }
 
     /// A session that is replaced or kicked drops what it was doing, half way.
