@@ -26,7 +26,7 @@ use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
 use crate::c2s::resumable::Lineage;
 use crate::cluster::sessions::{SessionHandle, Sessions};
-use crate::config::{Action, Config, ConfigWatch, Feature};
+use crate::config::{Action, Config, ConfigWatch, Feature, Host};
 use crate::pipeline::{Next, Pipeline, addressed};
 use crate::xep::pep::Pep;
 use crate::xep::{Afterwards, Request, Routes, Target, blocking, request_kind, storage_error};
@@ -295,7 +295,7 @@ impl Router {
             return Step::Done;
         };
         if to.localpart().is_none() {
-            return self.request(Target::Server, config, from, to.bare(), stanza);
+            return self.request(Target::Server, config, host, from, &to, stanza);
         }
         if host.has(Feature::Blocking)
             && let Some(step) = self.blocked(from, &to, stanza)
@@ -304,7 +304,7 @@ impl Router {
         }
         match to.to_full() {
             Some(full) => self.iq_to_resource(config, from, &full, stanza),
-            None => self.request(Target::Account, config, from, to.bare(), stanza),
+            None => self.request(Target::Account, config, host, from, &to, stanza),
         }
     }
 
@@ -360,17 +360,24 @@ impl Router {
         &self,
         target: Target,
         config: &Arc<Config>,
+        host: &Host,
         from: &Arc<SessionHandle>,
-        to: BareJid,
+        to: &Jid,
         stanza: &Stanza,
     ) -> Step {
         let Some(set) = request_kind(stanza) else {
             self.pep.answered(from, stanza);
             return Step::Done;
         };
-        let Some(payload) = stanza.children().next().map(|child| child.element()) else {
+        let Some(payload) = stanza.children().next() else {
             return Step::Done;
         };
+        let is_own = to.bare_str() == from.bare.as_str();
+        if self.routes.answers_empty(target, &payload, host, is_own) {
+            answer(from, Some(iq_result(stanza, None)));
+            return Step::Done;
+        }
+        let (payload, to) = (payload.element(), to.bare());
         let stamped = addressed(stanza, &from.full, &Jid::from(to.clone()));
         let request = Request {
             stanza: stamped,

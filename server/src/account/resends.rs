@@ -55,7 +55,7 @@ pub enum Watch {
     /// What was sent lately has to be read first; with what this stream failed to resume.
     Suspect(Lineage),
     /// What was sent lately.
-    Window(Window),
+    Window(Box<Window>),
 }
 
 impl Watch {
@@ -204,11 +204,11 @@ impl Resends {
             Sent::stanza(&stanza, row.at, &failed)
         });
         let keys = keys.into_iter().filter_map(|key| Sent::key(&key, &failed));
-        Ok(Watch::Window(Window {
+        Ok(Watch::Window(Box::new(Window {
             sent: rows.chain(keys).collect(),
             until: Instant::now() + WATCHED,
             failed,
-        }))
+        })))
     }
 }
 

@@ -155,7 +155,7 @@ async fn end(handles: &[Arc<SessionHandle>], kick: Kick) -> usize {
     let mut ended = 0;
     for handle in handles {
         if handle.mailbox.control(Control::Kick(kick)).is_ok() {
-            handle.ended.cancelled().await;
+            handle.ended().cancelled().await;
             ended += 1;
         }
     }
@@ -180,7 +180,10 @@ fn info(handle: &SessionHandle) -> SessionInfo {
             .filter(|_| !waiting)
             .map(|address| address.to_string()),
         listener: None,
-        tls: about.tls.lock().as_ref().map(|tls| tls.to_string()),
+        tls: about
+            .tls
+            .lock()
+            .map(|(version, suite)| format!("{version:?} {suite}")),
         mechanism: (*about.mechanism.lock()).to_owned(),
         age_seconds,
         idle_seconds: age_seconds.saturating_sub(count(&about.read_at_seconds)),

@@ -14,6 +14,7 @@ use eider_xmpp::ns;
 use eider_xmpp::stanza::{IqType, Kind, Received, Stanza, error_reply, iq_result};
 use eider_xmpp::stream::{CLOSE, stream_error};
 use futures_util::FutureExt as _;
+use rustls::ProtocolVersion;
 use tokio::time::Instant;
 
 use crate::account::ledger::Acknowledged;
@@ -201,7 +202,7 @@ struct Binding {
     identity: Identity,
     stored: Acknowledged,
     account: Option<eider_storage::AccountId>,
-    tls: Box<str>,
+    tls: (ProtocolVersion, &'static str),
     failed: Lineage,
     wire: Option<Wire>,
 }
@@ -215,13 +216,10 @@ impl Binding {
             .as_ref()
             .map(|login| acknowledged(&login.watermark))
             .unwrap_or_default();
-        let tls = format!(
-            "{:?} {}",
-            authenticated.tls.version, authenticated.tls.suite
-        );
+        let tls = (authenticated.tls.version, authenticated.tls.suite);
         let wire = Some(wire(authenticated));
         Binding {
-            tls: tls.into_boxed_str(),
+            tls,
             failed: Lineage::new(),
             parts,
             identity,
@@ -285,7 +283,7 @@ impl Binding {
         let Some(wire) = self.wire.as_ref() else {
             return Ok(Some(Outcome::Ended(None)));
         };
-        match Received::parse(bytes, &wire.context, &wire.limits)? {
+        match Received::parse(bytes, &wire.context, wire.limits())? {
             Received::Stanza(stanza) => self.on_stanza(&stanza).await,
             Received::Other(element) if element.is("resume", ns::SM) => {
                 Ok(self.on_resume(&element))
@@ -380,7 +378,7 @@ impl Binding {
         let deadline = Instant::now() + REPLACE_TIME;
         while let Err(holder) = self.parts.sessions.insert(&handle, self.stored.clone()) {
             let _ = holder.mailbox.control(Control::Replaced);
-            if tokio::time::timeout_at(deadline, holder.ended.cancelled())
+            if tokio::time::timeout_at(deadline, holder.ended().cancelled())
                 .await
                 .is_err()
             {
@@ -395,7 +393,7 @@ impl Binding {
             *handle.resends.lock() = watch;
         }
         *handle.about.mechanism.lock() = self.identity.mechanism.as_str();
-        *handle.about.tls.lock() = Some(self.tls.clone());
+        *handle.about.tls.lock() = Some(self.tls);
         self.parts.metrics.sessions.inc();
         self.parts.metrics.sessions_started.inc();
         tracing::info!(

@@ -41,8 +41,15 @@ enum Weight {
 #[derive(Debug, Default)]
 pub struct ClientState {
     inactive: bool,
-    held: HashMap<Jid, (u64, Delivery)>,
-    held_bytes: usize,
+    /// Only while something is.
+    held: Option<Box<Held>>,
+}
+
+/// What is held back.
+#[derive(Debug, Default)]
+struct Held {
+    presences: HashMap<Jid, (u64, Delivery)>,
+    bytes: usize,
     next: u64,
 }
 
@@ -65,13 +72,13 @@ impl ClientState {
 
     /// What is held back, in bytes of a queue's bound.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.as_ref().map_or(0, |held| held.bytes)
     }
 
     /// Everything held back, in the order it came.
     pub fn release(&mut self) -> Vec<Delivery> {
-        self.held_bytes = 0;
-        let mut held: Vec<(u64, Delivery)> = self.held.drain().map(|(_, entry)| entry).collect();
+        let held = self.held.take().map(|held| held.presences);
+        let mut held: Vec<(u64, Delivery)> = held.unwrap_or_default().into_values().collect();
         held.sort_unstable_by_key(|(order, _)| *order);
         held.into_iter().map(|(_, delivery)| delivery).collect()
     }
@@ -93,17 +100,19 @@ impl ClientState {
     }
 
     fn has_room(&self, delivery: &Delivery) -> bool {
-        self.held.len() < HELD_MAX && self.held_bytes + delivery.cost_bytes() <= HELD_MAX_BYTES
+        let count = self.held.as_ref().map_or(0, |held| held.presences.len());
+        count < HELD_MAX && self.held_bytes() + delivery.cost_bytes() <= HELD_MAX_BYTES
     }
 
     fn hold(&mut self, delivery: Delivery) -> Vec<Delivery> {
         let Some(from) = delivery.stanza.from().cloned() else {
             return vec![delivery];
         };
-        self.next += 1;
-        self.held_bytes += delivery.cost_bytes();
-        if let Some((_, before)) = self.held.insert(from, (self.next, delivery)) {
-            self.held_bytes -= before.cost_bytes();
+        let held = self.held.get_or_insert_default();
+        held.next += 1;
+        held.bytes += delivery.cost_bytes();
+        if let Some((_, before)) = held.presences.insert(from, (held.next, delivery)) {
+            held.bytes -= before.cost_bytes();
         }
         Vec::new()
     }

@@ -16,6 +16,8 @@ impl Errand {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let ended = ended.clone();
+        // Boxed: what was done is known by its task, which has room for the work as long as that.
+        let work = Box::pin(work);
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = ended.cancelled() => {}

@@ -11,8 +11,8 @@ use eider_xmpp::sasl::Mechanism;
 use eider_xmpp::stanza::Stanza;
 use serde::{Deserialize, Serialize};
 
-use crate::c2s::mailbox::{Delivery, Origin};
-use crate::c2s::stream_management::StreamManagement;
+use crate::c2s::mailbox::Origin;
+use crate::c2s::stream_management::{Sent, StreamManagement};
 use crate::cluster::sessions::SessionHandle;
 
 /// Format written now; older ones are read by what they lack.
@@ -85,7 +85,7 @@ pub fn save(
         handled: sm.handled,
         acknowledged: sm.acknowledged,
         presence: presence.map(|(stanza, priority)| SavedPresence {
-            stanza: text(&stanza),
+            stanza: text(stanza.as_bytes()),
             priority,
         }),
         carbons: handle.carbons(),
@@ -158,30 +158,30 @@ fn handle(
     Some(Arc::new(handle))
 }
 
-fn text(stanza: &Stanza) -> String {
-    String::from_utf8_lossy(stanza.as_bytes()).into_owned()
+fn text(stanza: &[u8]) -> String {
+    String::from_utf8_lossy(stanza).into_owned()
 }
 
 fn stanza(text: &str) -> Option<Stanza> {
     Stanza::parse_stored(Bytes::copy_from_slice(text.as_bytes())).ok()
 }
 
-fn saved_delivery(delivery: &Delivery) -> SavedDelivery {
+fn saved_delivery(sent: &Sent) -> SavedDelivery {
     SavedDelivery {
-        stanza: text(&delivery.stanza),
-        debt: delivery.debt,
-        copy: delivery.origin != Origin::Direct,
+        stanza: text(&sent.bytes),
+        debt: sent.debt,
+        copy: sent.origin != Origin::Direct,
     }
 }
 
-fn restored_delivery(saved: &SavedDelivery) -> Option<Delivery> {
+fn restored_delivery(saved: &SavedDelivery) -> Option<Sent> {
     let origin = if saved.copy {
         Origin::Copy
     } else {
         Origin::Direct
     };
-    Some(Delivery {
-        stanza: stanza(&saved.stanza)?,
+    Some(Sent {
+        bytes: stanza(&saved.stanza)?.into_bytes(),
         debt: saved.debt,
         origin,
     })

@@ -88,7 +88,7 @@ pub struct Session {
     inbox: Inbox,
     sm: Option<Box<StreamManagement>>,
     client_state: ClientState,
-    catch_up: Option<CatchUp>,
+    catch_up: Option<Box<CatchUp>>,
     owed_retry_at: Option<Instant>,
     /// Whether the last presence made this a resource that takes its account's messages.
     took_messages: bool,

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::c2s::mailbox::{Delivery, Origin};
+use bytes::Bytes;
+use eider_xmpp::stanza::Stanza;
+
+use crate::c2s::mailbox::{Delivery, Origin, STANZA_OVERHEAD_BYTES};
 use crate::config::Feature;
 use crate::xep::{Spec, Status};
 
@@ -36,6 +39,43 @@ pub struct HandledTooHigh {
     pub send_count: u32,
 }
 
+/// A stanza that the client has not acknowledged. Its bytes are what sending it again takes: of the
+/// stanza nothing else is kept.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// As it was written.
+    pub bytes: Bytes,
+    /// See [`Delivery::debt`].
+    pub debt: Option<i64>,
+    /// See [`Delivery::origin`].
+    pub origin: Origin,
+}
+
+impl Sent {
+    fn cost_bytes(&self) -> usize {
+        self.bytes.len() + STANZA_OVERHEAD_BYTES
+    }
+
+    /// The stanza, where its client has not taken it; what was written reads again.
+    pub fn into_delivery(self) -> Option<Delivery> {
+        Some(Delivery {
+            stanza: Stanza::parse_stored(self.bytes).ok()?,
+            debt: self.debt,
+            origin: self.origin,
+        })
+    }
+}
+
+impl From<Delivery> for Sent {
+    fn from(delivery: Delivery) -> Sent {
+        Sent {
+            bytes: delivery.stanza.into_bytes(),
+            debt: delivery.debt,
+            origin: delivery.origin,
+        }
+    }
+}
+
 /// State of one enabled session.
 #[derive(Debug)]
 pub struct StreamManagement {
@@ -49,7 +89,7 @@ pub struct StreamManagement {
     pub sent: u32,
     /// Stanzas the client has acknowledged, modulo 2³².
     pub acknowledged: u32,
-    queue: VecDeque<Delivery>,
+    queue: VecDeque<Sent>,
     queue_bytes: usize,
     answer_bytes: usize,
     /// Sent since the last request for an acknowledgement.
@@ -83,10 +123,10 @@ impl StreamManagement {
         resume: Duration,
         handled: u32,
         acknowledged: u32,
-        queue: VecDeque<Delivery>,
+        queue: VecDeque<Sent>,
     ) -> StreamManagement {
         let sent = acknowledged.wrapping_add(u32::try_from(queue.len()).unwrap_or(u32::MAX));
-        let queue_bytes = queue.iter().map(Delivery::cost_bytes).sum();
+        let queue_bytes = queue.iter().map(Sent::cost_bytes).sum();
         StreamManagement {
             handled,
             sent,
@@ -99,16 +139,17 @@ impl StreamManagement {
 
     /// Notes a stanza that is written now.
     pub fn push(&mut self, delivery: Delivery) {
+        let sent = Sent::from(delivery);
         self.sent = self.sent.wrapping_add(1);
         self.unrequested += 1;
-        self.unrequested_bytes += delivery.cost_bytes();
-        *self.bytes_of(&delivery) += delivery.cost_bytes();
-        self.queue.push_back(delivery);
+        self.unrequested_bytes += sent.cost_bytes();
+        *self.bytes_of(&sent) += sent.cost_bytes();
+        self.queue.push_back(sent);
     }
 
     /// Where a stanza's bytes are counted.
-    fn bytes_of(&mut self, delivery: &Delivery) -> &mut usize {
-        match delivery.origin {
+    fn bytes_of(&mut self, sent: &Sent) -> &mut usize {
+        match sent.origin {
             Origin::Answer => &mut self.answer_bytes,
             Origin::Direct | Origin::Copy | Origin::Push => &mut self.queue_bytes,
         }
@@ -118,7 +159,7 @@ impl StreamManagement {
     ///
     /// # Errors
     /// [`HandledTooHigh`]; a smaller `h` than before counts as one, modulo 2³².
-    pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, HandledTooHigh> {
+    pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Sent>, HandledTooHigh> {
         let newly = h.wrapping_sub(self.acknowledged);
         if newly as usize > self.queue.len() {
             return Err(HandledTooHigh {
@@ -127,9 +168,9 @@ impl StreamManagement {
             });
         }
         self.acknowledged = h;
-        let paid: Vec<Delivery> = self.queue.drain(..newly as usize).collect();
-        for delivery in &paid {
-            *self.bytes_of(delivery) -= delivery.cost_bytes();
+        let paid: Vec<Sent> = self.queue.drain(..newly as usize).collect();
+        for sent in &paid {
+            *self.bytes_of(sent) -= sent.cost_bytes();
         }
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
@@ -138,7 +179,7 @@ impl StreamManagement {
     }
 
     /// Stanzas sent and not acknowledged, oldest first.
-    pub fn unacknowledged(&self) -> &VecDeque<Delivery> {
+    pub fn unacknowledged(&self) -> &VecDeque<Sent> {
         &self.queue
     }
 
@@ -153,7 +194,7 @@ impl StreamManagement {
     }
 
     /// Takes the queue, when the session ends.
-    pub fn take_queue(&mut self) -> VecDeque<Delivery> {
+    pub fn take_queue(&mut self) -> VecDeque<Sent> {
         self.queue_bytes = 0;
         self.answer_bytes = 0;
         std::mem::take(&mut self.queue)

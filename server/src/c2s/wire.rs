@@ -59,8 +59,6 @@ pub struct Wire {
     framed: u64,
     /// What the stream header said.
     pub context: StreamContext,
-    /// Limits of stanzas.
-    pub limits: Limits,
     /// The client's address.
     pub peer: SocketAddr,
     /// Its session has asked for bytes in vain and will be woken once there are some.
@@ -83,7 +81,6 @@ impl Wire {
     ) -> Wire {
         Wire {
             transport,
-            limits: *framer.limits(),
             framer,
             buffered,
             out: Vec::new(),
@@ -142,6 +139,11 @@ impl Wire {
         Ok(frame)
     }
 
+    /// Limits of stanzas.
+    pub fn limits(&self) -> &Limits {
+        self.framer.limits()
+    }
+
     /// The weight of the client's traffic class.
     pub fn weight(&self) -> u32 {
         self.meter.class().weight
@@ -150,7 +152,6 @@ impl Wire {
     /// Obeys other limits from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.framer.set_limits(limits);
-        self.limits = limits;
     }
 
     /// What the client's traffic class is charged by.

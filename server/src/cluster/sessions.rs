@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use eider_storage::AccountId;
@@ -15,6 +15,7 @@ use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::stanza::Stanza;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
+use rustls::ProtocolVersion;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::ledger::{Acknowledged, Ledger};
@@ -34,7 +35,7 @@ pub struct About {
     /// The SASL mechanism of the login.
     pub mechanism: Mutex<&'static str>,
     /// Version and cipher suite of TLS.
-    pub tls: Mutex<Option<Box<str>>>,
+    pub tls: Mutex<Option<(ProtocolVersion, &'static str)>>,
     /// Stanzas read from the client.
     pub stanzas_in: AtomicU64,
     /// Stanzas written to the client.
@@ -65,8 +66,7 @@ pub struct SessionHandle {
     pub mailbox: Mailbox,
     /// When the resource was bound.
     pub since: SystemTime,
-    /// Cancelled once the session has ended and told its contacts.
-    pub ended: CancellationToken,
+    ended: OnceLock<CancellationToken>,
     /// For administrators.
     pub about: About,
     peer: Mutex<Option<IpAddr>>,
@@ -103,7 +103,7 @@ impl SessionHandle {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             mailbox: Mailbox::new(limit_bytes),
             since,
-            ended: CancellationToken::new(),
+            ended: OnceLock::new(),
             about: About::default(),
             peer: Mutex::new(peer),
             weight: AtomicU32::new(0),
@@ -118,6 +118,12 @@ impl SessionHandle {
             shows_again: Errand::default(),
             last_items: Errand::default(),
         }
+    }
+
+    /// Cancelled once the session has ended and told its contacts. Made for the first who asks: few
+    /// sessions ever have anyone wait for their end.
+    pub fn ended(&self) -> &CancellationToken {
+        self.ended.get_or_init(CancellationToken::new)
     }
 
     /// The priority of the last presence, or `None` while unavailable.
@@ -305,7 +311,7 @@ const LEFT_COLLECTIONS: u8 = 2;
 
 #[derive(Default)]
 struct ShardState {
-    entries: HashMap<BareJid, Entry, RandomState>,
+    entries: HashMap<BareJid, Box<Entry>, RandomState>,
     /// Paid debts are written a moment later: who logs in before that must not get them again.
     left: HashMap<BareJid, Left, RandomState>,
 }
@@ -336,7 +342,13 @@ impl Sessions {
 
     /// Runs `look` with the account's entry, under its lock; `None` without sessions.
     pub fn with<R>(&self, bare: &str, look: impl FnOnce(Option<&mut Entry>) -> R) -> R {
-        look(self.shard(bare).lock().entries.get_mut(bare))
+        look(
+            self.shard(bare)
+                .lock()
+                .entries
+                .get_mut(bare)
+                .map(Box::as_mut),
+        )
     }
 
     /// Adds a session; a fresh ledger starts from what storage knew at login.
@@ -353,11 +365,12 @@ impl Sessions {
         let entry = entries.entry(handle.bare.clone()).or_insert_with(|| {
             let left = left.remove(handle.bare.as_str());
             let left = left.filter(|left| left.account == handle.account);
-            Entry {
-                sessions: Vec::new(),
+            Box::new(Entry {
+                // Most accounts have one session.
+                sessions: Vec::with_capacity(1),
                 copied: Copied::default(),
                 ledger: left.map_or_else(|| Ledger::new(stored), |left| left.ledger.reopened()),
-            }
+            })
         });
         // Sessions of an account that was removed and made anew go first: their debts are others.
         let mut sessions = entry.sessions.iter();

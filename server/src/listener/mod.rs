@@ -74,22 +74,23 @@ where
             permit,
             at: Instant::now(),
         };
+        let open = Counted::new(&parts.metrics.connections);
         let (parts, serve) = (parts.clone(), serve.clone());
-        tasks.spawn(async move {
-            let _open = Counted::new(&parts.metrics.connections);
-            // What is boxed here is gone before the session runs: an idle connection's
-            // task holds the session and nothing of how it began.
-            let session = Box::pin(async move {
-                parts.metrics.connections_accepted.inc();
-                let negotiating = AssertUnwindSafe(connection.negotiate(&parts, &settings));
-                match negotiating.catch_unwind().await {
-                    Ok(negotiated) => negotiated.map(|stream| Box::pin(serve(stream))),
-                    Err(_) => {
-                        parts.metrics.panics.inc();
-                        None
-                    }
+        // What is boxed here, before the task is made, is gone before the session runs: an idle
+        // connection's task holds the session and nothing of how it began.
+        let session = Box::pin(async move {
+            parts.metrics.connections_accepted.inc();
+            let negotiating = AssertUnwindSafe(connection.negotiate(&parts, &settings));
+            match negotiating.catch_unwind().await {
+                Ok(negotiated) => negotiated.map(|stream| Box::pin(serve(stream))),
+                Err(_) => {
+                    parts.metrics.panics.inc();
+                    None
                 }
-            });
+            }
+        });
+        tasks.spawn(async move {
+            let _open = open;
             if let Some(session) = session.await {
                 session.await;
             }

@@ -249,7 +249,7 @@ async fn ended_all(sessions: &[Arc<SessionHandle>]) {
         let _ = handle.mailbox.control(Control::Drain);
     }
     for handle in sessions {
-        handle.ended.cancelled().await;
+        handle.ended().cancelled().await;
     }
 }
 

@@ -9,7 +9,7 @@ use eider_xmpp::stanza::{MessageType, Stanza};
 use foldhash::fast::FixedState;
 
 use crate::config::Feature;
-use crate::xep::{Access, Route, Spec, Status, Target, hints};
+use crate::xep::{Access, Handler, Route, Spec, Status, Target, hints};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -122,11 +122,9 @@ pub fn routes() -> Vec<Route> {
         name,
         access: Access::Own,
         switch: Some(Feature::Carbons),
-        handler: Box::new(move |request| {
-            let done = request
-                .own_session()
-                .map(|session| session.set_carbons(wanted));
-            Box::pin(std::future::ready(done.map(|()| None)))
+        handler: Handler::at_once(move |request| {
+            request.own_session()?.set_carbons(wanted);
+            Ok(None)
         }),
     };
     vec![route("enable", true), route("disable", false)]

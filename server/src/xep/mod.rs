@@ -32,7 +32,7 @@ use std::sync::Arc;
 use eider_xmpp::element::Element;
 use eider_xmpp::error::{ErrorType, StanzaCondition, StanzaError};
 use eider_xmpp::jid::{BareJid, Jid};
-use eider_xmpp::stanza::{IqType, Stanza};
+use eider_xmpp::stanza::{Child, IqType, Stanza};
 use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -219,7 +219,21 @@ impl Request {
 pub type Answer = Result<Option<Element>, StanzaError>;
 
 /// What answers a request.
-pub type Handler = Box<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>;
+pub enum Handler {
+    /// An empty result, whatever the request holds: nothing has to be made of it.
+    Empty,
+    /// This.
+    By(Box<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>),
+}
+
+impl Handler {
+    /// A handler that knows its answer at once.
+    pub fn at_once(answer: impl Fn(Request) -> Answer + Send + Sync + 'static) -> Handler {
+        Handler::By(Box::new(move |request| {
+            Box::pin(std::future::ready(answer(request)))
+        }))
+    }
+}
 
 /// A handler that gives each request, with a clone of the parts it needs, to `answer`.
 pub fn handler<P, F>(parts: &P, answer: impl Fn(P, Request) -> F + Send + Sync + 'static) -> Handler
@@ -228,7 +242,9 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     let parts = parts.clone();
-    Box::new(move |request| Box::pin(answer(parts.clone(), request)))
+    Handler::By(Box::new(move |request| {
+        Box::pin(answer(parts.clone(), request))
+    }))
 }
 
 /// Who may ask an account.
@@ -260,6 +276,10 @@ impl Route {
     fn is(&self, target: Target, name: &str) -> bool {
         self.target == target && self.name == name
     }
+
+    fn serves(&self, target: Target, is_own: bool) -> bool {
+        target == Target::Server || self.access == Access::Anyone || is_own
+    }
 }
 
 /// All routes, by the payload's namespace.
@@ -281,9 +301,25 @@ impl Routes {
         Routes { routes: map }
     }
 
-    fn find(&self, target: Target, payload: &Element) -> Option<&Route> {
-        let mut of_namespace = self.routes.get(payload.ns())?.iter();
-        of_namespace.find(|route| route.is(target, payload.name()))
+    fn find(&self, target: Target, ns: &str, name: &str, host: &Host) -> Option<&Route> {
+        let mut of_namespace = self.routes.get(ns)?.iter();
+        let found = of_namespace.find(|route| route.is(target, name));
+        found.filter(|route| route.switch.is_none_or(|feature| host.has(feature)))
+    }
+
+    /// Whether a request with this payload is answered with an empty result, whatever it holds. `is_own`:
+    /// an account asks for what is its own.
+    pub fn answers_empty(
+        &self,
+        target: Target,
+        payload: &Child<'_>,
+        host: &Host,
+        is_own: bool,
+    ) -> bool {
+        let found = self.find(target, &payload.ns, payload.name, host);
+        found.is_some_and(|route| {
+            matches!(route.handler, Handler::Empty) && route.serves(target, is_own)
+        })
     }
 
     /// Every route, for tests and tables.
@@ -296,17 +332,16 @@ impl Routes {
     /// goes on to its end also where the session ends meanwhile.
     pub fn answer(&self, target: Target, request: Request) -> BoxFuture<'static, Answer> {
         let unavailable = || StanzaError::new(StanzaCondition::ServiceUnavailable);
-        let found = self.find(target, &request.payload);
-        let Some(route) =
-            found.filter(|r| r.switch.is_none_or(|feature| request.host().has(feature)))
-        else {
+        let (ns, name) = (request.payload.ns(), request.payload.name());
+        let found = self.find(target, ns, name, request.host());
+        let Some(route) = found.filter(|route| route.serves(target, request.is_own())) else {
             return Box::pin(std::future::ready(Err(unavailable())));
         };
-        if target == Target::Account && route.access == Access::Own && !request.is_own() {
-            return Box::pin(std::future::ready(Err(unavailable())));
-        }
+        let Handler::By(handler) = &route.handler else {
+            return Box::pin(std::future::ready(Ok(None)));
+        };
         let set = request.set;
-        let answer = (route.handler)(request);
+        let answer = handler(request);
         if set {
             return Box::pin(async move { to_its_end(answer).await });
         }
@@ -409,13 +444,10 @@ mod tests {
             name: "query",
             access: Access::Own,
             switch: None,
-            handler: Box::new(move |request| {
-                let (wrote, tells) = (wrote.clone(), tells.clone());
-                Box::pin(async move {
-                    wrote.notified().await;
-                    request.afterwards.set(async move { tells.notify_one() });
-                    Ok(None)
-                })
+            handler: handler(&(wrote, tells), |(wrote, tells), request| async move {
+                wrote.notified().await;
+                request.afterwards.set(async move { tells.notify_one() });
+                Ok(None)
             }),
         }]);
         let mut answer = routes.answer(Target::Server, set());

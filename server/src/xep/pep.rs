@@ -259,7 +259,7 @@ impl Pep {
             nodes = interests.nodes().to_vec();
         }
         let (pep, to) = (self.clone(), session.clone());
-        session.last_items.start(&session.ended, async move {
+        session.last_items.start(session.ended(), async move {
             let mut services = vec![to.bare.clone()];
             if let Some(account) = to.account
                 && let Ok(contacts) = pep.parts.rosters.contacts(account).await

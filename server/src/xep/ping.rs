@@ -3,7 +3,7 @@
 use eider_xmpp::ns;
 
 use crate::config::Feature;
-use crate::xep::{Access, Route, Spec, Status, Target};
+use crate::xep::{Access, Handler, Route, Spec, Status, Target};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -25,7 +25,7 @@ pub fn routes() -> Vec<Route> {
             name: "ping",
             access: Access::Own,
             switch: Some(Feature::Ping),
-            handler: Box::new(|_| Box::pin(std::future::ready(Ok(None)))),
+            handler: Handler::Empty,
         })
         .into()
 }

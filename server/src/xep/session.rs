@@ -3,7 +3,7 @@
 use eider_xmpp::error::{StanzaCondition, StanzaError};
 use eider_xmpp::ns;
 
-use crate::xep::{Access, Route, Target};
+use crate::xep::{Access, Handler, Route, Target};
 
 /// Asked of the server, or without an address.
 pub fn routes() -> Vec<Route> {
@@ -32,9 +32,9 @@ fn route(
         name,
         access: Access::Own,
         switch: None,
-        handler: Box::new(move |_| {
-            let answer = refusal.map_or(Ok(None), |condition| Err(StanzaError::new(condition)));
-            Box::pin(std::future::ready(answer))
-        }),
+        handler: match refusal {
+            Some(condition) => Handler::at_once(move |_| Err(StanzaError::new(condition))),
+            None => Handler::Empty,
+        },
     }
 }

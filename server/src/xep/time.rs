@@ -5,7 +5,7 @@ use eider_xmpp::ns;
 use eider_xmpp::payload::time;
 
 use crate::config::Feature;
-use crate::xep::{Access, Route, Spec, Status, Target};
+use crate::xep::{Access, Handler, Route, Spec, Status, Target};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -26,14 +26,11 @@ pub fn routes() -> Vec<Route> {
         name: "time",
         access: Access::Anyone,
         switch: Some(Feature::Time),
-        handler: Box::new(|request| {
-            let now = crate::clock::timestamp();
-            let answer = if request.set {
-                Err(StanzaError::new(StanzaCondition::NotAllowed))
-            } else {
-                Ok(Some(time::result(now.0)))
-            };
-            Box::pin(std::future::ready(answer))
+        handler: Handler::at_once(|request| {
+            if request.set {
+                return Err(StanzaError::new(StanzaCondition::NotAllowed));
+            }
+            Ok(Some(time::result(crate::clock::timestamp().0)))
         }),
     }]
 }

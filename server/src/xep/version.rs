@@ -5,7 +5,7 @@ use eider_xmpp::ns;
 use eider_xmpp::payload::version;
 
 use crate::config::Feature;
-use crate::xep::{Access, Route, Spec, Status, Target};
+use crate::xep::{Access, Handler, Route, Spec, Status, Target};
 
 /// See [`Spec`].
 pub const SPEC: Spec = Spec {
@@ -29,13 +29,11 @@ pub fn routes() -> Vec<Route> {
         name: "query",
         access: Access::Anyone,
         switch: Some(Feature::Version),
-        handler: Box::new(|request| {
-            let answer = if request.set {
-                Err(StanzaError::new(StanzaCondition::NotAllowed))
-            } else {
-                Ok(Some(version::result(NAME, env!("CARGO_PKG_VERSION"), None)))
-            };
-            Box::pin(std::future::ready(answer))
+        handler: Handler::at_once(|request| {
+            if request.set {
+                return Err(StanzaError::new(StanzaCondition::NotAllowed));
+            }
+            Ok(Some(version::result(NAME, env!("CARGO_PKG_VERSION"), None)))
         }),
     }]
 }

@@ -9,7 +9,7 @@ use crate::backup_file::BackupFile;
 use crate::postgres::pool::Lease;
 use crate::postgres::{Postgres, migrate as postgres_migrate, tables as postgres_tables};
 use crate::sqlite::maintenance::open_to_read;
-use crate::sqlite::{connect, migrate as sqlite_migrate, tables as sqlite_tables};
+use crate::sqlite::{Use, connect, migrate as sqlite_migrate, tables as sqlite_tables};
 use crate::tables::{Cell, TABLES, Table, row_digest};
 use crate::{Config, Error, Fence, Progress, SqliteConfig, Synchronous, TableCount};
 
@@ -186,7 +186,7 @@ impl Side {
     async fn target(config: &Config) -> Result<Side, Error> {
         match config {
             Config::Sqlite(sqlite) => {
-                let mut connection = connect(sqlite, false)?;
+                let mut connection = connect(sqlite, Use::Write)?;
                 sqlite_migrate::run(&mut connection)?;
                 Ok(Side::Sqlite(Some(connection)))
             }

@@ -425,6 +425,14 @@ impl Stanza {
         &self.0.bytes
     }
 
+    /// The bytes alone; the index goes, unless somebody else has it too.
+    pub fn into_bytes(self) -> Bytes {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => inner.bytes,
+            Err(shared) => shared.bytes.clone(),
+        }
+    }
+
     /// Appends the stanza with an explicit `xmlns`, for places where another default namespace is
     /// in force (XEP-0297 §3, RFC 7395 §3.3.3).
     pub fn write_with_ns(&self, out: &mut Vec<u8>, content_ns: &str) {

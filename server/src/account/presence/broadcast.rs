@@ -131,7 +131,7 @@ impl Presence {
     /// contact as it is now, of contacts also where it is none, as its client takes it.
     pub fn show_again(self: &Arc<Self>, viewer: &Arc<SessionHandle>) {
         let (this, to) = (self.clone(), viewer.clone());
-        viewer.shows_again.start(&viewer.ended, async move {
+        viewer.shows_again.start(viewer.ended(), async move {
             let own = match this.own(&to.bare).await {
                 Ok(own) => own,
                 Err(error) => {

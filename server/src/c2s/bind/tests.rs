@@ -82,7 +82,7 @@ async fn meets(resume_first: bool, end: impl Fn() -> Control) {
         "{told}"
     );
     assert!(told.ends_with("</stream:stream>"), "{told}");
-    handle.ended.cancelled().await;
+    handle.ended().cancelled().await;
     assert!(core.parts.sessions.all().is_empty());
 }
 

@@ -12,6 +12,7 @@ use crate::c2s::bind;
 use crate::c2s::control::{Control, Kick};
 use crate::c2s::mailbox::{Delivery, Mail, Queued};
 use crate::c2s::saved;
+use crate::c2s::stream_management::Sent;
 use crate::cluster::sessions::SessionHandle;
 
 /// Why a session ended.
@@ -75,7 +76,7 @@ impl Session {
         note_end(&self.parts, &self.handle, end.reason());
         if matches!(end, End::Drained) && resumable && self.save().await {
             self.close_unfinished().await;
-            self.handle.ended.cancel();
+            self.handle.ended().cancel();
             return;
         }
         if let Some(account) = self.account()
@@ -91,7 +92,7 @@ impl Session {
         let last_words = self.last_words(&end);
         let wire = self.wire.take();
         self.leave().await;
-        self.handle.ended.cancel();
+        self.handle.ended().cancel();
         if let Some(mut wire) = wire {
             wire.send(last_words.as_bytes());
             match end {
@@ -119,7 +120,8 @@ impl Session {
         }
         let mut untaken: Vec<Delivery> = Vec::new();
         if let Some(sm) = self.sm.as_mut() {
-            untaken.extend(sm.take_queue());
+            let queue = sm.take_queue().into_iter();
+            untaken.extend(queue.filter_map(Sent::into_delivery));
         }
         untaken.extend(self.client_state.release());
         let behind_owed = std::mem::take(&mut self.behind_owed);
@@ -188,7 +190,7 @@ pub async fn after_panic(parts: &SessionParts, handle: &Arc<SessionHandle>) {
         parts.resends.lost(account, session, Instant::now());
     }
     leave(parts, handle, Vec::new()).await;
-    handle.ended.cancel();
+    handle.ended().cancel();
 }
 
 /// Unavailable to everyone who saw it, out of the account, then DESIGN §3's rules for each untaken stanza.

@@ -138,7 +138,7 @@ impl Session {
         let Some(wire) = self.wire.as_ref() else {
             return Move::None;
         };
-        match Stanza::parse(bytes, &wire.context, &wire.limits) {
+        match Stanza::parse(bytes, &wire.context, wire.limits()) {
             Ok(stanza) => self.on_stanza(stanza),
             Err(error) => self.violated(error.into()),
         }
@@ -179,7 +179,7 @@ impl Session {
             Ok(element) => element,
             // Prefixes of the stream header are unknown here; the stanza parser knows them.
             Err(_) => {
-                return match Stanza::parse(bytes, &wire.context, &wire.limits) {
+                return match Stanza::parse(bytes, &wire.context, wire.limits()) {
                     Ok(stanza) => self.on_stanza(stanza),
                     Err(error) => self.violated(error.into()),
                 };
@@ -206,7 +206,7 @@ impl Session {
                 Move::Some
             }
             // Not one of ours: a stanza in disguise, or a stream error of the parser's choosing.
-            _ => match Stanza::parse(bytes, &wire.context, &wire.limits) {
+            _ => match Stanza::parse(bytes, &wire.context, wire.limits()) {
                 Ok(stanza) => self.on_stanza(stanza),
                 Err(error) => self.violated(error.into()),
             },
@@ -262,7 +262,7 @@ impl Session {
         match sm.acknowledge(h) {
             Ok(paid) => {
                 self.begun_over_bound = 0;
-                self.pay(paid.iter().filter_map(|delivery| delivery.debt));
+                self.pay(paid.iter().filter_map(|sent| sent.debt));
                 self.request_acknowledgement();
                 Move::Some
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Move, Session};
-use crate::c2s::catch_up::{CatchUp, Owed, Page};
+use crate::c2s::catch_up::{Owed, Page};
 use crate::c2s::mailbox::{Delivery, Origin, Queued};
 
 /// After storage failed, owed messages are looked for again.
@@ -29,7 +29,7 @@ impl Session {
     /// Begins to read what is owed, from the start. Whether that goes on now.
     pub(super) fn start_catch_up(&mut self) -> bool {
         if self.catch_up.is_none() && self.account().is_some() && self.handle.takes_messages() {
-            self.catch_up = Some(CatchUp::default());
+            self.catch_up = Some(Box::default());
         }
         self.catch_up.is_some()
     }

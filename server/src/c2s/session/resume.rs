@@ -71,8 +71,8 @@ impl Session {
             .with_attr("previd", resume.previd)
             .with_attr("h", sm.handled.to_string());
         wire.send(resumed.to_xml().as_bytes());
-        for delivery in sm.unacknowledged() {
-            wire.send(delivery.stanza.as_bytes());
+        for sent in sm.unacknowledged() {
+            wire.send(&sent.bytes);
         }
         self.handle.set_peer(Some(wire.peer.ip()));
         if let Some(earlier) = self.meter.take() {
@@ -85,7 +85,7 @@ impl Session {
         self.acknowledge_at = None;
         self.parts.metrics.sessions_waiting.dec();
         self.parts.metrics.resumptions.inc();
-        self.pay(paid.iter().filter_map(|delivery| delivery.debt));
+        self.pay(paid.iter().filter_map(|sent| sent.debt));
         self.request_now();
         self.parts.presence.resumed(&self.handle);
         self.wake_at(Instant::now());

@@ -39,16 +39,16 @@ impl Sqlite {
     pub(crate) async fn open(config: &SqliteConfig) -> Result<Sqlite, Error> {
         let config = config.clone();
         tokio::task::spawn_blocking(move || {
-            let mut writing = connect(&config, false)?;
+            let mut writing = connect(&config, Use::Write)?;
             migrate::run(&mut writing)?;
-            let readers = |count: usize| {
-                let reading = (0..count.max(1)).map(|_| connect(&config, true));
+            let readers = |count: usize, connection_use| {
+                let reading = (0..count.max(1)).map(|_| connect(&config, connection_use));
                 Readers::start(reading.collect::<Result<_, _>>()?, config.deadline)
             };
             Ok(Sqlite {
                 writer: Writer::start(writing, config.deadline)?,
-                login: readers(config.login_readers)?,
-                archive: readers(config.archive_readers)?,
+                login: readers(config.login_readers, Use::Login)?,
+                archive: readers(config.archive_readers, Use::Archive)?,
                 config,
                 ledger: Arc::default(),
                 next_ticket: AtomicU64::new(1),
@@ -91,8 +91,30 @@ impl Sqlite {
     }
 }
 
-/// Opens the file with the settings of this engine. A reader's connection refuses to write.
-pub(crate) fn connect(config: &SqliteConfig, reader: bool) -> Result<Connection, Error> {
+/// What a connection is for. Only the writer's may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Every change.
+    Write,
+    /// Short reads: logins, rosters, facts.
+    Login,
+    /// Pages of archives.
+    Archive,
+}
+
+impl Use {
+    /// Pages of the file that the connection keeps; the system keeps all of them. What short reads have in
+    /// common are the upper pages of a few trees, while their rows are read once.
+    fn cache_kib(self) -> u32 {
+        match self {
+            Use::Write | Use::Archive => 8_000,
+            Use::Login => 256,
+        }
+    }
+}
+
+/// Opens the file with the settings of this engine.
+pub(crate) fn connect(config: &SqliteConfig, connection_use: Use) -> Result<Connection, Error> {
     let connection = Connection::open(&config.path).map_err(error)?;
     connection.busy_timeout(config.deadline).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(256);
@@ -105,9 +127,14 @@ pub(crate) fn connect(config: &SqliteConfig, reader: bool) -> Result<Connection,
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON;
              PRAGMA checkpoint_fullfsync = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -{}; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
              PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
-            if reader { "ON" } else { "OFF" }
+            connection_use.cache_kib(),
+            if connection_use == Use::Write {
+                "OFF"
+            } else {
+                "ON"
+            }
         ))
         .map_err(error)?;
     Ok(connection)
