@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::counted_address;
-use crate::config::Login;
+use crate::config::{Limits, Login};
 
 /// Accounts and addresses remembered each; beyond, who was counted longest ago is
 /// forgotten.
 const MAX_ENTRIES: usize = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
+/// Tries under way, for one account, where not more sessions are allowed to it, and from one address (IPv6: one
+/// /64): all clients of a network that comes back must find room at once.
+const ACCOUNT_AT_ONCE: u32 = 1_000;
+const ADDRESS_AT_ONCE: u32 = 4_000;
+/// Who finds too many tries under way comes again after this.
+const SOON: Duration = Duration::from_millis(500);
 /// How long an address is known as one of an account's.
 const KNOWN_TIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -29,15 +35,19 @@ pub struct AttemptLimits {
     pub window: Duration,
     /// Successful logins of one account in a minute.
     pub logins_per_minute: u32,
+    /// Tries under way for one account, where `per_account` is a limit at all.
+    pub account_at_once: u32,
 }
 
-impl From<&Login> for AttemptLimits {
-    fn from(login: &Login) -> Self {
+impl AttemptLimits {
+    /// As configured.
+    pub fn new(login: &Login, limits: &Limits) -> Self {
         AttemptLimits {
             per_account: login.attempts_per_account,
             per_address: login.attempts_per_address,
             window: Duration::from_secs(u64::from(login.attempts_window_seconds.max(1))),
             logins_per_minute: login.logins_per_account_per_minute,
+            account_at_once: limits.sessions_per_account.max(ACCOUNT_AT_ONCE),
         }
     }
 }
@@ -47,22 +57,21 @@ impl From<&Login> for AttemptLimits {
 pub struct Attempts {
     /// By account; tries from an address where it has logged in lately are counted apart, so that
     /// strangers who guess do not keep its owner out.
-    accounts: Mutex<Windows<(String, Option<IpAddr>)>>,
-    addresses: Mutex<Windows<IpAddr>>,
+    accounts: Mutex<Tries<(String, Option<IpAddr>)>>,
+    addresses: Mutex<Tries<IpAddr>>,
     logins: Mutex<Windows<String>>,
     /// Where accounts have logged in lately.
     known: Mutex<Windows<(String, IpAddr)>>,
 }
 
-/// A try under way. It counts as failed from its beginning, so that many at once are not more than
-/// one after another; given back when dropped without having failed.
+/// A try under way. Only its outcome is counted, when it is to be told, and held back where the limit is reached by
+/// then: many tries at once tell no more than one after another.
 #[derive(Debug)]
 pub struct Attempt {
     attempts: Arc<Attempts>,
     account: (String, Option<IpAddr>),
     address: IpAddr,
     limits: AttemptLimits,
-    failed: bool,
 }
 
 impl Attempts {
@@ -80,42 +89,113 @@ impl Attempts {
         let address = counted_address(address);
         let here = (account.to_owned(), address);
         let is_known = self.known.lock().wait(&here, 1, KNOWN_TIME, now).is_some();
-        let account_key = (here.0, is_known.then_some(address));
+        let account = (here.0, is_known.then_some(address));
         let mut accounts = self.accounts.lock();
         let mut addresses = self.addresses.lock();
-        let wait = accounts
-            .wait(&account_key, limits.per_account, limits.window, now)
-            .max(addresses.wait(&address, limits.per_address, limits.window, now))
-            .max(
-                self.logins
-                    .lock()
-                    .wait(account, limits.logins_per_minute, MINUTE, now),
-            );
+        let wait = self.wait(&accounts, &addresses, &account, address, limits, now);
         if let Some(wait) = wait {
             return Err(wait);
         }
-        accounts.count(account_key.clone(), limits.window, now);
-        addresses.count(address, limits.window, now);
+        let is_full = |under_way: u32, limit: u32, bound: u32| limit != 0 && under_way >= bound;
+        if is_full(
+            accounts.under_way(&account),
+            limits.per_account,
+            limits.account_at_once,
+        ) || is_full(
+            addresses.under_way(&address),
+            limits.per_address,
+            ADDRESS_AT_ONCE,
+        ) {
+            return Err(SOON);
+        }
+        accounts.begun(account.clone());
+        addresses.begun(address);
         Ok(Attempt {
             attempts: self.clone(),
-            account: account_key,
+            account,
             address,
             limits: *limits,
-            failed: false,
         })
+    }
+
+    fn wait(
+        &self,
+        accounts: &Tries<(String, Option<IpAddr>)>,
+        addresses: &Tries<IpAddr>,
+        account: &(String, Option<IpAddr>),
+        address: IpAddr,
+        limits: &AttemptLimits,
+        now: Instant,
+    ) -> Option<Duration> {
+        let (window, logins) = (limits.window, self.logins.lock());
+        let failed = accounts
+            .failed
+            .wait(account, limits.per_account, window, now);
+        failed
+            .max(
+                addresses
+                    .failed
+                    .wait(&address, limits.per_address, window, now),
+            )
+            .max(logins.wait(&account.0, limits.logins_per_minute, MINUTE, now))
     }
 }
 
 impl Attempt {
-    /// The password was wrong.
-    pub fn failed(mut self) {
-        self.failed = true;
+    /// Asked before anything is told that depends on the password's being right.
+    ///
+    /// # Errors
+    /// How long to wait before the next try, which is all that may be told.
+    pub fn may_tell(&self, now: Instant) -> Result<(), Duration> {
+        let attempts = &self.attempts;
+        let (accounts, addresses) = (attempts.accounts.lock(), attempts.addresses.lock());
+        let limits = &self.limits;
+        let wait = attempts.wait(
+            &accounts,
+            &addresses,
+            &self.account,
+            self.address,
+            limits,
+            now,
+        );
+        wait.map_or(Ok(()), Err)
+    }
+
+    /// The password was wrong: asked before that is told.
+    ///
+    /// # Errors
+    /// How long to wait before the next try, which is all that may be told.
+    pub fn failed(self, now: Instant) -> Result<(), Duration> {
+        let attempts = &self.attempts;
+        let (mut accounts, mut addresses) = (attempts.accounts.lock(), attempts.addresses.lock());
+        let limits = &self.limits;
+        let wait = attempts.wait(
+            &accounts,
+            &addresses,
+            &self.account,
+            self.address,
+            limits,
+            now,
+        );
+        if let Some(wait) = wait {
+            // The locks are free before the try is dropped.
+            drop((accounts, addresses));
+            return Err(wait);
+        }
+        accounts
+            .failed
+            .count(self.account.clone(), limits.window, now);
+        addresses.failed.count(self.address, limits.window, now);
+        drop((accounts, addresses));
+        Ok(())
     }
 
     /// Counts a login; its account's failed tries are forgotten.
     pub fn succeeded(self, now: Instant) {
         let account = &self.account.0;
-        self.attempts.accounts.lock().entries.remove(&self.account);
+        let mut accounts = self.attempts.accounts.lock();
+        accounts.failed.entries.remove(&self.account);
+        drop(accounts);
         if self.limits.logins_per_minute != 0 {
             let mut logins = self.attempts.logins.lock();
             logins.count(account.clone(), MINUTE, now);
@@ -128,9 +208,43 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.failed {
-            self.attempts.accounts.lock().take_back(&self.account);
-            self.attempts.addresses.lock().take_back(&self.address);
+        self.attempts.accounts.lock().ended(&self.account);
+        self.attempts.addresses.lock().ended(&self.address);
+    }
+}
+
+/// Tries by what they are counted by.
+#[derive(Debug)]
+struct Tries<K> {
+    failed: Windows<K>,
+    /// Bounded by the streams there are.
+    under_way: HashMap<K, u32>,
+}
+
+impl<K> Default for Tries<K> {
+    fn default() -> Self {
+        Tries {
+            failed: Windows::default(),
+            under_way: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Tries<K> {
+    fn under_way(&self, key: &K) -> u32 {
+        self.under_way.get(key).copied().unwrap_or_default()
+    }
+
+    fn begun(&mut self, key: K) {
+        *self.under_way.entry(key).or_default() += 1;
+    }
+
+    fn ended(&mut self, key: &K) {
+        if let Some(count) = self.under_way.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(key);
+            }
         }
     }
 }
@@ -159,16 +273,6 @@ impl<K: Eq + Hash> Windows<K> {
         let (start, count) = self.entries.get(key)?;
         let left = window.checked_sub(now.saturating_duration_since(*start))?;
         (limit != 0 && *count >= limit && !left.is_zero()).then_some(left)
-    }
-
-    /// One counted is not one after all.
-    fn take_back(&mut self, key: &K) {
-        if let Some((_, count)) = self.entries.get_mut(key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.entries.remove(key);
-            }
-        }
     }
 
     fn count(&mut self, key: K, window: Duration, now: Instant) {
@@ -205,6 +309,7 @@ mod tests {
         per_address: 5,
         window: Duration::from_secs(300),
         logins_per_minute: 2,
+        account_at_once: 10,
     };
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -221,7 +326,8 @@ mod tests {
 
     fn fails(attempts: &Arc<Attempts>, account: &str, from: IpAddr, now: Instant) {
         let attempt = attempts.begin(account, from, &LIMITS, now);
-        attempt.expect("allowed").failed();
+        let told = attempt.expect("allowed").failed(now);
+        told.expect("not held back");
     }
 
     fn logs_in(attempts: &Arc<Attempts>, account: &str, from: IpAddr, now: Instant) {
@@ -253,19 +359,51 @@ mod tests {
     }
 
     #[test]
-    fn many_tries_at_once_are_not_more_than_one_after_another() {
+    fn many_tries_at_once_tell_no_more_than_one_after_another() {
         let attempts = Arc::new(Attempts::default());
         let now = Instant::now();
-        let parked: Vec<Attempt> = (0..3)
-            .map(|_| attempts.begin("a@x", HERE, &LIMITS, now).expect("allowed"))
-            .collect();
-        assert_eq!(tries(&attempts, "a@x", THERE, now), Err(LIMITS.window));
-        drop(parked);
+        let begin = || attempts.begin("a@x", HERE, &LIMITS, now);
+        let parked: Vec<Attempt> = (0..8).map(|_| begin().expect("allowed")).collect();
+        let right = begin().expect("allowed");
+        assert_eq!(right.may_tell(now), Ok(()));
+        let told: Vec<_> = parked.into_iter().map(|wrong| wrong.failed(now)).collect();
+        let (told, held_back) = told.split_at(3);
+        assert_eq!(told, [Ok(()); 3], "as many as there may be");
+        assert_eq!(held_back, [Err(LIMITS.window); 5]);
         assert_eq!(
-            tries(&attempts, "a@x", THERE, now),
-            Ok(()),
-            "none has failed"
+            right.may_tell(now),
+            Err(LIMITS.window),
+            "nor that one is right"
         );
+        drop(right);
+        assert_eq!(tries(&attempts, "a@x", HERE, now), Err(LIMITS.window));
+        assert_eq!(
+            tries(&attempts, "b@x", HERE, now),
+            Ok(()),
+            "what is held back is not counted"
+        );
+    }
+
+    #[test]
+    fn many_logins_at_once_are_not_failures() {
+        let attempts = Arc::new(Attempts::default());
+        let now = Instant::now();
+        let begin = || attempts.begin("a@x", HERE, &LIMITS, now);
+        let parked: Vec<Attempt> = (0..10).map(|_| begin().expect("allowed")).collect();
+        assert_eq!(begin().map(drop), Err(SOON), "too many for one account");
+        let one_by_one = |number| attempts.begin(&format!("{number}@x"), HERE, &LIMITS, now);
+        let others: Vec<_> = (10..ADDRESS_AT_ONCE).map(one_by_one).collect();
+        assert!(others.iter().all(Result::is_ok));
+        assert_eq!(
+            tries(&attempts, "b@x", HERE, now),
+            Err(SOON),
+            "too many from one address"
+        );
+        assert_eq!(tries(&attempts, "b@x", THERE, now), Ok(()));
+        drop((parked, others));
+        assert_eq!(tries(&attempts, "a@x", HERE, now), Ok(()));
+        assert!(attempts.addresses.lock().under_way.is_empty());
+        assert!(attempts.accounts.lock().under_way.is_empty());
     }
 
     #[test]

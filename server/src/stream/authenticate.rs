@@ -1,7 +1,7 @@
 //! RFC 6120 §6.3: what each mechanism must prove, and who may log in then
 
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eider_storage::LoginRecord;
 use eider_xmpp::jid::{BareJid, Jid};
@@ -195,6 +195,13 @@ impl Negotiation<'_> {
                 .text(text)
                 .account(&account)
         };
+        if let Some(Err(wait)) = self
+            .attempt
+            .as_ref()
+            .map(|attempt| attempt.may_tell(Instant::now()))
+        {
+            return Err(throttled(wait).account(&account).into());
+        }
         if login.as_ref().is_some_and(|login| login.disabled) {
             return Err(refused(Failure::AccountDisabled, "the account is disabled").into());
         }
@@ -233,18 +240,13 @@ impl Negotiation<'_> {
     }
 
     fn check_attempts(&mut self, account: &BareJid) -> Result<(), Refusal> {
-        let limits = AttemptLimits::from(&self.config.login);
+        let limits = AttemptLimits::new(&self.config.login, &self.config.limits);
         let now = Instant::now();
         // One at a time: what became of the last one is known.
         self.attempt = None;
         let attempts = &self.parts.attempts;
         let begun = attempts.begin(account.as_str(), self.peer.ip(), &limits, now);
-        self.attempt = Some(begun.map_err(|wait| {
-            let seconds = wait.as_secs() + 1;
-            Refusal::new(Failure::TemporaryAuthFailure, LoginOutcome::Throttled)
-                .text(format!("too many tries, wait {seconds} seconds"))
-                .account(account)
-        })?);
+        self.attempt = Some(begun.map_err(|wait| throttled(wait).account(account))?);
         Ok(())
     }
 
@@ -265,6 +267,13 @@ impl Negotiation<'_> {
         let iterations = NonZeroU32::new(self.config.login.iterations).unwrap_or(NonZeroU32::MIN);
         self.parts.decoys.keys(hash, account.as_str(), iterations)
     }
+}
+
+/// Too many tries: whether this one is right is not told.
+pub fn throttled(wait: Duration) -> Refusal {
+    let seconds = wait.as_secs() + 1;
+    Refusal::new(Failure::TemporaryAuthFailure, LoginOutcome::Throttled)
+        .text(format!("too many tries, wait {seconds} seconds"))
 }
 
 /// RFC 6120 §6.3.8: an authorization identity may only be the account's own.

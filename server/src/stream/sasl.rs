@@ -1,5 +1,7 @@
 //! RFC 6120 §6.4: SASL on the wire: auth, challenge, response, abort, failure, success
 
+use std::time::Instant;
+
 use eider_xmpp::element::Element;
 use eider_xmpp::error::StreamCondition;
 use eider_xmpp::jid::BareJid;
@@ -7,7 +9,7 @@ use eider_xmpp::ns;
 use eider_xmpp::sasl::{self, Failure, Mechanism};
 use eider_xmpp::stanza::Received;
 
-use super::authenticate::Proven;
+use super::authenticate::{Proven, throttled};
 use super::connection::{End, stream_error};
 use super::features::Offer;
 use super::negotiation::Negotiation;
@@ -138,6 +140,7 @@ impl Negotiation<'_> {
             Ok(initial) => self.authenticate(host, offer, mechanism, initial).await,
             Err(failure) => Err(Refusal::malformed(failure).into()),
         };
+        let outcome = self.held_back(outcome);
         let result = match &outcome {
             Ok(_) => LoginOutcome::Success,
             Err(Failed::Refused(refusal)) => refusal.outcome,
@@ -145,6 +148,24 @@ impl Negotiation<'_> {
         };
         self.parts.metrics.login(mechanism.as_str(), result);
         outcome
+    }
+
+    /// The try is over: counts it where it was wrong, which is not told where others were enough by now.
+    fn held_back<T>(&mut self, outcome: Result<T, Failed>) -> Result<T, Failed> {
+        let attempt = self.attempt.take();
+        match (outcome, attempt) {
+            (Err(Failed::Refused(mut refusal)), Some(attempt)) if refusal.counts => {
+                if let Err(wait) = attempt.failed(Instant::now()) {
+                    let account = refusal.account.take();
+                    *refusal = Refusal {
+                        account,
+                        ..throttled(wait)
+                    };
+                }
+                Err(Failed::Refused(refusal))
+            }
+            (outcome, _) => outcome,
+        }
     }
 
     /// Sends a challenge and waits for the response.
@@ -184,11 +205,6 @@ impl Negotiation<'_> {
             reason = refusal.text.as_deref(),
             "login refused"
         );
-        if let Some(attempt) = self.attempt.take()
-            && refusal.counts
-        {
-            attempt.failed();
-        }
         self.connection.send(&refusal.to_element().to_xml());
         self.count_failure()
     }

@@ -90,8 +90,8 @@ impl<'a> Bench<'a> {
         if let Some(server) = self.servers.get(config) {
             return Ok(server.clone());
         }
-        // All cases come from one address, many of them fail to log in, and a storm does nothing else.
-        let unlimited = "login.attempts_per_address = 0\nlogin.logins_per_account_per_minute = 0\n";
+        // A storm logs in with one account and does nothing else.
+        let unlimited = "login.logins_per_account_per_minute = 0\n";
         let server = Server::start(Kind::Eider, &format!("{unlimited}{config}"))?;
         server.add_accounts(&[WATCHER.to_owned()], PASSWORD).await?;
         warm_up(&server).await.context("before the first case")?;

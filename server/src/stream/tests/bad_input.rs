@@ -433,3 +433,39 @@ async fn a_stop_ends_streams_that_negotiate() {
     let came = client.rest().await;
     assert!(came.contains(&stream_error("system-shutdown")), "{came}");
 }
+
+#[tokio::test]
+async fn logins_under_way_are_not_failed_ones_and_guessing_at_once_tells_no_more() {
+    let server = Server::start(|config| {
+        config.login.attempts_per_account = 2;
+        config.login.attempts_per_address = 2;
+    })
+    .await;
+    let mut parked = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.connect_tls().await;
+        let came = client.auth("SCRAM-SHA-256", "n,,n=romeo,r=abc").await;
+        assert!(came.contains("<challenge"), "{came}");
+        parked.push((client, super::client::text_of(&came)));
+    }
+    let mut client = server.connect_tls().await;
+    let challenge = client.auth("SCRAM-SHA-256", "n,,n=juliet,r=abc").await;
+    let late = super::client::text_of(&challenge);
+    let mut other = server.connect_tls().await;
+    let came = other.scram("juliet", PASSWORD, None).await;
+    assert!(came.contains("<success"), "{came}");
+    let mut told = Vec::new();
+    for (client, challenge) in &mut parked {
+        let nonce = challenge.split(',').next().expect("a nonce");
+        let proof = STANDARD.encode([0; 32]);
+        let came = client.respond(&format!("c=biws,{nonce},p={proof}")).await;
+        told.push(came.contains("<not-authorized/>"));
+    }
+    assert_eq!(told, [true, true, false, false, false]);
+    let (last, _) = super::client::client_final("n=juliet,r=abc", &late, "biws", PASSWORD);
+    let came = client.respond(&last).await;
+    assert!(
+        came.contains("<temporary-auth-failure/>") && came.contains("wait 300 seconds"),
+        "the right password neither: {came}"
+    );
+}

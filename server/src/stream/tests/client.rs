@@ -325,7 +325,7 @@ pub fn text_of(answer: &str) -> String {
 }
 
 /// client-final-message, and the verifier that must come back.
-fn client_final(bare: &str, server_first: &str, c: &str, password: &str) -> (String, String) {
+pub fn client_final(bare: &str, server_first: &str, c: &str, password: &str) -> (String, String) {
     let part = |name: &str| {
         let value = server_first
             .split(',')

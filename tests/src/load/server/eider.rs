@@ -60,7 +60,7 @@ fn configuration(site: &Site, plan: &Plan, directory: &Path, ports: Ports) -> Re
          [[hosts]]\nname = \"{HOST}\"\narchive = \"{archive}\"\narchive_force = \"{force}\"\n\
          offline_messages = {offline}\n\
          [listeners.http]\nport = {}\n{}{}\
-         [login]\niterations = {ITERATIONS}\nlogins_per_account_per_minute = 0\nattempts_per_address = 0\n\
+         [login]\niterations = {ITERATIONS}\nlogins_per_account_per_minute = 0\n\
          [limits]\nsessions_per_address = 0\n\
          [logging]\nlevel = \"warn\"\n\
          [storage]\n{storage}\n",
