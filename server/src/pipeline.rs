@@ -8,9 +8,10 @@ use eider_xmpp::jid::{BareJid, FullJid, Jid};
 use eider_xmpp::ns;
 use eider_xmpp::stanza::{Child, MessageType, Stanza, error_reply};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
-use crate::account::delivery::{Verdict, message_verdict};
-use crate::account::facts::{AccountFacts, Counted, Facts, Known};
+use crate::account::delivery::{Destination, Verdict, message_verdict};
+use crate::account::facts::{AccountFacts, Bound, Counted, Facts, Known};
 use crate::account::message::{Message, Row};
 use crate::account::resends::resend_key;
 use crate::account::roster::Rosters;
@@ -138,7 +139,9 @@ impl Pipeline {
             Ok(rows) => rows,
             Err(account) => return Next::LoadContacts(account),
         };
-        let waits = rows.iter().find(|row| row.debt).filter(|_| !reachable);
+        // What a bound resource takes does not wait, whether it takes its account's messages or not (RFC 6121 §8.5.3.1).
+        let taken = reachable || destination == Destination::Resource;
+        let waits = rows.iter().find(|row| row.debt).filter(|_| !taken);
         let waiting = waits.and_then(|row| Some((known?, row.archived)));
         let mut over_bound = false;
         if let Some((facts, archived)) = &waiting {
@@ -163,7 +166,9 @@ impl Pipeline {
             rows,
             text,
             resend_key,
-            owed: waiting.map(|(facts, _)| Counted::new(facts, stanza.as_bytes().len() as u64)),
+            owed: waiting.filter(|_| !over_bound).map(|(facts, archived)| {
+                Counted::new(facts, archived, stanza.as_bytes().len() as u64)
+            }),
             over_bound,
             stanza,
         };
@@ -271,7 +276,12 @@ fn within_offline_bounds(
     } else {
         (limits.offline_messages, limits.offline_bytes)
     };
-    facts.owed.has_room(bytes, rows_max.into(), bytes_max)
+    let bound = Bound {
+        archived,
+        rows_max: rows_max.into(),
+        bytes_max,
+    };
+    facts.owed.has_room(bytes, &bound, Instant::now())
 }
 
 /// The sender's side of a message.

@@ -11,6 +11,7 @@ use eider_xmpp::payload::data_forms::Form;
 use eider_xmpp::stanza::{IqType, Kind, Stanza, error_reply, iq_result};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::access::{Policy, Subject};
 use crate::account::delivery::{Incoming, LocalDelivery, Stored};
@@ -18,13 +19,12 @@ use crate::account::facts::{AccountFacts, Facts};
 use crate::account::ledger::Acknowledged;
 use crate::account::message::Message;
 use crate::account::presence::Presence;
-use crate::account::resends::{Resends, Watch};
+use crate::account::resends::{Resends, Suspicion, Watch};
 use crate::account::roster::Rosters;
 use crate::account::writer::{Deliver, NotStored, Writer};
 use crate::admin::metrics::Metrics;
 use crate::c2s::inbox::Turn;
 use crate::c2s::mailbox::Delivery;
-use crate::c2s::resumable::Lineage;
 use crate::cluster::sessions::{SessionHandle, Sessions};
 use crate::config::{Action, Config, ConfigWatch, Feature, Host};
 use crate::pipeline::{Next, Pipeline, addressed};
@@ -182,10 +182,11 @@ impl Router {
         let mut watch = from.resends.lock();
         match &mut *watch {
             Watch::No => {}
-            Watch::Suspect(failed) => {
-                let failed = failed.clone();
+            Watch::Suspect(suspicion) if suspicion.is_over(Instant::now()) => *watch = Watch::No,
+            Watch::Suspect(suspicion) => {
+                let suspicion = suspicion.as_ref().clone();
                 drop(watch);
-                return self.load_resends(from, stanza, failed);
+                return self.load_resends(from, stanza, suspicion);
             }
             Watch::Window(window) if window.is_over() => *watch = Watch::No,
             Watch::Window(window) => {
@@ -209,7 +210,7 @@ impl Router {
         Step::Committing(self.writer.submit(message, from.weight()))
     }
 
-    fn load_resends(&self, from: &Arc<SessionHandle>, stanza: &Stanza, failed: Lineage) -> Step {
+    fn load_resends(&self, from: &Arc<SessionHandle>, stanza: &Stanza, why: Suspicion) -> Step {
         let (resends, writer) = (self.resends.clone(), self.writer.clone());
         let (from, stanza) = (from.clone(), stanza.clone());
         Step::Run(Box::pin(async move {
@@ -219,7 +220,7 @@ impl Router {
             };
             // What the lost session sent last may still be on its way into storage.
             let read = match writer.settled().await {
-                true => resends.load(account, failed).await,
+                true => resends.load(account, why).await,
                 false => Err(eider_storage::Error::Unavailable("commits are late".into())),
             };
             match read {

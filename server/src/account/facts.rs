@@ -7,73 +7,132 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use eider_storage::{
-    AccountId, ArchiveDefault, ArchivePreferences, DebtTotal, LoginRecord, Storage,
+    AccountId, ArchiveDefault, ArchivePreferences, DebtTotals, LoginRecord, Storage,
 };
 use eider_xmpp::jid::{BareJid, Jid};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
 use crate::config::ConfigWatch;
 
+/// A total that leaves no room is believed for so long: what was paid since may not have been in storage yet.
+const FULL_BELIEVED: Duration = Duration::from_secs(5);
+
 /// What waits for an account that is away, counted since it was last read.
 #[derive(Debug, Default)]
-pub struct Owed(Mutex<Option<DebtTotal>>);
+pub struct Owed {
+    count: Mutex<Count>,
+    /// One reads the total at a time, and those behind it take what it read.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    /// Read at this time, and what was stored since.
+    total: Option<(DebtTotals, Instant)>,
+    /// On its way into storage.
+    submitted: DebtTotals,
+}
+
+/// What may wait of one kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// Whether it is of those that are archived, or of the others.
+    pub archived: bool,
+    /// Messages.
+    pub rows_max: u64,
+    /// Bytes of them.
+    pub bytes_max: u64,
+}
 
 impl Owed {
-    /// Whether one more message is within the bounds; `None` where the total has to be read first.
-    pub fn has_room(&self, bytes: u64, rows_max: u64, bytes_max: u64) -> Option<bool> {
-        let total = (*self.0.lock())?;
-        Some(total.rows < rows_max && total.bytes.saturating_add(bytes) <= bytes_max)
+    /// Whether one more message is within its bound; `None` where the total has to be read first.
+    pub fn has_room(&self, bytes: u64, bound: &Bound, now: Instant) -> Option<bool> {
+        let count = self.count.lock();
+        let (total, read_at) = count.total.as_ref()?;
+        let (total, submitted) = (total.of(bound.archived), count.submitted.of(bound.archived));
+        let has_room = total.rows + submitted.rows < bound.rows_max
+            && total.bytes + submitted.bytes + bytes <= bound.bytes_max;
+        (has_room || now < *read_at + FULL_BELIEVED).then_some(has_room)
     }
 
-    fn count(&self, bytes: u64) {
-        if let Some(total) = self.0.lock().as_mut() {
-            total.rows += 1;
-            total.bytes += bytes;
-        }
+    fn is_fresh(&self, now: Instant) -> bool {
+        let count = self.count.lock();
+        count
+            .total
+            .is_some_and(|(_, read_at)| now < read_at + FULL_BELIEVED)
+    }
+
+    fn was_read(&self, total: DebtTotals, now: Instant) {
+        self.count.lock().total = Some((total, now));
     }
 
     /// Nothing is owed: everything was acknowledged, though storage may not know yet.
-    pub fn settle(&self) {
-        *self.0.lock() = Some(DebtTotal::default());
+    pub fn settle(&self, now: Instant) {
+        self.was_read(DebtTotals::default(), now);
     }
 
     /// The account takes its messages: what is owed afterwards is not known.
     pub fn forget(&self) {
-        *self.0.lock() = None;
+        self.count.lock().total = None;
     }
 }
 
 /// A message counted as owed to an account from before its commit on, so that a flood in flight
-/// is within the bounds too. Dropped without that commit, it leaves the total to be read again.
+/// is within the bounds too. Dropped without that commit, it counts no more.
 #[derive(Debug)]
 pub struct Counted {
     facts: Arc<Facts>,
+    archived: bool,
+    bytes: u64,
     stored: AtomicBool,
 }
 
 impl Counted {
     /// Counts a message of so many bytes.
-    pub fn new(facts: Arc<Facts>, bytes: u64) -> Counted {
-        facts.owed.count(bytes);
+    pub fn new(facts: Arc<Facts>, archived: bool, bytes: u64) -> Counted {
+        let mut count = facts.owed.count.lock();
+        let submitted = count.submitted.of_mut(archived);
+        submitted.rows += 1;
+        submitted.bytes += bytes;
+        drop(count);
         Counted {
             facts,
+            archived,
+            bytes,
             stored: AtomicBool::new(false),
         }
     }
 
     /// The message is committed: it is owed.
     pub fn stored(&self) {
-        self.stored.store(true, Ordering::Relaxed);
+        if self.stored.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut count = self.facts.owed.count.lock();
+        self.take_back(&mut count);
+        if let Some((total, _)) = &mut count.total {
+            let total = total.of_mut(self.archived);
+            total.rows += 1;
+            total.bytes += self.bytes;
+        }
+    }
+
+    fn take_back(&self, count: &mut Count) {
+        let submitted = count.submitted.of_mut(self.archived);
+        submitted.rows -= 1;
+        submitted.bytes -= self.bytes;
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         if !*self.stored.get_mut() {
-            self.facts.owed.forget();
+            self.take_back(&mut self.facts.owed.count.lock());
         }
     }
 }
@@ -195,21 +254,25 @@ impl AccountFacts {
         Ok(known)
     }
 
-    /// Reads how much waits for an account, so that [`Owed`] can count on.
+    /// Reads how much waits for an account, so that [`Owed`] can count on: at most once in a while, whoever asks.
     ///
     /// # Errors
     /// Storage's.
     pub async fn load_owed(&self, account: &BareJid) -> Result<(), eider_storage::Error> {
         if let Some(facts) = self.load(account).await? {
+            let _turn = facts.owed.reading.lock().await;
+            if facts.owed.is_fresh(Instant::now()) {
+                return Ok(());
+            }
             let rows_max = {
                 let limits = &self.config.borrow().limits;
-                let most = limits
+                let both = limits
                     .offline_messages
-                    .max(limits.offline_archived_messages);
-                most.saturating_add(1)
+                    .saturating_add(limits.offline_archived_messages);
+                both.saturating_add(1)
             };
             let total = self.storage.archive_debt_total(facts.id, rows_max).await?;
-            *facts.owed.0.lock() = Some(total);
+            facts.owed.was_read(total, Instant::now());
         }
         Ok(())
     }
@@ -253,14 +316,46 @@ mod tests {
         assert!(!blocks("anna@localhost") && !blocks("anna@localhost/other"));
     }
 
+    fn bound(archived: bool, rows_max: u64) -> Bound {
+        Bound {
+            archived,
+            rows_max,
+            bytes_max: 100,
+        }
+    }
+
     #[test]
-    fn what_was_not_stored_is_not_owed() {
+    fn what_was_not_stored_is_not_owed_and_nothing_is_read_for_it() {
         let facts = facts(&[]);
-        facts.owed.settle();
-        Counted::new(facts.clone(), 10).stored();
-        assert_eq!(facts.owed.has_room(0, 1, 100), Some(false));
-        facts.owed.settle();
-        drop(Counted::new(facts.clone(), 10));
-        assert_eq!(facts.owed.has_room(0, 1, 100), None, "to be read again");
+        let now = Instant::now();
+        let has_room = || facts.owed.has_room(0, &bound(true, 1), now);
+        facts.owed.settle(now);
+        let under_way = Counted::new(facts.clone(), true, 10);
+        assert_eq!(has_room(), Some(false));
+        drop(under_way);
+        assert_eq!(has_room(), Some(true));
+        let stored = Counted::new(facts.clone(), true, 10);
+        stored.stored();
+        assert_eq!(facts.owed.has_room(0, &bound(true, 2), now), Some(true));
+        drop(stored);
+        assert_eq!(has_room(), Some(false));
+        let other = facts.owed.has_room(0, &bound(false, 1), now);
+        assert_eq!(other, Some(true), "each kind has its own bound");
+    }
+
+    #[test]
+    fn a_full_total_is_read_again_after_a_while_and_not_before() {
+        let facts = facts(&[]);
+        let now = Instant::now();
+        let mut total = DebtTotals::default();
+        total.archived.rows = 9;
+        facts.owed.was_read(total, now);
+        let has_room = |rows_max, now| facts.owed.has_room(0, &bound(true, rows_max), now);
+        assert_eq!(has_room(9, now), Some(false));
+        assert!(facts.owed.is_fresh(now));
+        let later = now + FULL_BELIEVED;
+        assert_eq!(has_room(9, later), None);
+        assert!(!facts.owed.is_fresh(later));
+        assert_eq!(has_room(10, later), Some(true));
     }
 }

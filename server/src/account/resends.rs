@@ -6,7 +6,9 @@
 //! since ids are unique per stream only (RFC 6120 §8.1.3). Everything else is new.
 //!
 //! A client that fails again before it has seen its resends acknowledged sends them once more: they lie in
-//! storage since a session before the one it fails to resume then (see [`Lineage`]).
+//! storage since a session before the one it fails to resume then (see [`Lineage`]). Such a client is back
+//! quickly: where the session it fails to resume began longer ago than [`FOREBEARS_COUNT`], it has had the time to read
+//! what was acknowledged, and what earlier ones sent is new when it comes again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ const REMEMBERED_BYTES: u64 = 8 * 1024 * 1024;
 const REMEMBERED: Duration = Duration::from_secs(7_200);
 /// For this long after its session's start an account's messages are compared.
 const WATCHED: Duration = Duration::from_secs(300);
+/// A session that began longer ago stands for itself alone, not for those before it.
+const FOREBEARS_COUNT: Duration = Duration::from_secs(900);
 /// Accounts remembered; beyond it all are suspect.
 const SUSPECTS_MAX: usize = 100_000;
 /// Lost sessions remembered of one account.
@@ -52,8 +56,8 @@ pub enum Watch {
     /// Nothing: its client has no reason to send anything again.
     #[default]
     No,
-    /// What was sent lately has to be read first; with what this stream failed to resume.
-    Suspect(Lineage),
+    /// What was sent lately has to be read first.
+    Suspect(Box<Suspicion>),
     /// What was sent lately.
     Window(Box<Window>),
 }
@@ -63,9 +67,25 @@ impl Watch {
     pub fn failed(&self) -> &[Resumable] {
         match self {
             Watch::No => &[],
-            Watch::Suspect(failed) => failed,
-            Watch::Window(window) => &window.failed,
+            Watch::Suspect(suspicion) => &suspicion.failed,
+            Watch::Window(window) => &window.suspicion.failed,
         }
+    }
+}
+
+/// Why a session's messages are compared, and how long.
+#[derive(Debug, Clone)]
+pub struct Suspicion {
+    /// What its stream failed to resume.
+    failed: Lineage,
+    /// Fixed when the session begins, however late its first message comes.
+    until: Instant,
+}
+
+impl Suspicion {
+    /// Whether nothing more is to be expected.
+    pub fn is_over(&self, now: Instant) -> bool {
+        now > self.until
     }
 }
 
@@ -73,13 +93,13 @@ impl Watch {
 #[derive(Debug)]
 pub struct Window {
     sent: Vec<Sent>,
-    until: Instant,
-    failed: Lineage,
+    suspicion: Suspicion,
 }
 
 /// One message, as it may be recognised.
 #[derive(Debug)]
 struct Sent {
+    at: Timestamp,
     origin_id: Option<Key>,
     /// Only of what the sessions sent that could not be resumed.
     id: Option<Key>,
@@ -140,6 +160,29 @@ impl Suspects {
         now < self.everyone_until || suspect.is_some_and(|suspect| now < suspect.until)
     }
 
+    fn watch(
+        &self,
+        account: AccountId,
+        mut failed: Lineage,
+        now: Instant,
+        time: Timestamp,
+    ) -> Watch {
+        let newest = failed.first().copied();
+        let newest = newest.filter(|session| self.has_lost(account, session));
+        if newest.is_none() && !self.is_suspect(account, now) {
+            return Watch::No;
+        }
+        match newest {
+            None => failed.clear(),
+            Some(newest) if newest.since < time.minus_seconds(FOREBEARS_COUNT.as_secs()) => {
+                failed.truncate(1);
+            }
+            Some(_) => {}
+        }
+        let until = now + WATCHED;
+        Watch::Suspect(Box::new(Suspicion { failed, until }))
+    }
+
     /// Whether a session ended and was not closed, as far as is known.
     fn has_lost(&self, account: AccountId, session: &Resumable) -> bool {
         let suspect = self.accounts.get(&account);
@@ -164,14 +207,14 @@ impl Resends {
     }
 
     /// What a new session of the account has to do; `failed` is what its stream could not resume.
-    pub fn watch(&self, account: AccountId, failed: Lineage, now: Instant) -> Watch {
-        let suspects = self.suspects.lock();
-        let newest = failed.first();
-        let was_lost = newest.is_some_and(|session| suspects.has_lost(account, session));
-        if !was_lost && !suspects.is_suspect(account, now) {
-            return Watch::No;
-        }
-        Watch::Suspect(if was_lost { failed } else { Lineage::new() })
+    pub fn watch(
+        &self,
+        account: AccountId,
+        failed: Lineage,
+        now: Instant,
+        time: Timestamp,
+    ) -> Watch {
+        self.suspects.lock().watch(account, failed, now, time)
     }
 
     /// A session of the account ended without its client closing it; with what its id tells of it.
@@ -187,7 +230,7 @@ impl Resends {
     pub async fn load(
         &self,
         account: AccountId,
-        failed: Lineage,
+        suspicion: Suspicion,
     ) -> Result<Watch, eider_storage::Error> {
         let now = crate::clock::timestamp();
         let since = now.minus_seconds(REMEMBERED.as_secs());
@@ -201,13 +244,14 @@ impl Resends {
             .await?;
         let rows = rows.into_iter().filter_map(|row| {
             let stanza = Stanza::parse_stored(row.bytes).ok()?;
-            Sent::stanza(&stanza, row.at, &failed)
+            Sent::stanza(&stanza, row.at, &suspicion.failed)
         });
-        let keys = keys.into_iter().filter_map(|key| Sent::key(&key, &failed));
+        let keys = keys
+            .into_iter()
+            .filter_map(|key| Sent::key(&key, &suspicion.failed));
         Ok(Watch::Window(Box::new(Window {
             sent: rows.chain(keys).collect(),
-            until: Instant::now() + WATCHED,
-            failed,
+            suspicion,
         })))
     }
 }
@@ -220,7 +264,7 @@ impl Sent {
         let origin_id = origin_id_key(stanza);
         let id = failed.iter().any(sent_by).then(|| id_key(stanza, jid));
         let id = id.flatten();
-        (origin_id.is_some() || id.is_some()).then_some(Sent { origin_id, id })
+        (origin_id.is_some() || id.is_some()).then_some(Sent { at, origin_id, id })
     }
 
     /// A message of an account without an archive.
@@ -231,6 +275,7 @@ impl Sent {
         let is = |wanted: NamedBy| *named_by == wanted as u8;
         let (origin_id, id) = (is(NamedBy::OriginId), is(NamedBy::Id) && of_failed);
         (origin_id || id).then_some(Sent {
+            at: stored.at,
             origin_id: origin_id.then_some(key),
             id: id.then_some(key),
         })
@@ -240,18 +285,21 @@ impl Sent {
 impl Window {
     /// Whether nothing more is to be expected.
     pub fn is_over(&self) -> bool {
-        self.sent.is_empty() || Instant::now() > self.until
+        self.sent.is_empty() || self.suspicion.is_over(Instant::now())
     }
 
     /// Whether the account has sent this message before. `stanza` with both addresses.
     pub fn recognises(&mut self, stanza: &Stanza) -> bool {
         let origin_id = origin_id_key(stanza);
-        let ids = self.failed.iter().map(|failed| id_key(stanza, failed.jid));
-        let ids: SmallVec<[Option<Key>; 1]> = ids.collect();
-        let is_known = |sent: &Sent| {
-            (origin_id.is_some() && origin_id == sent.origin_id)
-                || (sent.id.is_some() && ids.contains(&sent.id))
+        let failed = self.suspicion.failed.iter();
+        let ids = failed.filter_map(|one| Some((one.since, id_key(stanza, one.jid)?)));
+        let ids: SmallVec<[(Timestamp, Key); 1]> = ids.collect();
+        let is_id = |sent: &Sent| {
+            let of = |(since, key): &(Timestamp, Key)| sent.at >= *since && sent.id == Some(*key);
+            ids.iter().any(of)
         };
+        let is_known =
+            |sent: &Sent| (origin_id.is_some() && origin_id == sent.origin_id) || is_id(sent);
         let found = self.sent.iter().position(is_known);
         found.map(|at| self.sent.swap_remove(at)).is_some()
     }
@@ -332,10 +380,16 @@ mod tests {
 
     fn window(sent: &str, at: i64, failed: &[Resumable]) -> Window {
         let sent = Sent::stanza(&stanza(sent), Timestamp(at), failed);
+        compared(sent, failed)
+    }
+
+    fn compared(sent: Option<Sent>, failed: &[Resumable]) -> Window {
         Window {
             sent: sent.into_iter().collect(),
-            until: Instant::now() + WATCHED,
-            failed: failed.into(),
+            suspicion: Suspicion {
+                failed: failed.into(),
+                until: Instant::now() + WATCHED,
+            },
         }
     }
 
@@ -370,12 +424,7 @@ mod tests {
     fn the_same_holds_for_an_account_without_an_archive() {
         let key = resend_key(AccountId(1), &stanza(PLAIN), Timestamp(11)).expect("it has an id");
         let recognises = |failed: &[Resumable]| {
-            let mut window = Window {
-                sent: Sent::key(&key, failed).into_iter().collect(),
-                until: Instant::now() + WATCHED,
-                failed: failed.into(),
-            };
-            window.recognises(&stanza(AGAIN))
+            compared(Sent::key(&key, failed), failed).recognises(&stanza(AGAIN))
         };
         let later = Resumable {
             since: Timestamp(12),
@@ -385,6 +434,13 @@ mod tests {
         assert!(!recognises(&[]));
         assert!(!recognises(&[later]));
         assert!(recognises(&[later, session()]));
+        // Sent by a session that was closed: the time of another one's beginning says nothing of it.
+        let (later, other) = (later, jid_digest("a@h/2"));
+        let other = Resumable {
+            jid: other,
+            ..session()
+        };
+        assert!(!recognises(&[later, other]));
     }
 
     #[test]
@@ -426,6 +482,36 @@ mod tests {
             ..session()
         };
         assert!(suspects.has_lost(two, &of_an_earlier_run));
+    }
+
+    #[test]
+    fn who_has_had_time_to_read_is_not_compared_with_what_earlier_sessions_sent() {
+        let (now, one) = (Instant::now(), AccountId(1));
+        let minutes = |minutes: i64| Timestamp(Timestamp(0).0 + minutes * 60_000_000);
+        let mut suspects = Suspects::new(now, minutes(0));
+        let begun = |jid, at| Resumable {
+            jid: jid_digest(jid),
+            since: minutes(at),
+        };
+        let lineage = [begun("a@h/2", 30), begun("a@h/1", 10)];
+        suspects.lost(one, Some(lineage[0]), now, minutes(60));
+        let failed = |at| {
+            let watch = suspects.watch(one, lineage[..].into(), now, minutes(at));
+            watch.failed().len()
+        };
+        assert_eq!((failed(45), failed(46)), (2, 1));
+    }
+
+    #[test]
+    fn messages_are_compared_from_the_sessions_start_on_for_so_long() {
+        let now = Instant::now();
+        let suspects = Suspects::new(now, Timestamp(0));
+        let watch = suspects.watch(AccountId(1), Lineage::new(), now, Timestamp(1));
+        let Watch::Suspect(suspicion) = watch else {
+            panic!("everyone is suspect after a start");
+        };
+        assert!(!suspicion.is_over(now + WATCHED));
+        assert!(suspicion.is_over(now + WATCHED + Duration::from_secs(1)));
     }
 
     #[test]

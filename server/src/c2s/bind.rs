@@ -386,10 +386,12 @@ impl Binding {
             }
         }
         if let Some(account) = self.account {
-            let watch =
-                self.parts
-                    .resends
-                    .watch(account, std::mem::take(&mut self.failed), Instant::now());
+            let failed = std::mem::take(&mut self.failed);
+            let time = crate::clock::timestamp();
+            let watch = self
+                .parts
+                .resends
+                .watch(account, failed, Instant::now(), time);
             *handle.resends.lock() = watch;
         }
         *handle.about.mechanism.lock() = self.identity.mechanism.as_str();

@@ -73,7 +73,7 @@ impl OwedMessages {
     /// The account has left, and everything it was owed is paid.
     pub fn settled(&self, bare: &str) {
         if let Some(Some(facts)) = self.facts.cached(bare) {
-            facts.owed.settle();
+            facts.owed.settle(tokio::time::Instant::now());
         }
     }
 

@@ -257,11 +257,38 @@ pub struct DebtPage {
     pub complete: bool,
 }
 
-/// Size of what is owed.
+/// Size of what is owed of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DebtTotal {
     pub rows: u64,
     pub bytes: u64,
+}
+
+/// Size of what is owed: rows that archive queries see, and rows that exist only for their debt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DebtTotals {
+    pub archived: DebtTotal,
+    pub unarchived: DebtTotal,
+}
+
+impl DebtTotals {
+    /// One kind.
+    pub fn of(&self, archived: bool) -> DebtTotal {
+        if archived {
+            self.archived
+        } else {
+            self.unarchived
+        }
+    }
+
+    /// One kind, to count on.
+    pub fn of_mut(&mut self, archived: bool) -> &mut DebtTotal {
+        if archived {
+            &mut self.archived
+        } else {
+            &mut self.unarchived
+        }
+    }
 }
 
 /// A row the account sent, for recognising one sent again.
@@ -324,9 +351,12 @@ pub trait Archive {
         bytes_max: u64,
     ) -> Result<DebtPage, Error>;
 
-    /// How much is owed, counting at most `rows_max` among that many and [`DEBT_LOOK_ROWS_MAX`] rows.
-    async fn archive_debt_total(&self, owner: AccountId, rows_max: u32)
-    -> Result<DebtTotal, Error>;
+    /// How much is owed, counting at most `rows_max` of both kinds among that many and [`DEBT_LOOK_ROWS_MAX`] rows.
+    async fn archive_debt_total(
+        &self,
+        owner: AccountId,
+        rows_max: u32,
+    ) -> Result<DebtTotals, Error>;
 
     /// The stored watermark.
     async fn archive_watermark(&self, owner: AccountId) -> Result<Watermark, Error>;

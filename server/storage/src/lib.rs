@@ -28,9 +28,9 @@ use std::sync::Arc;
 pub use accounts::{AccountSummary, Accounts, Credentials, LastActivity, LoginRecord, ScramKeys};
 pub use archive::{
     Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, ArchivedRow, Commit, CommitError,
-    DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, Direction, Forgotten, Keep, MessageKind, NewMessage,
-    OwnerRow, PageRequest, PosRange, Position, ResendKey, Retained, RowFlags, SentRow, Unknown,
-    Watermark,
+    DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, DebtTotals, Direction, Forgotten, Keep, MessageKind,
+    NewMessage, OwnerRow, PageRequest, PosRange, Position, ResendKey, Retained, RowFlags, SentRow,
+    Unknown, Watermark,
 };
 pub use config::{Config, PostgresConfig, SqliteConfig, Synchronous};
 pub use copy::{copy, restore};

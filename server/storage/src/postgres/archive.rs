@@ -13,8 +13,8 @@ use super::pool::{Lease, Pool};
 use super::{Postgres, archive_query, get, scalar};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
-    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, PosRange, Position, ResendKey, Retained,
-    SentRow, Timestamp, Unknown, Watermark,
+    DebtTotals, Error, Fence, Forgotten, Keep, PageRequest, PosRange, Position, ResendKey,
+    Retained, SentRow, Timestamp, Unknown, Watermark,
 };
 
 const LAST_POSITION: &str = "SELECT greatest(pos_floor, acked_up_to,
@@ -99,7 +99,7 @@ impl Archive for Postgres {
         &self,
         owner: AccountId,
         rows_max: u32,
-    ) -> Result<DebtTotal, Error> {
+    ) -> Result<DebtTotals, Error> {
         archive_query::debt_total(&mut self.login.acquire().await?, owner, rows_max).await
     }
 

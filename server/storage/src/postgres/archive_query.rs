@@ -8,7 +8,7 @@ use super::{get, scalar};
 use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
     AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal,
-    Direction, Error, PageRequest, Position, RowFlags, Timestamp, Watermark,
+    DebtTotals, Direction, Error, PageRequest, Position, RowFlags, Timestamp, Watermark,
 };
 
 const COLUMNS: &str =
@@ -294,12 +294,13 @@ pub(super) async fn debt_total(
     lease: &mut Lease,
     owner: AccountId,
     rows_max: u32,
-) -> Result<DebtTotal, Error> {
+) -> Result<DebtTotals, Error> {
     let watermark = watermark(lease, owner).await?;
     let arguments = owed_values(owner, watermark.acked_up_to, &watermark)?;
     let sql = format!(
-        "WITH {} SELECT count(*), coalesce(sum(s.size), 0)::bigint FROM
-         (SELECT octet_length(coalesce(a.own_bytes, m.bytes, '')) AS size
+        "WITH {} SELECT count(*) FILTER (WHERE s.archived), coalesce(sum(s.size) FILTER (WHERE s.archived), 0)::bigint,
+         count(*) FILTER (WHERE NOT s.archived), coalesce(sum(s.size) FILTER (WHERE NOT s.archived), 0)::bigint FROM
+         (SELECT octet_length(coalesce(a.own_bytes, m.bytes, '')) AS size, a.flags & 1 = 1 AS archived
          FROM {LOOKED_TABLES} WHERE {OWED} ORDER BY a.pos LIMIT {rows_max}) s",
         looked(rows_max.saturating_add(DEBT_LOOK_ROWS_MAX))
     );
@@ -309,8 +310,14 @@ pub(super) async fn debt_total(
     let row = rows
         .first()
         .ok_or_else(|| Error::Other("a count without a row".into()))?;
-    Ok(DebtTotal {
-        rows: get::<i64>(row, 0)? as u64,
-        bytes: get::<i64>(row, 1)? as u64,
+    let of = |rows, bytes| {
+        Ok::<_, Error>(DebtTotal {
+            rows: get::<i64>(row, rows)? as u64,
+            bytes: get::<i64>(row, bytes)? as u64,
+        })
+    };
+    Ok(DebtTotals {
+        archived: of(0, 1)?,
+        unarchived: of(2, 3)?,
     })
 }

@@ -15,7 +15,7 @@ use super::worker::{Stage, withdraw};
 use super::{Sqlite, all, blob, check_fence, execute, optional};
 use crate::{
     AccountId, Archive, ArchiveFilter, ArchiveMetadata, ArchivePage, Commit, CommitError, DebtPage,
-    DebtTotal, Error, Fence, Forgotten, Keep, PageRequest, Position, ResendKey, Retained, SentRow,
+    DebtTotals, Error, Fence, Forgotten, Keep, PageRequest, Position, ResendKey, Retained, SentRow,
     Timestamp, Unknown, Watermark,
 };
 
@@ -80,7 +80,7 @@ impl Archive for Sqlite {
         &self,
         owner: AccountId,
         rows_max: u32,
-    ) -> Result<DebtTotal, Error> {
+    ) -> Result<DebtTotals, Error> {
         self.read(move |connection| archive_query::debt_total(connection, owner, rows_max))
             .await
     }

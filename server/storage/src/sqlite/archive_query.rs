@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use super::{all, blob, error, optional};
 use crate::codec::{decode_kind, decode_watermark, owner_word, words};
 use crate::{
-    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal,
+    AccountId, ArchiveFilter, ArchivePage, ArchivedRow, DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotals,
     Direction, Error, PageRequest, Position, RowFlags, Timestamp, Watermark,
 };
 
@@ -268,17 +268,21 @@ pub(super) fn debt_total(
     connection: &Connection,
     owner: AccountId,
     rows_max: u32,
-) -> Result<DebtTotal, Error> {
+) -> Result<DebtTotals, Error> {
     let look_rows = rows_max.saturating_add(DEBT_LOOK_ROWS_MAX);
     let owed = owed(connection, owner, Position(0), look_rows)?;
-    let sql = "SELECT length(coalesce(a.own_bytes, m.bytes)) FROM archive a LEFT JOIN message m ON m.id = a.message
+    let sql = "SELECT length(coalesce(a.own_bytes, m.bytes)), a.flags FROM archive a LEFT JOIN message m ON m.id = a.message
                WHERE a.owner = ?1 AND a.pos = ?2";
-    let mut total = DebtTotal::default();
+    let mut total = DebtTotals::default();
     for pos in owed.positions.iter().take(rows_max as usize) {
-        let size: Option<Option<i64>> =
-            optional(connection, sql, params![owner.0, pos.0], |row| row.get(0))?;
-        total.rows += 1;
-        total.bytes += size.flatten().unwrap_or(0) as u64;
+        let found = optional(connection, sql, params![owner.0, pos.0], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?))
+        })?;
+        if let Some((size, flags)) = found {
+            let kind = total.of_mut(RowFlags::from_bits(flags).archived);
+            kind.rows += 1;
+            kind.bytes += size.unwrap_or(0) as u64;
+        }
     }
     Ok(total)
 }

@@ -1,6 +1,6 @@
 //! Delivery debts on either engine.
 
-use eider_storage::{DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, PosRange, Watermark};
+use eider_storage::{DEBT_LOOK_ROWS_MAX, DebtPage, DebtTotal, DebtTotals, PosRange, Watermark};
 
 use super::*;
 
@@ -66,7 +66,7 @@ pub async fn debts_follow_the_watermark(bench: &mut Bench) {
     assert_eq!(owed(s, alice, 0).await, Vec::<i64>::new());
     assert_eq!(
         s.archive_debt_total(alice, 100).await.unwrap(),
-        DebtTotal::default()
+        DebtTotals::default()
     );
 }
 
@@ -214,7 +214,10 @@ pub async fn debts_among_sent_rows(bench: &mut Bench) {
     assert_eq!(page(look, 2).await, (debts.to_vec(), look + 5, true));
     assert_eq!(page(look + 4, 9).await, (vec![], look + 5, true));
     assert_eq!(page(look + 5, 9).await, (vec![], look + 5, true));
-    assert_eq!(s.archive_debt_total(alice, 9).await.unwrap().rows, 2);
+    assert_eq!(
+        s.archive_debt_total(alice, 9).await.unwrap().archived.rows,
+        2
+    );
     acknowledge(s, alice, look + 5, &[]).await;
     assert_eq!(page(0, 9).await, (vec![], look + 5, true));
 }
@@ -257,12 +260,27 @@ pub async fn limits(bench: &mut Bench) {
     let total = s.archive_debt_total(alice, 100).await.unwrap();
     assert_eq!(
         total,
-        DebtTotal {
-            rows: 10,
-            bytes: size * 10
+        DebtTotals {
+            archived: DebtTotal {
+                rows: 10,
+                bytes: size * 10
+            },
+            unarchived: DebtTotal::default(),
         }
     );
-    assert_eq!(s.archive_debt_total(alice, 4).await.unwrap().rows, 4);
+    // Each kind is counted for itself.
+    let bob = account(s, "bob").await;
+    let rows = [OWED, OWED_ONLY, OWED_ONLY].map(|flags| row(bob, 0, BOB, flags, at(1)));
+    s.archive_commit(single("12345", rows.to_vec()))
+        .await
+        .unwrap();
+    let total = s.archive_debt_total(bob, 100).await.unwrap();
+    let sizes = [total.archived, total.unarchived].map(|kind| (kind.rows, kind.bytes));
+    assert_eq!(sizes, [(1, size), (2, size * 2)]);
+    assert_eq!(
+        s.archive_debt_total(alice, 4).await.unwrap().archived.rows,
+        4
+    );
     // More ranges than are kept: the later ones are owed again, none is lost.
     for n in 11..=600 {
         s.archive_commit(single("x", vec![row(alice, 0, BOB, OWED, at(n))]))

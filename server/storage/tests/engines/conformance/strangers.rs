@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use eider_storage::{
     ArchiveDefault, ArchiveFilter, ArchivePage, ArchivePreferences, ArchivedRow, BlockList,
-    Direction, Expect, Keep, LastActivity, LoginRecord, PageRequest, PendingRequest, PosRange,
-    PubsubItem, PubsubNode, PubsubRelation, ResendKey, RosterItem, RosterSnapshot, SavedSession,
-    SentRow, VCard, Watermark,
+    DebtTotals, Direction, Expect, Keep, LastActivity, LoginRecord, PageRequest, PendingRequest,
+    PosRange, PubsubItem, PubsubNode, PubsubRelation, ResendKey, RosterItem, RosterSnapshot,
+    SavedSession, SentRow, VCard, Watermark,
 };
 
 use super::*;
@@ -373,7 +373,7 @@ async fn archive_reads(s: &Arc<dyn Storage>, eve: AccountId, table: &mut Table) 
     let debts = s.archive_debts(eve, Position(0), 9, 9_999).await.unwrap();
     table.cell("archive_debts", debts.rows.is_empty());
     let total = s.archive_debt_total(eve, 99).await.unwrap();
-    table.cell("archive_debt_total", total.rows == 0 && total.bytes == 0);
+    table.cell("archive_debt_total", total == DebtTotals::default());
     let watermark = s.archive_watermark(eve).await.unwrap();
     table.cell("archive_watermark", watermark == Watermark::default());
     let last = s.archive_last_position(eve).await.unwrap();
