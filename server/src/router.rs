@@ -180,15 +180,14 @@ impl Router {
     /// Submits a message, unless the account has sent it before.
     fn commit(&self, from: &Arc<SessionHandle>, stanza: &Stanza, message: Message) -> Step {
         let mut watch = from.resends.lock();
+        watch.forget_if_over(Instant::now());
         match &mut *watch {
             Watch::No => {}
-            Watch::Suspect(suspicion) if suspicion.is_over(Instant::now()) => *watch = Watch::No,
             Watch::Suspect(suspicion) => {
                 let suspicion = suspicion.as_ref().clone();
                 drop(watch);
                 return self.load_resends(from, stanza, suspicion);
             }
-            Watch::Window(window) if window.is_over() => *watch = Watch::No,
             Watch::Window(window) => {
                 if window.recognises(&message.stanza) {
                     self.metrics.resends_recognised.inc();
@@ -438,6 +437,14 @@ impl Deliver for CommittedDelivery {
             owed.stored();
         }
         deliver(&self.delivery, message, positions);
+    }
+
+    fn failed(&self, message: &Message, positions: &[i64]) {
+        let rows = message.rows.iter().zip(positions);
+        // Of an owner who is gone there is no row.
+        for (_, position) in rows.filter(|(row, position)| row.debt && **position > 0) {
+            self.delivery.owe(message.to.bare_str(), *position);
+        }
     }
 
     fn paid(&self) -> Vec<(AccountId, Acknowledged)> {

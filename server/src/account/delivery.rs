@@ -12,6 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::account::ledger::Holders;
 use crate::account::stanza_ids::StanzaIds;
+use crate::c2s::control::Control;
 use crate::c2s::mailbox::{Delivery, Origin, Refused};
 use crate::cluster::sessions::{Entry, SessionHandle, Sessions};
 
@@ -110,6 +111,18 @@ impl LocalDelivery {
                 Some(entry) => deliver_to_entry(entry, incoming, &stanza),
                 None => false,
             })
+    }
+
+    /// A committed message could not be delivered: it is owed to the account, whose best resource reads it.
+    pub fn owe(&self, account: &str, position: i64) {
+        let heir = self.sessions.with(account, |entry| {
+            let entry = entry?;
+            entry.ledger.add(position, Holders::new());
+            entry.heir()
+        });
+        if let Some(heir) = heir {
+            let _ = heir.mailbox.control(Control::CatchUp);
+        }
     }
 
     /// XEP-0280 §8: copies of what one resource sent for the account's others.
@@ -283,7 +296,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::account::ledger::Acknowledged;
+    use crate::account::ledger::{Acknowledged, Ledger};
     use crate::sealed_ids::{KEY_LEN_BYTES, SealedIds};
 
     const OWNER: AccountId = AccountId(1);
@@ -345,7 +358,7 @@ mod tests {
         let ending = online(&sessions, "a@h/ending");
         sessions.with("a@h", |entry| {
             if let Some(entry) = entry {
-                entry.ledger.caught_up(0);
+                entry.ledger.caught_up(0, 0);
             }
         });
         ending.mailbox.close();
@@ -353,6 +366,27 @@ mod tests {
         let heir = online(&sessions, "a@h/heir");
         let departure = sessions.remove(&ending, |_| {});
         assert_eq!(departure.heir.map(|handle| handle.key), Some(heir.key));
+    }
+
+    #[test]
+    fn what_could_not_be_delivered_is_owed_and_read_by_the_best_resource() {
+        let (sessions, delivery) = bench();
+        let heir = online(&sessions, "a@h/heir");
+        let ledger = |look: &dyn Fn(&mut Ledger)| {
+            sessions.with("a@h", |entry| {
+                look(&mut entry.expect("it has sessions").ledger)
+            });
+        };
+        ledger(&|ledger| assert!(ledger.caught_up(10, 0)));
+        delivery.owe("a@h", 11);
+        assert!(deliver(&delivery, 12));
+        ledger(&|ledger| {
+            ledger.pay(12);
+            let acknowledged = ledger.take_dirty().map(|acknowledged| acknowledged.up_to);
+            assert_eq!(acknowledged, Some(10));
+        });
+        let controls = heir.mailbox.close().controls;
+        assert!(matches!(controls.as_slice(), [Control::CatchUp]));
     }
 
     #[test]

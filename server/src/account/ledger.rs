@@ -35,6 +35,8 @@ pub struct Ledger {
     known_to: i64,
     /// Whether `outstanding` holds every unpaid debt up to `known_to`.
     complete: bool,
+    /// How often debts were dropped because there were too many: a catch-up that began before may have read past them.
+    drops: u64,
     dirty: bool,
 }
 
@@ -51,6 +53,7 @@ impl Ledger {
             paid_early: BTreeSet::new(),
             known_to,
             complete: false,
+            drops: 0,
             dirty: false,
         }
     }
@@ -67,8 +70,14 @@ impl Ledger {
             .extend(holders);
         if self.outstanding.len() > OUTSTANDING_MAX {
             self.complete = false;
+            self.drops += 1;
             self.outstanding.retain(|_, holders| !holders.is_empty());
         }
+    }
+
+    /// What a catch-up that begins now hands to [`Ledger::caught_up`].
+    pub fn drops(&self) -> u64 {
+        self.drops
     }
 
     /// Whether the session need not be given a debt that comes live: a catch-up read it between its
@@ -119,12 +128,17 @@ impl Ledger {
         unheld
     }
 
-    /// The archive was read to its end: every unpaid debt is known now.
-    pub fn caught_up(&mut self, last_position: i64) {
+    /// The archive was read to its end: every unpaid debt is known now. False where debts were dropped since that began,
+    /// which may lie behind what was read then: it has to be read again.
+    pub fn caught_up(&mut self, last_position: i64, drops_at_start: u64) -> bool {
+        if drops_at_start != self.drops {
+            return false;
+        }
         self.known_to = self.known_to.max(last_position);
         self.dirty |= !self.complete;
         self.complete = true;
         self.paid_early.clear();
+        true
     }
 
     /// Whether surely nothing is owed.
@@ -226,7 +240,7 @@ mod tests {
         for position in 5..=9 {
             ledger.add(position, held_by(1));
         }
-        ledger.caught_up(9);
+        assert!(ledger.caught_up(9, 0));
         ledger.pay(5);
         ledger.pay(7);
         ledger.pay(9);
@@ -255,7 +269,7 @@ mod tests {
         let mut ledger = Ledger::new(Acknowledged::default());
         assert!(ledger.claim(3, 1));
         assert!(!ledger.claim(3, 2));
-        ledger.caught_up(3);
+        assert!(ledger.caught_up(3, 0));
         assert!(!ledger.release(2));
         assert!(ledger.release(1));
         assert!(ledger.claim(3, 2));
@@ -281,7 +295,7 @@ mod tests {
         assert_eq!(ledger.take_dirty(), None);
         assert!(!ledger.claim(8, 1));
         assert!(ledger.claim(6, 1));
-        ledger.caught_up(12);
+        assert!(ledger.caught_up(12, 0));
         let acknowledged = Acknowledged {
             up_to: 5,
             above: vec![(7, 12)],
@@ -293,7 +307,7 @@ mod tests {
     fn a_reopened_ledger_remembers_what_is_paid_and_nothing_else() {
         let mut ledger = Ledger::new(Acknowledged::default());
         ledger.add(1, held_by(1));
-        ledger.caught_up(1);
+        assert!(ledger.caught_up(1, 0));
         ledger.pay(1);
         let mut ledger = ledger.reopened();
         // 2 was committed while nobody was there; 3 comes live before 2 is read.
@@ -320,7 +334,7 @@ mod tests {
     #[test]
     fn a_debt_that_nobody_took_counts_as_free_when_any_session_ends() {
         let mut ledger = Ledger::new(Acknowledged::default());
-        ledger.caught_up(0);
+        assert!(ledger.caught_up(0, 0));
         ledger.add(1, Holders::new());
         assert!(ledger.release(7));
         assert!(ledger.claim(1, 8));
@@ -334,10 +348,26 @@ mod tests {
         assert!(ledger.spares(1, 1));
         assert!(!ledger.spares(1, 2));
         assert!(!ledger.spares(2, 1));
-        ledger.caught_up(1);
+        assert!(ledger.caught_up(1, 0));
         ledger.pay(1);
         assert!(ledger.spares(1, 2));
         ledger.add(1, Holders::new());
         assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn what_was_dropped_behind_a_catch_up_is_not_paid() {
+        let mut ledger = Ledger::new(Acknowledged::default());
+        ledger.add(1, held_by(1));
+        let drops = ledger.drops();
+        assert!(!ledger.claim(1, 2), "read past, because another has it");
+        ledger.release(1);
+        let last = OUTSTANDING_MAX as i64 + 1;
+        for position in 2..=last {
+            ledger.add(position, held_by(2));
+        }
+        assert!(!ledger.caught_up(last, drops));
+        assert!(ledger.claim(1, 2), "it is owed");
+        assert!(ledger.caught_up(last, ledger.drops()));
     }
 }

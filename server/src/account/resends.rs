@@ -10,7 +10,7 @@
 //! quickly: where the session it fails to resume began longer ago than [`FOREBEARS_COUNT`], it has had the time to read
 //! what was acknowledged, and what earlier ones sent is new when it comes again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,18 @@ impl Watch {
             Watch::Window(window) => &window.suspicion.failed,
         }
     }
+
+    /// Nothing is kept once nothing more is to be expected.
+    pub fn forget_if_over(&mut self, now: Instant) {
+        let is_over = match self {
+            Watch::No => return,
+            Watch::Suspect(suspicion) => suspicion.is_over(now),
+            Watch::Window(window) => window.sent.is_empty() || window.suspicion.is_over(now),
+        };
+        if is_over {
+            *self = Watch::No;
+        }
+    }
 }
 
 /// Why a session's messages are compared, and how long.
@@ -83,8 +95,7 @@ pub struct Suspicion {
 }
 
 impl Suspicion {
-    /// Whether nothing more is to be expected.
-    pub fn is_over(&self, now: Instant) -> bool {
+    fn is_over(&self, now: Instant) -> bool {
         now > self.until
     }
 }
@@ -113,6 +124,8 @@ struct Suspects {
     everyone_until: Instant,
     /// Of sessions that began before, it is not known how they ended.
     known_since: Timestamp,
+    /// But of these it is: their clients closed them.
+    closed: HashSet<(AccountId, Resumable)>,
     accounts: HashMap<AccountId, Suspect>,
 }
 
@@ -127,6 +140,7 @@ impl Suspects {
         Suspects {
             everyone_until: now + REMEMBERED,
             known_since: time,
+            closed: HashSet::new(),
             accounts: HashMap::new(),
         }
     }
@@ -160,6 +174,12 @@ impl Suspects {
         now < self.everyone_until || suspect.is_some_and(|suspect| now < suspect.until)
     }
 
+    fn closed(&mut self, account: AccountId, session: Resumable) {
+        if session.since < self.known_since && self.closed.len() < SUSPECTS_MAX {
+            self.closed.insert((account, session));
+        }
+    }
+
     fn watch(
         &self,
         account: AccountId,
@@ -186,8 +206,9 @@ impl Suspects {
     /// Whether a session ended and was not closed, as far as is known.
     fn has_lost(&self, account: AccountId, session: &Resumable) -> bool {
         let suspect = self.accounts.get(&account);
-        session.since < self.known_since
-            || suspect.is_some_and(|suspect| suspect.lost.contains(session))
+        let is_known =
+            session.since >= self.known_since || self.closed.contains(&(account, *session));
+        !is_known || suspect.is_some_and(|suspect| suspect.lost.contains(session))
     }
 }
 
@@ -221,6 +242,11 @@ impl Resends {
     pub fn lost(&self, account: AccountId, session: Option<Resumable>, now: Instant) {
         let time = crate::clock::timestamp();
         self.suspects.lock().lost(account, session, now, time);
+    }
+
+    /// A session of the account was closed by its client; with what its id tells of it.
+    pub fn closed(&self, account: AccountId, session: Resumable) {
+        self.suspects.lock().closed(account, session);
     }
 
     /// Reads what the account sent lately.
@@ -283,11 +309,6 @@ impl Sent {
 }
 
 impl Window {
-    /// Whether nothing more is to be expected.
-    pub fn is_over(&self) -> bool {
-        self.sent.is_empty() || self.suspicion.is_over(Instant::now())
-    }
-
     /// Whether the account has sent this message before. `stanza` with both addresses.
     pub fn recognises(&mut self, stanza: &Stanza) -> bool {
         let origin_id = origin_id_key(stanza);
@@ -482,6 +503,9 @@ mod tests {
             ..session()
         };
         assert!(suspects.has_lost(two, &of_an_earlier_run));
+        suspects.closed(two, of_an_earlier_run);
+        assert!(!suspects.has_lost(two, &of_an_earlier_run));
+        assert!(suspects.has_lost(one, &of_an_earlier_run));
     }
 
     #[test]
@@ -511,7 +535,13 @@ mod tests {
             panic!("everyone is suspect after a start");
         };
         assert!(!suspicion.is_over(now + WATCHED));
-        assert!(suspicion.is_over(now + WATCHED + Duration::from_secs(1)));
+        let later = now + WATCHED + Duration::from_secs(1);
+        assert!(suspicion.is_over(later));
+        let mut watch = Watch::Suspect(suspicion);
+        watch.forget_if_over(now);
+        assert!(matches!(watch, Watch::Suspect(_)));
+        watch.forget_if_over(later);
+        assert!(matches!(watch, Watch::No), "an idle session keeps nothing");
     }
 
     #[test]

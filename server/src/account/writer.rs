@@ -60,6 +60,8 @@ pub struct Submission {
 pub trait Deliver: Send + Sync {
     /// Delivers a message whose rows lie at `positions` (in the order of [`Message::rows`]).
     fn committed(&self, message: &Message, positions: &[i64]);
+    /// Delivering it has panicked: its debts stay owed.
+    fn failed(&self, message: &Message, positions: &[i64]);
     /// Acknowledged debts that changed and are not written yet.
     fn paid(&self) -> Vec<(AccountId, Acknowledged)>;
 }
@@ -312,6 +314,10 @@ impl WriterTask {
         if delivered.is_err() {
             self.metrics.panics.inc();
             error!(from = %message.from, "delivery of a message failed; it stays owed");
+            let owed = catch_unwind(AssertUnwindSafe(|| self.deliver.failed(message, positions)));
+            if owed.is_err() {
+                error!(from = %message.from, "the message is delivered after the next start");
+            }
         }
     }
 

@@ -117,6 +117,8 @@ mod tests {
     impl Deliver for Nobody {
         fn committed(&self, _: &Message, _: &[i64]) {}
 
+        fn failed(&self, _: &Message, _: &[i64]) {}
+
         fn paid(&self) -> Vec<(AccountId, Acknowledged)> {
             Vec::new()
         }

@@ -41,6 +41,8 @@ pub type Page = Result<OwedPage, eider_storage::Error>;
 pub struct CatchUp {
     /// Everything up to here was read.
     pub cursor: i64,
+    /// See [`crate::account::ledger::Ledger::drops`]; when it began.
+    pub drops: u64,
     /// The page being read.
     pub reading: Option<BoxFuture<'static, Page>>,
     /// The page read, until what is queued has been taken.

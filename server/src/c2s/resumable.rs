@@ -12,7 +12,7 @@ use crate::cluster::sessions::SessionHandle;
 use crate::sealed_ids::{ID_LEN, SealedIds};
 
 /// One session, as its id tells of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resumable {
     /// See [`jid_digest`]; of its full JID.
     pub jid: u64,

@@ -281,10 +281,15 @@ impl Entry {
             .find(|handle| handle.full.resource() == resource)
     }
 
-    /// Who reads what became owed: the account's best resource that takes messages.
-    fn heir(&self) -> Option<Arc<SessionHandle>> {
+    /// Who reads what became owed: the account's best resource that takes messages, of those that have a stream
+    /// before those that wait for their client.
+    pub fn heir(&self) -> Option<Arc<SessionHandle>> {
         let takers = self.sessions.iter().filter(|other| other.takes_messages());
-        takers.max_by_key(|other| other.priority()).cloned()
+        let is_connected =
+            |other: &SessionHandle| other.about.waits_until.load(Ordering::Relaxed) == 0;
+        takers
+            .max_by_key(|other| (is_connected(other), other.priority()))
+            .cloned()
     }
 }
 
@@ -488,6 +493,27 @@ mod tests {
         let account = Some(AccountId(account));
         let since = SystemTime::UNIX_EPOCH;
         Arc::new(SessionHandle::new(full, account, None, since, 1024))
+    }
+
+    #[test]
+    fn who_has_a_stream_reads_what_became_owed() {
+        let sessions = Sessions::default();
+        let taker = |full: &str, priority| {
+            let full = full.parse().unwrap();
+            let since = SystemTime::UNIX_EPOCH;
+            let handle = SessionHandle::new(full, Some(AccountId(1)), None, since, 1024);
+            let presence = bytes::Bytes::from_static(b"<presence/>");
+            let presence = Stanza::parse_stored(presence).unwrap();
+            handle.set_presence(Some((presence, priority)));
+            let handle = Arc::new(handle);
+            assert!(sessions.insert(&handle, Acknowledged::default()).is_ok());
+            handle
+        };
+        let (away, here) = (taker("anna@h/away", 5), taker("anna@h/here", 0));
+        let heir = || sessions.with("anna@h", |entry| entry?.heir().map(|heir| heir.key));
+        assert_eq!(heir(), Some(away.key));
+        away.about.waits_until.store(1, Ordering::Relaxed);
+        assert_eq!(heir(), Some(here.key));
     }
 
     #[test]

@@ -23,6 +23,7 @@ struct EndlessLoad {
     owner: OnceLock<AccountId>,
     delivered: AtomicU32,
     asked: AtomicU32,
+    failed: AtomicU32,
 }
 
 impl EndlessLoad {
@@ -41,6 +42,12 @@ impl Deliver for EndlessLoad {
         if delivered < LOAD_MESSAGES && self.asked.load(Ordering::Relaxed) == 0 {
             self.submit();
         }
+        assert!(delivered > 0, "the first delivery panics");
+    }
+
+    fn failed(&self, _: &Message, positions: &[i64]) {
+        assert_eq!(positions.len(), 1);
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn paid(&self) -> Vec<(AccountId, Acknowledged)> {
@@ -90,10 +97,11 @@ async fn paid_debts_are_written_while_messages_never_stop() {
     assert!(load.writer.set(writer).is_ok());
     load.submit();
     let running = tokio::spawn(task.run());
-    while load.asked.load(Ordering::Relaxed) == 0 {
+    while load.asked.load(Ordering::Relaxed) == 0 || load.failed.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(load.delivered.load(Ordering::Relaxed) < LOAD_MESSAGES);
+    assert_eq!(load.failed.load(Ordering::Relaxed), 1);
     running.abort();
     let _ = std::fs::remove_dir_all(&directory);
 }

@@ -79,12 +79,15 @@ impl Session {
             self.handle.ended().cancel();
             return;
         }
-        if let Some(account) = self.account()
-            && !matches!(end, End::Closed)
-        {
+        if let Some(account) = self.account() {
             let id = self.sm.as_ref().and_then(|sm| sm.id.as_deref());
             let session = id.and_then(|id| self.parts.resumables.read(id).first().copied());
-            self.parts.resends.lost(account, session, Instant::now());
+            let resends = &self.parts.resends;
+            match (&end, session) {
+                (End::Closed, Some(session)) => resends.closed(account, session),
+                (End::Closed, None) => {}
+                _ => resends.lost(account, session, Instant::now()),
+            }
         }
         if let Some(resume) = self.pending_resume.take() {
             tokio::spawn(bind::resume_failed(resume.0));

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Move, Session};
-use crate::c2s::catch_up::{Owed, Page};
+use crate::c2s::catch_up::{CatchUp, Owed, Page};
 use crate::c2s::mailbox::{Delivery, Origin, Queued};
+use crate::cluster::sessions::Entry;
 
 /// After storage failed, owed messages are looked for again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -29,7 +30,11 @@ impl Session {
     /// Begins to read what is owed, from the start. Whether that goes on now.
     pub(super) fn start_catch_up(&mut self) -> bool {
         if self.catch_up.is_none() && self.account().is_some() && self.handle.takes_messages() {
-            self.catch_up = Some(Box::default());
+            let drops = |entry: Option<&mut Entry>| entry.map_or(0, |entry| entry.ledger.drops());
+            self.catch_up = Some(Box::new(CatchUp {
+                drops: self.parts.sessions.with(self.handle.bare.as_str(), drops),
+                ..CatchUp::default()
+            }));
         }
         self.catch_up.is_some()
     }
@@ -181,24 +186,20 @@ impl Session {
 
     /// Nothing is owed any more; what came live meanwhile follows.
     fn caught_up(&mut self) {
-        let (cursor, again) = self
-            .catch_up
-            .take()
-            .map_or((0, false), |catch_up| (catch_up.cursor, catch_up.again));
+        let Some(catch_up) = self.catch_up.take() else {
+            return;
+        };
         self.owed_retry_at = None;
-        self.parts
-            .sessions
-            .with(self.handle.bare.as_str(), |entry| {
-                if let Some(entry) = entry {
-                    entry.ledger.caught_up(cursor);
-                }
-            });
+        let note = |entry: Option<&mut Entry>| {
+            entry.is_none_or(|entry| entry.ledger.caught_up(catch_up.cursor, catch_up.drops))
+        };
+        let is_complete = self.parts.sessions.with(self.handle.bare.as_str(), note);
         let behind = std::mem::take(&mut self.behind_owed);
         for delivery in behind.into_iter().filter_map(Queued::into_stanza) {
             self.pass(delivery);
         }
         self.request_acknowledgement();
-        if again {
+        if catch_up.again || !is_complete {
             self.start_catch_up();
         }
     }

@@ -41,6 +41,7 @@ impl Session {
 
     /// What is due at `now`.
     fn due(&mut self, now: Instant) -> Move {
+        self.handle.resends.lock().forget_if_over(now);
         if let Some(since) = self.detached_at {
             let resume = self.sm.as_ref().map_or(Duration::ZERO, |sm| sm.resume);
             if now >= since + resume && self.pending_resume.is_none() {
