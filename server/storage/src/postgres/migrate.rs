@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0002_text_of_messages.sql"),
     include_str!("../../migrations/postgres/0003_debts_without_archive.sql"),
     include_str!("../../migrations/postgres/0004_bytes_of_pubsub.sql"),
+    include_str!("../../migrations/postgres/0005_resend_keys_by_time.sql"),
 ];
 
 /// The newest migration known.
@@ -18,6 +19,12 @@ pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 /// Servers that start together migrate one after another ("eider", then 1).
 const LOCK: i64 = 0x6569_6465_7200_0001;
+
+/// Whether there are tables of an older version.
+pub(crate) async fn is_due(lease: &mut Lease) -> Result<bool, Error> {
+    let version = version(lease).await?;
+    Ok(version > 0 && version < NEWEST)
+}
 
 /// Runs what has not run yet.
 pub(crate) async fn run(lease: &mut Lease) -> Result<(), Error> {

@@ -59,7 +59,14 @@ impl Postgres {
         );
         // It may rewrite whole tables, or wait for another server that does.
         let patience = Instant::now() + maintenance::CONSOLE_DEADLINE;
-        migrate::run(&mut console.acquire_until(patience).await?).await?;
+        let mut lease = console.acquire_until(patience).await?;
+        let writer = Writer::start(quick.clone(), deadline);
+        // Another server's tables are not changed under it, nor their locks taken: that it has the database is said first.
+        if migrate::is_due(&mut lease).await? {
+            writer.claim().await?;
+        }
+        migrate::run(&mut lease).await?;
+        drop(lease);
         let reader = match &config.reader_url {
             Some(url) => {
                 let setup = Setup::new(config, url, deadline, false)?;
@@ -83,7 +90,7 @@ impl Postgres {
             reader,
             reader_failed: Mutex::default(),
             console,
-            writer: Writer::start(quick, deadline),
+            writer,
             config: config.clone(),
         })
     }

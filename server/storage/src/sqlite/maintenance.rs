@@ -18,6 +18,8 @@ use crate::{
 const BACKUP_STEP_PAGES: std::ffi::c_int = 512;
 /// Resend keys deleted in one transaction.
 const SWEEP_STEP_ROWS: u32 = 1000;
+const SWEEP_RESEND_KEYS: &str = "DELETE FROM resend_key WHERE (account, at, key) IN
+     (SELECT account, at, key FROM resend_key WHERE at < ?1 LIMIT ?2)";
 
 #[async_trait]
 impl Maintenance for Sqlite {
@@ -112,11 +114,9 @@ impl Maintenance for Sqlite {
 
     async fn sweep(&self, fence: Fence, resend_keys_before: Timestamp) -> Result<u64, Error> {
         self.write(fence, move |connection| {
-            let sql = "DELETE FROM resend_key WHERE (account, at, key) IN
-                       (SELECT account, at, key FROM resend_key WHERE at < ?1 LIMIT ?2)";
             let mut gone = execute(
                 connection,
-                sql,
+                SWEEP_RESEND_KEYS,
                 params![resend_keys_before.0, SWEEP_STEP_ROWS],
             )? as u64;
             let removed: Option<i64> = optional(
@@ -301,4 +301,27 @@ fn counts_of(path: &Path, progress: Progress<'_>) -> Result<Vec<TableCount>, Err
     let connection = open_to_read(path)?;
     connection.execute_batch("BEGIN").map_err(error)?;
     tables::counts(&connection, progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A day's keys may be millions, and this is done every minute, by the thread that writes.
+    #[test]
+    fn old_resend_keys_are_found_without_reading_all() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate::run(&mut connection).unwrap();
+        let plan: Vec<String> = all(
+            &connection,
+            &format!("EXPLAIN QUERY PLAN {SWEEP_RESEND_KEYS}"),
+            params![0, 1],
+            |row| row.get("detail"),
+        )
+        .unwrap();
+        assert!(
+            plan.iter().all(|step| !step.starts_with("SCAN")),
+            "{plan:?}"
+        );
+    }
 }

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_text_of_messages.sql"),
     include_str!("../../migrations/sqlite/0003_debts_without_archive.sql"),
     include_str!("../../migrations/sqlite/0004_bytes_of_pubsub.sql"),
+    include_str!("../../migrations/sqlite/0005_resend_keys_by_time.sql"),
 ];
 
 /// The newest migration known.

@@ -461,6 +461,30 @@ async fn one_server_has_the_database() {
     first.close().await;
 }
 
+/// A newer server started beside the one that serves changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_in_use_are_not_migrated() {
+    let server = Postgres::start(&["fsync=off"]).expect("PostgreSQL starts");
+    let first = open(&server).await;
+    first.claim().await.expect("nobody has it");
+    // As an older version has left them.
+    let older =
+        "DROP INDEX resend_key_at; DELETE FROM schema_migration WHERE version = 5; SELECT 1";
+    server.sql("eider", older).expect("it is older");
+    let config = || Config::Postgres(PostgresConfig::new(server.url("eider")));
+    let refused = eider_storage::open(&config()).await.err();
+    assert!(matches!(refused, Some(Error::InUse(_))), "{refused:?}");
+    let there = "SELECT count(*) FROM pg_indexes WHERE indexname = 'resend_key_at'";
+    assert_eq!(server.sql("eider", there).expect("counts"), "0");
+    first.close().await;
+    let second = eider_storage::open(&config())
+        .await
+        .expect("it has the database now");
+    assert_eq!(server.sql("eider", there).expect("counts"), "1");
+    second.claim().await.expect("it keeps it");
+    second.close().await;
+}
+
 /// A backup that takes its time holds nothing that upkeep and checks need.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_keeps_nobody_waiting() {
