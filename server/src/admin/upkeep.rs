@@ -22,18 +22,23 @@ const DELIVERED_INTERVAL: Duration = Duration::from_secs(60);
 /// Keys by which messages sent again are recognised are kept for so long: longer than they are looked at.
 const RESEND_KEYS_SECONDS: u64 = 24 * 60 * 60;
 
+/// Steps of a round of [`forget_paid`] that may find nothing: 64 accounts each. Those of a large server that wait for
+/// longer have their turn in the next round.
+const IDLE_STEPS_PER_ROUND: u32 = 200;
+
 /// Does everything in turn, every `archive.cleaning_interval_hours`, and deletes every minute what was stored only until it
 /// was delivered, until the token is cancelled.
 pub async fn run(storage: Arc<dyn Storage>, config: ConfigWatch, stop: CancellationToken) {
     let mut due = Instant::now();
+    let mut walk = AccountId(0);
     loop {
         let now = config.borrow().clone();
         let work = async {
             let time = clock::timestamp();
             if due > Instant::now() {
-                return delivered(&*storage, time).await;
+                return delivered(&*storage, time, &mut walk).await;
             }
-            let rows = once(&*storage, &now, time).await;
+            let rows = once(&*storage, &now, time, &mut walk).await;
             let hours = u64::from(now.archive.cleaning_interval_hours);
             due = Instant::now() + Duration::from_secs(hours * 3_600);
             if rows > 0 {
@@ -54,10 +59,10 @@ pub async fn run(storage: Arc<dyn Storage>, config: ConfigWatch, stop: Cancellat
 
 /// Does everything once; answers how many rows were removed. What fails is tried again the next time and keeps nothing
 /// else from being done.
-async fn once(storage: &dyn Storage, config: &Config, now: Timestamp) -> u64 {
+async fn once(storage: &dyn Storage, config: &Config, now: Timestamp, walk: &mut AccountId) -> u64 {
     let prepared = storage.prepare_ahead(now).await.map(|()| 0);
     done("preparing the tables of the next weeks", prepared);
-    let mut rows = delivered(storage, now).await;
+    let mut rows = delivered(storage, now, walk).await;
     for host in &config.hosts {
         let keep = keep(config, host, now);
         if keep != Keep::default() {
@@ -76,24 +81,32 @@ fn done(what: &str, result: Result<u64, Error>) -> u64 {
 }
 
 /// Deletes what accounts without an archive were owed and have got, and what is left over otherwise.
-async fn delivered(storage: &dyn Storage, now: Timestamp) -> u64 {
-    let forgotten = forget_paid(storage).await;
+async fn delivered(storage: &dyn Storage, now: Timestamp, walk: &mut AccountId) -> u64 {
+    let forgotten = forget_paid(storage, walk, IDLE_STEPS_PER_ROUND).await;
     let swept = sweep(storage, now).await;
     done("deleting what was delivered", forgotten) + done("deleting what is left over", swept)
 }
 
-async fn forget_paid(storage: &dyn Storage) -> Result<u64, Error> {
-    let (mut rows, mut next) = (0, Some(AccountId(0)));
-    while let Some(from) = next {
-        let step = storage.archive_forget_paid(Fence::single(), from, ROWS_PER_STEP);
+/// Deletes what has been delivered, from where the last round stopped, once through all accounts or until it has
+/// found nothing for so many steps.
+async fn forget_paid(
+    storage: &dyn Storage,
+    walk: &mut AccountId,
+    idle_steps_max: u32,
+) -> Result<u64, Error> {
+    let (mut rows, mut idle_steps, mut passed_end) = (0, 0, walk.0 == 0);
+    loop {
+        let step = storage.archive_forget_paid(Fence::single(), *walk, ROWS_PER_STEP);
         let step = step.await?;
         rows += step.rows_deleted;
-        next = step.next;
-        if next.is_some() {
-            tokio::time::sleep(PAUSE).await;
+        idle_steps += u32::from(step.rows_deleted == 0);
+        *walk = step.next.unwrap_or(AccountId(0));
+        if idle_steps >= idle_steps_max || (step.next.is_none() && passed_end) {
+            return Ok(rows);
         }
+        passed_end |= step.next.is_none();
+        tokio::time::sleep(PAUSE).await;
     }
-    Ok(rows)
 }
 
 async fn sweep(storage: &dyn Storage, now: Timestamp) -> Result<u64, Error> {
@@ -223,16 +236,16 @@ mod tests {
         archive(&*storage, anna, 1_000..2_000).await;
         let now = Timestamp(2_000 * DAY_US);
 
-        assert_eq!(once(&*storage, &config, now).await, 0);
+        assert_eq!(once(&*storage, &config, now, &mut AccountId(0)).await, 0);
         assert_eq!(archived(&*storage, anna).await, 1_000);
         config.archive.retention_days = 200;
-        once(&*storage, &config, now).await;
+        once(&*storage, &config, now, &mut AccountId(0)).await;
         assert_eq!(archived(&*storage, anna).await, 200);
         config.hosts[0].archive_retention_days = Some(100);
-        once(&*storage, &config, now).await;
+        once(&*storage, &config, now, &mut AccountId(0)).await;
         assert_eq!(archived(&*storage, anna).await, 100);
         config.archive.quota_messages = 10;
-        once(&*storage, &config, now).await;
+        once(&*storage, &config, now, &mut AccountId(0)).await;
         assert_eq!(archived(&*storage, anna).await, 10);
         storage.close().await;
         std::fs::remove_dir_all(folder).unwrap();
@@ -271,7 +284,7 @@ mod tests {
         }
         storage.archive_commit(commit).await.unwrap();
         let now = Timestamp(2_000 * DAY_US);
-        assert_eq!(once(&*storage, &config, now).await, 0);
+        assert_eq!(once(&*storage, &config, now, &mut AccountId(0)).await, 0);
         let mut commit = Commit::new(Fence::single());
         let got = Watermark {
             acked_up_to: Position(1_199),
@@ -279,10 +292,17 @@ mod tests {
         };
         commit.watermarks.push((anna, got));
         storage.archive_commit(commit).await.unwrap();
-        assert_eq!(delivered(&*storage, now).await, 1_199);
+        assert_eq!(delivered(&*storage, now, &mut AccountId(0)).await, 1_199);
         let counts = storage.counts(&|_, _| {}).await.unwrap();
         let left = counts.iter().find(|count| count.table == "message");
         assert_eq!(left.unwrap().rows, 1);
+        // What a round does not come to, a later one does, from where it stopped.
+        let (mut walk, mut rounds) = (AccountId(0), 0);
+        while rounds == 0 || walk != AccountId(0) {
+            assert_eq!(forget_paid(&*storage, &mut walk, 1).await.unwrap(), 0);
+            rounds += 1;
+        }
+        assert!(rounds <= 2);
         storage.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }
