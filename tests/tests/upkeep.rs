@@ -97,3 +97,48 @@ juliet/balcony closes
     server.run()?;
     until(&file, rows, 1)
 }
+
+/// Waits until the server says that it is ready, or that it is not.
+async fn until_ready(server: &Server, wanted: bool) -> Result<()> {
+    let began = Instant::now();
+    while server.fetch("/readyz").await?.contains(" 200 ") != wanted {
+        ensure!(began.elapsed() < PATIENCE, "not: ready {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_that_takes_nothing_more_is_seen_each_time() -> Result<()> {
+    let server = Server::start(Kind::Eider, "")?;
+    let message = "account juliet
+romeo/orchard logs in
+romeo/orchard sends
+    <message type='chat' to='{juliet}' id='m1'><body>one</body></message>
+";
+    let file = database(&server)?;
+    for round in 0..2 {
+        // Like a full disk: what changes nothing succeeds, and nothing else.
+        file.execute_batch(
+            "CREATE TRIGGER full_a AFTER INSERT ON archive BEGIN SELECT RAISE(ABORT, 'full'); END;
+             CREATE TRIGGER full_b AFTER INSERT ON meta BEGIN SELECT RAISE(ABORT, 'full'); END;
+             CREATE TRIGGER full_c AFTER UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'full'); END;
+             CREATE TRIGGER full_d AFTER UPDATE ON archive_owner BEGIN SELECT RAISE(ABORT, 'full'); END;",
+        )?;
+        for script in parse::parse(
+            "upkeep",
+            &format!("{message}romeo/orchard gets error wait resource-constraint\n"),
+        )? {
+            run::run(&script, &server, round).await?;
+        }
+        until_ready(&server, false).await?;
+        // Two looks later it is so still.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        until_ready(&server, false).await?;
+        for trigger in ["full_a", "full_b", "full_c", "full_d"] {
+            file.execute_batch(&format!("DROP TRIGGER {trigger}"))?;
+        }
+        until_ready(&server, true).await?;
+    }
+    Ok(())
+}

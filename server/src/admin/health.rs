@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use eider_storage::{Fence, Storage};
 use tokio::time::Instant;
 
@@ -14,8 +15,9 @@ use crate::lifecycle::{Lifecycle, Readiness};
 /// Time between two looks at the database.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is written to see whether anything can be.
+/// What is written to see whether anything can be, and how long it is: more than one message would take.
 const TRIAL_KEY: &str = "written";
+const TRIAL_BYTES: usize = 32 * 1024;
 
 /// What is wrong with reading or writing, if anything.
 async fn trouble(storage: &dyn Storage, writer: &Pulse) -> Option<String> {
@@ -25,8 +27,8 @@ async fn trouble(storage: &dyn Storage, writer: &Pulse) -> Option<String> {
     let trouble = writer.trouble(Instant::now())?;
     // Where nobody is sent to a server that is not ready, no other commit would show that it can write again.
     if matches!(trouble, Trouble::Failed(_)) {
-        match storage.meta_init(Fence::single(), TRIAL_KEY, b"1").await {
-            Ok(_) => {
+        match try_writing(storage).await {
+            Ok(()) => {
                 writer.recovered(Instant::now());
                 return None;
             }
@@ -34,6 +36,15 @@ async fn trouble(storage: &dyn Storage, writer: &Pulse) -> Option<String> {
         }
     }
     Some(trouble.to_string())
+}
+
+/// Writes something that is not there yet: what changes nothing would succeed on a full disk. Durable on return.
+async fn try_writing(storage: &dyn Storage) -> Result<(), eider_storage::Error> {
+    let mut trial = vec![0; TRIAL_BYTES];
+    SystemRandom::new()
+        .fill(&mut trial)
+        .expect("the system has randomness");
+    storage.meta_set(Fence::single(), TRIAL_KEY, &trial).await
 }
 
 /// Looks at the database and at the archive writer until the drain begins: while one does not answer or write,

@@ -98,9 +98,14 @@ impl Server {
 
     /// The metrics as they are now.
     pub async fn metrics(&self) -> Result<String> {
+        self.fetch("/metrics").await
+    }
+
+    /// What the listener of metrics and health answers, headers included.
+    pub async fn fetch(&self, path: &str) -> Result<String> {
         let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", self.http_port)).await?;
-        let request = b"GET /metrics HTTP/1.0\r\n\r\n";
-        AsyncWriteExt::write_all(&mut socket, request).await?;
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await?;
         let mut text = String::new();
         socket.read_to_string(&mut text).await?;
         Ok(text)
