@@ -100,6 +100,7 @@ pub const SPECS: &[&Spec] = &[
     &disco::SOFTWARE_SPEC,
     &offline::SPEC,
     &pep::SPEC,
+    &pep::NICK_SPEC,
     &blocking::SPEC,
     &ping::SPEC,
     &time::SPEC,
@@ -109,9 +110,12 @@ pub const SPECS: &[&Spec] = &[
     &hints::SPEC,
     &client_state::SPEC,
     &stanza_ids::SPEC,
+    &pep::OMEMO_SPEC,
     &avatar::SPEC,
+    &pep::BOOKMARKS_SPEC,
     &archive::FULLTEXT_SPEC,
     &archive::PREFERENCES_SPEC,
+    &pep::DISPLAYED_SPEC,
 ];
 
 /// Whether a host serves this: its switch, and the options that take it away.

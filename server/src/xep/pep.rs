@@ -38,6 +38,28 @@ pub const SPEC: Spec = Spec {
     switch: Some(Feature::Pep),
 };
 
+/// What is published on accounts and asks no more of a server than XEP-0163 does.
+const fn published(number: u16, name: &'static str, version: &'static str) -> Spec {
+    Spec {
+        number,
+        name,
+        version,
+        status: Status::Complete,
+        note: "by XEP-0163",
+        features: &[],
+        switch: Some(Feature::Pep),
+    }
+}
+
+/// XEP-0172.
+pub const NICK_SPEC: Spec = published(172, "User Nickname", "1.1");
+/// XEP-0384.
+pub const OMEMO_SPEC: Spec = published(384, "OMEMO Encryption", "0.9.1");
+/// XEP-0402.
+pub const BOOKMARKS_SPEC: Spec = published(402, "PEP Native Bookmarks", "1.2.0");
+/// XEP-0490.
+pub const DISPLAYED_SPEC: Spec = published(490, "Message Displayed Synchronization", "1.0.1");
+
 /// Features as those of an account.
 const fn of_account<const N: usize>(names: [&'static str; N]) -> [(Target, &'static str); N] {
     let mut features = [(Target::Account, ""); N];
