@@ -16,7 +16,9 @@ section! {
         pub local_authority: bool = true,
         /// The oldest version spoken.
         pub min_version: TlsVersion = TlsVersion::V1_2,
-        /// The host whose certificate is shown to clients that name none (no SNI). Unset: the first host.
+        /// The host whose certificate is shown to clients that name none (no SNI). Unset: the first host;
+        /// with STARTTLS, that of the stream's host comes before it. Clients that name one for which there is no
+        /// certificate get the alert unrecognized_name (RFC 6066 §3) and nothing else.
         pub default_host: Option<String> = None,
         /// File with the authorities (PEM) that client certificates are checked against, for hosts
         /// with `external = true`.
