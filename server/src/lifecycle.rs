@@ -6,6 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -159,6 +160,9 @@ pub fn watch_signals(
     Ok(())
 }
 
+/// How long after a look that found the server standing still it is looked at again.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
 /// How a process ends that was not let finish.
 const EXIT_UNFINISHED: i32 = 1;
 
@@ -167,7 +171,7 @@ const EXIT_UNFINISHED: i32 = 1;
 pub fn tell_systemd_ready(
     lifecycle: &Lifecycle,
     status: &str,
-    beats: impl Fn() -> bool + Send + 'static,
+    beats: impl Fn() -> bool + Send + Sync + 'static,
 ) {
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(status)]);
     let Some(interval) = sd_notify::watchdog_enabled() else {
@@ -175,10 +179,11 @@ pub fn tell_systemd_ready(
     };
     let hard = lifecycle.hard.clone();
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(interval / 2);
+        let mut ticks = tokio::time::interval(interval / 4);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => if beats() {
+                _ = ticks.tick() => if beats_soon(&beats, SECOND_LOOK).await {
                     tell_systemd(&[NotifyState::Watchdog]);
                 } else {
                     tracing::error!("the archive writer stands still: the watchdog is not told to wait");
@@ -187,6 +192,24 @@ pub fn tell_systemd_ready(
             }
         }
     });
+}
+
+/// Whether it beats, now or in a moment: where the whole process was paused, whoever looks first sees it stand still.
+async fn beats_soon(beats: &impl Fn() -> bool, moment: Duration) -> bool {
+    if beats() {
+        return true;
+    }
+    tokio::time::sleep(moment).await;
+    beats()
+}
+
+/// Tells systemd that the start takes longer, and why.
+pub fn tell_systemd_waiting(why: &str, patience: Duration) {
+    let micros = u32::try_from(patience.as_micros()).unwrap_or(u32::MAX);
+    tell_systemd(&[
+        NotifyState::ExtendTimeoutUsec(micros),
+        NotifyState::Status(why),
+    ]);
 }
 
 fn tell_systemd_reloading() {
@@ -302,6 +325,18 @@ mod tests {
         lifecycle.stop();
         assert!(!lifecycle.drained(Duration::from_millis(10)).await);
         lifecycle.tasks().wait().await;
+    }
+
+    #[tokio::test]
+    async fn who_was_paused_with_the_watchdog_gets_a_second_look() {
+        let looks = std::cell::Cell::new(0);
+        let look = |well_from: u32| {
+            looks.set(looks.get() + 1);
+            looks.get() >= well_from
+        };
+        assert!(beats_soon(&|| look(2), Duration::ZERO).await);
+        assert_eq!(looks.take(), 2);
+        assert!(!beats_soon(&|| look(3), Duration::ZERO).await);
     }
 
     #[test]

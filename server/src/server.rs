@@ -84,6 +84,46 @@ async fn restore_sessions(core: &Core) -> Result<(), Error> {
     Ok(())
 }
 
+/// Between two tries to open a database that is away.
+const STORAGE_RETRY: Duration = Duration::from_secs(1);
+/// What systemd is told that a start may take longer, from each such try on.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Opens the database and takes it for this server. One that is away, as after a reboot or in a failover, is waited for;
+/// whoever started the server may end it meanwhile.
+async fn open_storage(config: &Config) -> Result<Arc<dyn Storage>, eider_storage::Error> {
+    let mut waits = false;
+    loop {
+        let error = match open_and_claim(config).await {
+            Ok(storage) => {
+                if waits {
+                    tracing::info!("the database is there");
+                }
+                return Ok(storage);
+            }
+            Err(error) if !error.is_transient() => return Err(error),
+            Err(error) => error,
+        };
+        if !waits {
+            tracing::error!("cannot start yet, the database is waited for: {error}");
+        }
+        waits = true;
+        lifecycle::tell_systemd_waiting("waits for the database", STORAGE_PATIENCE);
+        tokio::time::sleep(STORAGE_RETRY).await;
+    }
+}
+
+async fn open_and_claim(config: &Config) -> Result<Arc<dyn Storage>, eider_storage::Error> {
+    let storage = eider_storage::open(&config.storage_config()).await?;
+    match storage.claim().await {
+        Ok(()) => Ok(storage),
+        Err(error) => {
+            storage.close().await;
+            Err(error)
+        }
+    }
+}
+
 /// What the server starts with.
 pub struct Start {
     /// Where the configuration is read again from.
@@ -114,19 +154,23 @@ pub async fn run(start: Start) -> Result<(), Error> {
     let tracer = Tracer::new();
     let control = open_control(&config)?;
 
-    let storage = eider_storage::open(&config.storage_config()).await?;
-    storage.claim().await?;
+    // Before the database is there: probes are told that the server starts.
+    let http = serve_http(&config, &metrics, &lifecycle).await?;
+    let storage = open_storage(&config).await?;
     let (tls, findings) = TlsContext::load(&config, clock::now())?;
     let tls = Arc::new(tls);
     report(&findings);
 
     let reloader = Arc::new(Reloader::new(sources, config.clone(), log.clone()));
-    reload_certificates(&reloader, tls.clone(), &lifecycle);
+    reload_certificates(&reloader, &tls, &lifecycle);
     // Before sessions are taken up: told to stop from here on, the server drains them again.
     watch_signals(&lifecycle, &reloader)?;
     let policy = Arc::new(Policy::new(&config));
     let follow = policy.clone();
-    reloader.before(move |config| follow.reload(config));
+    reloader.before(move |config| {
+        follow.reload(config);
+        Vec::new()
+    });
     let core = Core::build(
         reloader.watch(),
         storage.clone(),
@@ -141,9 +185,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         &config, &reloader, tls, &lifecycle, policy, &core,
     )?);
     let mut listeners = serve_clients(&config, &core, &streams, &lifecycle)?;
-    if let Some(line) = serve_http(&config, &metrics, &lifecycle).await? {
-        listeners.push(line);
-    }
+    listeners.extend(http);
     let live = Live {
         sessions: core.live_sessions(),
         reloader: reloader.clone(),
@@ -283,35 +325,42 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(30);
 const CERTIFICATE_READ: Duration = Duration::from_secs(3_600);
 
 /// Reads certificates again at every reload, when their files change, and hourly.
-fn reload_certificates(reloader: &Arc<Reloader>, tls: Arc<TlsContext>, lifecycle: &Lifecycle) {
-    let mut watch = reloader.watch();
+fn reload_certificates(reloader: &Arc<Reloader>, tls: &Arc<TlsContext>, lifecycle: &Lifecycle) {
+    let follow = tls.clone();
+    reloader.before(move |config| read_certificates(&follow, config));
+    let (reloader, tls) = (reloader.clone(), tls.clone());
     let stop = lifecycle.soft_stop().clone();
     tokio::spawn(async move {
         let mut read_at = Instant::now();
         loop {
-            let mut due = read_at.elapsed() >= CERTIFICATE_READ;
             tokio::select! {
-                changed = watch.changed() => match changed {
-                    Ok(()) => due = true,
-                    Err(_) => return,
-                },
                 () = tokio::time::sleep(CERTIFICATE_LOOK) => {}
                 () = stop.cancelled() => return,
             }
-            let (tls, config) = (tls.clone(), watch.borrow_and_update().clone());
+            let due = read_at.elapsed() >= CERTIFICATE_READ;
+            let (reloader, tls) = (reloader.clone(), tls.clone());
             let read = tokio::task::spawn_blocking(move || {
-                let wanted = due || tls.is_stale(&config);
-                wanted.then(|| tls.reload(&config, clock::now()))
+                reloader.in_turn(|config| {
+                    let wanted = due || tls.is_stale(config);
+                    wanted.then(|| read_certificates(&tls, config))
+                })
             });
             match read.await {
                 Ok(None) => continue,
-                Ok(Some(Ok(findings))) => report(&findings),
-                Ok(Some(Err(e))) => tracing::error!("certificates not read again: {e}"),
+                Ok(Some(findings)) => findings.iter().for_each(|found| tracing::warn!("{found}")),
                 Err(e) => tracing::error!("certificates not read again: {e}"),
             }
             read_at = Instant::now();
         }
     });
+}
+
+/// Reads the certificates again; what is wrong with them.
+fn read_certificates(tls: &TlsContext, config: &Config) -> Vec<String> {
+    match tls.reload(config, clock::now()) {
+        Ok(findings) => findings.iter().map(ToString::to_string).collect(),
+        Err(e) => vec![format!("certificates not read again: {e}")],
+    }
 }
 
 fn report(findings: &[tls::Error]) {

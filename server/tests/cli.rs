@@ -301,6 +301,28 @@ fn a_reload_says_what_changed_and_keeps_the_old_one_where_it_is_wrong() {
 }
 
 #[test]
+fn a_reload_says_which_certificates_cannot_be_read() {
+    let place = Place::new("reload-certificates");
+    let server = place.serve();
+    let directory = place.folder.join("data/certificates");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("example.org.pem"), "no certificate").unwrap();
+    let output = place.eider(&["reload"], "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains("example.org.pem"), "{said}");
+    std::fs::remove_file(directory.join("example.org.pem")).unwrap();
+    assert_eq!(
+        place.json(&["reload"], "")[0]["findings"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn a_killed_server_leaves_nothing_to_repair() {
     let place = Place::new("killed");
     let mut server = place.serve();

@@ -303,7 +303,8 @@ impl Presence {
     }
 
     async fn tell_gone(&self, from: &Arc<SessionHandle>, stanza: &Stanza, was_shown: bool) {
-        let own = match self.own(&from.bare).await {
+        // Whatever the configuration says by now: who was shown its presence is to learn of the end.
+        let own = match self.stored(&from.bare).await {
             Ok(own) => own,
             Err(error) => {
                 tracing::warn!(jid = %from.full, %error, "contacts are not told of the end of a presence");
@@ -331,6 +332,16 @@ impl Presence {
         let contacts = match &facts {
             Some(facts) if self.has_rosters(account) => self.rosters.contacts(facts.id).await?,
             _ => Contacts::default(),
+        };
+        Ok(Own { facts, contacts })
+    }
+
+    /// The same also where the host's rosters, or the host itself, have been taken away.
+    async fn stored(&self, account: &BareJid) -> Result<Own, eider_storage::Error> {
+        let facts = self.facts.load(account).await?;
+        let contacts = match &facts {
+            Some(facts) => self.rosters.contacts(facts.id).await?,
+            None => Contacts::default(),
         };
         Ok(Own { facts, contacts })
     }

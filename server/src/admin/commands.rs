@@ -228,12 +228,12 @@ impl Commands {
     }
 
     fn reload(&self) -> Result<Value, Failure> {
-        let changes = self.live()?.reloader.reload();
-        let changes =
-            changes.map_err(|e| Failure::new(FailureKind::Configuration, e.to_string()))?;
+        let reload = self.live()?.reloader.reload();
+        let reload = reload.map_err(|e| Failure::new(FailureKind::Configuration, e.to_string()))?;
         json(Reloaded {
-            applied: changes.applied,
-            restart: changes.restart,
+            applied: reload.changes.applied,
+            restart: reload.changes.restart,
+            findings: reload.findings,
         })
     }
 

@@ -289,6 +289,9 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// Keys that wait for a restart.
     pub restart: Vec<String>,
+    /// What is wrong though the configuration is valid, as a certificate that cannot be read.
+    #[serde(default)]
+    pub findings: Vec<String>,
 }
 
 /// One table of the database.

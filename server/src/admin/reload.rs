@@ -8,7 +8,17 @@ use tokio::sync::watch;
 use super::log::LogControl;
 use crate::config::{Changes, Config, ConfigWatch, Error, Sources};
 
-type Follow = Box<dyn Fn(&Config) + Send + Sync>;
+/// Obeys a configuration; answers what is wrong though the server goes on.
+type Follow = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// What it changed.
+    pub changes: Changes,
+    /// What is wrong though the configuration is valid, as a certificate that cannot be read.
+    pub findings: Vec<String>,
+}
 
 /// Holds the valid configuration and replaces it.
 pub struct Reloader {
@@ -16,6 +26,8 @@ pub struct Reloader {
     config: watch::Sender<Arc<Config>>,
     log: LogControl,
     before: Mutex<Vec<Follow>>,
+    /// One reload after another: else the older file could be installed last.
+    turn: Mutex<()>,
 }
 
 impl Reloader {
@@ -26,16 +38,22 @@ impl Reloader {
             config: watch::Sender::new(Arc::new(config)),
             log,
             before: Mutex::default(),
+            turn: Mutex::default(),
         }
     }
 
-    /// Has `follow` called with each new configuration before anyone else sees it.
-    pub fn before(&self, follow: impl Fn(&Config) + Send + Sync + 'static) {
+    /// Has `follow` called with each new configuration before anyone else sees it; it answers what it finds wrong.
+    pub fn before(&self, follow: impl Fn(&Config) -> Vec<String> + Send + Sync + 'static) {
         self.before.lock().push(Box::new(follow));
     }
 
-    /// Where parts read the valid configuration and learn of a new one. Those who hold certificates read
-    /// them again at every change, also where nothing else differs.
+    /// Does work with the valid configuration that no reload may come between.
+    pub fn in_turn<T>(&self, work: impl FnOnce(&Config) -> T) -> T {
+        let _turn = self.turn.lock();
+        work(&self.current())
+    }
+
+    /// Where parts read the valid configuration and learn of a new one.
     pub fn watch(&self) -> ConfigWatch {
         self.config.subscribe()
     }
@@ -45,11 +63,13 @@ impl Reloader {
         self.config.borrow().clone()
     }
 
-    /// Reads everything again. Where it has problems they are logged and nothing changes.
+    /// Reads everything again. Where it has problems they are logged and nothing changes. Reads files: short of an
+    /// async worker's time, but not for many at once.
     ///
     /// # Errors
     /// Every problem found.
-    pub fn reload(&self) -> Result<Changes, Error> {
+    pub fn reload(&self) -> Result<Reload, Error> {
+        let _turn = self.turn.lock();
         let new = match self.sources.load() {
             Ok(new) => new,
             Err(e) => {
@@ -61,8 +81,12 @@ impl Reloader {
         let changes = Changes::between(&running, &new);
         let new = new.followed_by(&running);
         self.log.configure(&new.logging);
+        let mut findings = Vec::new();
         for follow in self.before.lock().iter() {
-            follow(&new);
+            findings.extend(follow(&new));
+        }
+        for finding in &findings {
+            tracing::warn!("{finding}");
         }
         self.config.send_replace(Arc::new(new));
         tracing::info!(
@@ -75,7 +99,7 @@ impl Reloader {
                 changes.restart.join(", ")
             );
         }
-        Ok(changes)
+        Ok(Reload { changes, findings })
     }
 }
 
@@ -104,25 +128,28 @@ mod tests {
 
         std::fs::write(&path, "[archive]\nretention_days = 2\n").unwrap();
         assert_eq!(
-            reloader.reload().unwrap().applied,
+            reloader.reload().unwrap().changes.applied,
             ["archive.retention_days"]
         );
         assert_eq!(watch.borrow_and_update().archive.retention_days, 2);
 
         let text = "data_directory = \"other\"\n[archive]\nretention_days = 3\n";
         std::fs::write(&path, text).unwrap();
-        let changes = reloader.reload().unwrap();
+        let changes = reloader.reload().unwrap().changes;
         assert_eq!(changes.restart, ["data_directory"]);
         let now = watch.borrow_and_update().clone();
         assert_eq!(now.archive.retention_days, 3);
         assert_eq!(now.data_directory, Config::default().data_directory);
         assert_eq!(
-            reloader.reload().unwrap(),
+            reloader.reload().unwrap().changes,
             Changes {
                 applied: Vec::new(),
                 ..changes
             }
         );
+        reloader.before(|_| vec!["a certificate is broken".to_owned()]);
+        let found = reloader.reload().unwrap().findings;
+        assert_eq!(found, ["a certificate is broken"]);
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -154,6 +154,7 @@ impl Session {
         session.detached_at = None;
         // Since its client logged in, the configuration may have been replaced.
         session.follow_config();
+        session.look_for_host();
         session.after_presence();
         session
     }
@@ -178,7 +179,21 @@ impl Session {
         session.wait();
         // While the last run ended, messages may have become owed that its queue does not hold.
         session.start_catch_up();
+        session.look_for_host();
         session
+    }
+
+    /// Has the session end at its first turn where its host has been taken out since its client logged in.
+    fn look_for_host(&self) {
+        if !self.is_served() {
+            let _ = self.handle.mailbox.control(Control::Reconfigured);
+        }
+    }
+
+    /// Whether its host is one of ours still.
+    fn is_served(&self) -> bool {
+        let config = self.parts.config.borrow();
+        config.host(self.handle.bare.domain()).is_some()
     }
 
     fn without_stream(
@@ -354,6 +369,7 @@ impl Session {
                     tokio::spawn(bind::superseded(earlier.0));
                 }
             }
+            Control::Reconfigured if !self.is_served() => return Move::End(End::HostGone),
             Control::Reconfigured => self.follow_config(),
             Control::CatchUp => self.catch_up_anew(),
             Control::Drain => self.draining = true,

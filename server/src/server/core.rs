@@ -219,6 +219,8 @@ impl Core {
     /// holds the core's parts.
     pub async fn stop(self) {
         let Core { parts, writer, .. } = self;
+        // Told so by the drain, unless that was cut off before it began.
+        parts.draining.cancel();
         drop(parts);
         if tokio::time::timeout(Duration::from_secs(10), writer)
             .await

@@ -26,5 +26,11 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     let result = runtime.block_on(server::run(start));
     // Threads that still read a file or resolve a name are not waited for.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    result.map_err(|e| failed(&e).hint(format!("{} check", global.program())))
+    let kind = |e: &server::Error| match e {
+        server::Error::Storage(_) => FailureKind::Database,
+        _ => FailureKind::Failed,
+    };
+    result.map_err(|e| {
+        Failure::new(kind(&e), e.to_string()).hint(format!("{} check", global.program()))
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::ask::ask;
 use super::{Global, output};
-use crate::admin::protocol::{Failure, Reloaded, Request, Status};
+use crate::admin::protocol::{Failure, FailureKind, Reloaded, Request, Status};
 
 /// Shows the status.
 ///
@@ -48,12 +48,13 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
 /// Has the server read its configuration and certificates again.
 ///
 /// # Errors
-/// Where no server runs or the configuration has problems; the old one stays then.
+/// Where no server runs or the configuration has problems; the old one stays then. `Findings` where something else was
+/// found wrong, as a certificate.
 pub async fn reload(global: &Global) -> Result<(), Failure> {
     let reloaded: Reloaded = ask(global, Request::Reload).await?;
     if global.json {
         output::json(&reloaded);
-        return Ok(());
+        return found(&reloaded);
     }
     match reloaded.applied.as_slice() {
         [] => output::line("certificates read again; nothing else changed"),
@@ -65,5 +66,19 @@ pub async fn reload(global: &Global) -> Result<(), Failure> {
             reloaded.restart.join(", ")
         ));
     }
-    Ok(())
+    for finding in &reloaded.findings {
+        output::line(format_args!("wrong: {finding}"));
+    }
+    found(&reloaded)
+}
+
+/// What was found wrong is a failure of the command, though the server goes on.
+fn found(reloaded: &Reloaded) -> Result<(), Failure> {
+    match reloaded.findings.len() {
+        0 => Ok(()),
+        count => Err(
+            Failure::new(FailureKind::Findings, format!("found wrong: {count}"))
+                .hint("eider check"),
+        ),
+    }
 }

@@ -32,6 +32,8 @@ pub enum End {
     Kicked(Kick),
     /// The client took too little of what it asked for, or of what its account changed.
     Overflow,
+    /// Its host is not served any more.
+    HostGone,
     /// The server stops.
     Drained,
 }
@@ -49,6 +51,7 @@ impl End {
             End::Kicked(Kick::AccountGone) => "account gone",
             End::Kicked(Kick::CredentialsChanged) => "password changed",
             End::Overflow => "over its bound",
+            End::HostGone => "host gone",
             End::Drained => "server stops",
         }
     }
@@ -63,6 +66,7 @@ impl End {
             End::Kicked(Kick::AccountGone) => StreamCondition::NotAuthorized,
             End::Kicked(Kick::CredentialsChanged) => StreamCondition::Reset,
             End::Overflow => StreamCondition::ResourceConstraint,
+            End::HostGone => StreamCondition::HostGone,
             End::Drained => StreamCondition::SystemShutdown,
         };
         Some(StreamError::new(condition))
