@@ -42,6 +42,9 @@ pub trait PresenceWatcher: Send + Sync {
     fn available(&self, session: &Arc<SessionHandle>, presence: &Stanza, initial: bool);
     /// The resource is not available any more. Must not wait.
     fn unavailable(&self, session: &Arc<SessionHandle>);
+    /// Some of what was sent to the resource because of what it is was dropped for lack of room, and there is room
+    /// again. Must not wait.
+    fn missed_events(&self, session: &Arc<SessionHandle>);
     /// From now on, or no longer, `contact` sees the presence of `account`. May wait for storage, not for clients.
     fn subscription_changed<'a>(
         &'a self,
@@ -440,7 +443,7 @@ fn show(to: &SessionHandle, stanza: Stanza) {
 }
 
 /// Presence that a session has no room for is dropped; once it has, it is shown what is so then
-/// (DESIGN §3, [`Presence::show_again`]).
+/// (DESIGN §3, [`Presence::make_good`]).
 fn push(to: &SessionHandle, stanza: Stanza) {
     let _ = to.mailbox.push(Delivery::copy(stanza));
 }

@@ -3,9 +3,11 @@
 //! A plain lock around a deque beats a channel here: the session drains all that
 //! has gathered in one go, so that many stanzas share one write.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll};
 
+use eider_xmpp::jid::Jid;
+use eider_xmpp::ns;
 use eider_xmpp::stanza::{Kind, Stanza};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -18,6 +20,9 @@ pub const STANZA_OVERHEAD_BYTES: usize = 192;
 
 /// Less than this queued: the session takes what comes.
 const TAKEN_BYTES: usize = 32 * 1024;
+
+/// Resources remembered whose unavailable presence was dropped.
+pub const GONE_MAX: usize = 256;
 
 /// How a stanza came to this session; decides what happens to it when the session has no room for
 /// it or ends unread (DESIGN §3, "when a session ends").
@@ -126,6 +131,31 @@ impl Queued {
     }
 }
 
+/// What was dropped for lack of room; there is room again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Others' presence.
+    pub presence: bool,
+    /// Notifications of pubsub.
+    pub events: bool,
+}
+
+impl Missed {
+    /// Whether anything was.
+    pub fn any(self) -> bool {
+        self.presence || self.events
+    }
+}
+
+/// Who is unavailable by presence that was dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// As the presence had it, [`GONE_MAX`] at most.
+    pub from: BTreeSet<Jid>,
+    /// How many more there were.
+    pub more: u32,
+}
+
 /// What the session finds when it looks.
 #[derive(Default)]
 pub struct Mail {
@@ -135,8 +165,8 @@ pub struct Mail {
     pub controls: Vec<Control>,
     /// How many were refused or dropped since, for lack of room.
     pub refused: u32,
-    /// Others' presence was dropped for lack of room, and there is room again.
-    pub missed_presence: bool,
+    /// What was dropped is to be made good now.
+    pub missed: Missed,
 }
 
 struct Inner {
@@ -154,8 +184,8 @@ struct Inner {
     behind: bool,
     /// One was left since the session last began to read.
     left: bool,
-    /// Presence was dropped.
-    missed_presence: bool,
+    missed: Missed,
+    gone: Option<Box<Gone>>,
     /// Somebody waits for room.
     awaited: bool,
 }
@@ -170,8 +200,7 @@ impl Inner {
             Origin::Push => self.limit_bytes.saturating_mul(2),
             Origin::Direct | Origin::Copy | Origin::Answer => self.limit_bytes,
         };
-        let used = self.queued_bytes + self.held_bytes;
-        let fits = delivery.origin == Origin::Answer || used == 0 || used + cost <= limit;
+        let fits = delivery.origin == Origin::Answer || self.has_room(cost, limit);
         match (delivery.debt, delivery.origin) {
             (Some(position), _) if self.behind || !fits => Err(self.leave(position)),
             _ if fits => {
@@ -179,6 +208,7 @@ impl Inner {
                     Origin::Answer => self.answer_bytes += cost,
                     Origin::Direct | Origin::Copy | Origin::Push => self.queued_bytes += cost,
                 }
+                self.comes_after_all(&delivery.stanza);
                 self.mail.stanzas.push_back(Queued::Stanza(delivery));
                 Ok(())
             }
@@ -189,10 +219,48 @@ impl Inner {
                 Err(self.refuse())
             }
             (_, Origin::Copy) => {
-                self.missed_presence |= delivery.stanza.kind() == Kind::Presence;
+                self.miss(&delivery.stanza);
                 Err(self.refuse())
             }
             (_, Origin::Direct | Origin::Answer) => Err(self.refuse()),
+        }
+    }
+
+    fn has_room(&self, cost: usize, limit: usize) -> bool {
+        let used = self.queued_bytes + self.held_bytes;
+        used == 0 || used + cost <= limit
+    }
+
+    /// Remembers of a dropped copy what is needed to make it good.
+    fn miss(&mut self, stanza: &Stanza) {
+        match stanza.kind() {
+            Kind::Presence => {
+                self.missed.presence = true;
+                if stanza.type_attr().as_deref() == Some("unavailable")
+                    && let Some(from) = stanza.from()
+                {
+                    let gone = self.gone.get_or_insert_default();
+                    if gone.from.len() < GONE_MAX {
+                        gone.from.insert(from.clone());
+                    } else if !gone.from.contains(from) {
+                        gone.more = gone.more.saturating_add(1);
+                    }
+                }
+            }
+            Kind::Message => {
+                self.missed.events |= stanza.child("event", ns::PUBSUB_EVENT).is_some();
+            }
+            Kind::Iq => {}
+        }
+    }
+
+    /// Newer presence takes the place of what was dropped.
+    fn comes_after_all(&mut self, stanza: &Stanza) {
+        if let Some(gone) = &mut self.gone
+            && stanza.kind() == Kind::Presence
+            && let Some(from) = stanza.from()
+        {
+            gone.from.remove(from);
         }
     }
 
@@ -233,7 +301,8 @@ impl Mailbox {
             overflowed: false,
             behind: false,
             left: false,
-            missed_presence: false,
+            missed: Missed::default(),
+            gone: None,
             awaited: false,
         };
         Mailbox {
@@ -297,12 +366,11 @@ impl Mailbox {
         inner.held_bytes += std::mem::take(&mut inner.queued_bytes);
         inner.answer_bytes = 0;
         let awaited = std::mem::take(&mut inner.awaited);
-        if inner.missed_presence && inner.held_bytes <= inner.limit_bytes / 2 {
-            inner.missed_presence = false;
-            inner.mail.missed_presence = true;
+        if inner.missed.any() && inner.held_bytes <= inner.limit_bytes / 2 {
+            inner.mail.missed = std::mem::take(&mut inner.missed);
         }
         let is_empty = inner.mail.stanzas.is_empty() && inner.mail.controls.is_empty();
-        let mail = if is_empty && !inner.mail.missed_presence {
+        let mail = if is_empty && !inner.mail.missed.any() {
             // Under the lock: who pushes next finds the waker.
             self.waker.register(cx.waker());
             Poll::Pending
@@ -364,12 +432,51 @@ impl Mailbox {
             .await;
     }
 
-    async fn wait(&self, ready: impl Fn(&Inner) -> bool) {
+    /// Queues what others must not lose for lack of room, as soon as there is some.
+    pub async fn push_when_room(&self, delivery: Delivery) {
+        let cost = delivery.cost_bytes();
+        let mut delivery = Some(delivery);
+        self.wait(|inner| {
+            if inner.has_room(cost, inner.limit_bytes)
+                && let Some(delivery) = delivery.take()
+            {
+                let _ = inner.push(delivery);
+            }
+            delivery.is_none()
+        })
+        .await;
+        self.waker.wake();
+    }
+
+    /// Whose unavailable presence was dropped. Those named are forgotten; that there were more, with
+    /// [`Mailbox::gone_are_told`].
+    pub fn take_gone(&self) -> Gone {
+        let mut inner = self.inner.lock();
+        let Some(mut gone) = inner.gone.take() else {
+            return Gone::default();
+        };
+        let taken = std::mem::take(&mut *gone);
+        if taken.more > 0 {
+            gone.more = taken.more;
+            inner.gone = Some(gone);
+        }
+        taken
+    }
+
+    /// Everything is shown as it is, after [`Mailbox::take_gone`] said that there were so many more.
+    pub fn gone_are_told(&self, more: u32) {
+        let mut inner = self.inner.lock();
+        if let Some(gone) = &mut inner.gone {
+            gone.more -= gone.more.min(more);
+        }
+    }
+
+    async fn wait(&self, mut ready: impl FnMut(&mut Inner) -> bool) {
         loop {
             let notified = self.room.notified();
             {
                 let mut inner = self.inner.lock();
-                if inner.closed || ready(&inner) {
+                if inner.closed || ready(&mut inner) {
                     return;
                 }
                 inner.awaited = true;
@@ -468,6 +575,76 @@ mod tests {
         take(&mailbox, 2 * LIMIT_BYTES);
         assert_eq!(mailbox.push(Delivery::push(of_bytes(1))), refused);
         assert_eq!(take(&mailbox, 2 * LIMIT_BYTES).controls.len(), 1);
+    }
+
+    fn of(xml: &str) -> Delivery {
+        Delivery::copy(Stanza::parse_stored(Bytes::from(xml.to_owned())).expect("well-formed"))
+    }
+
+    #[test]
+    fn dropped_presence_and_events_are_known_when_there_is_room() {
+        let mailbox = Mailbox::new(LIMIT_BYTES);
+        let gone = |number: usize| {
+            of(&format!(
+                "<presence from='a@b/{number}' type='unavailable'/>"
+            ))
+        };
+        assert_eq!(mailbox.push(Delivery::copy(of_bytes(10_000))), Ok(()));
+        assert_eq!(mailbox.push(gone(0)), Err(Refused::Full));
+        let carbon = mailbox.push(Delivery::copy(of_bytes(1)));
+        assert_eq!(carbon, Err(Refused::Full));
+        take(&mailbox, 0);
+        let missed = |held_bytes| take(&mailbox, held_bytes).missed;
+        assert_eq!(missed(LIMIT_BYTES), Missed::default(), "no room yet");
+        let event = "<message from='a@b'><event xmlns='http://jabber.org/protocol/pubsub#event'/></message>";
+        assert_eq!(mailbox.push(of(event)), Err(Refused::Full));
+        let all = Missed {
+            presence: true,
+            events: true,
+        };
+        assert_eq!(missed(0), all);
+        assert_eq!(missed(0), Missed::default());
+        let from = |gone: Gone| {
+            gone.from
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(from(mailbox.take_gone()), ["a@b/0"]);
+        assert_eq!(mailbox.take_gone(), Gone::default());
+        take(&mailbox, LIMIT_BYTES);
+        for number in 0..GONE_MAX + 3 {
+            assert_eq!(mailbox.push(gone(number)), Err(Refused::Full));
+        }
+        take(&mailbox, 0);
+        assert_eq!(mailbox.push(of("<presence from='a@b/0'/>")), Ok(()));
+        let taken = mailbox.take_gone();
+        assert_eq!((taken.from.len(), taken.more), (GONE_MAX - 1, 3));
+        assert_eq!(mailbox.take_gone().more, 3, "until they are told");
+        mailbox.gone_are_told(3);
+        assert_eq!(mailbox.take_gone(), Gone::default());
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_lost_waits_for_room() {
+        let mailbox = std::sync::Arc::new(Mailbox::new(LIMIT_BYTES));
+        take(&mailbox, 1_000);
+        let waiting = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move {
+                mailbox
+                    .push_when_room(Delivery::copy(of_bytes(10_000)))
+                    .await
+            }
+        });
+        tokio::task::yield_now().await;
+        take(&mailbox, 1_000);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "it would not fit");
+        assert_eq!(take(&mailbox, 0).stanzas.len(), 0);
+        waiting.await.expect("no panic");
+        let mail = take(&mailbox, 0);
+        assert_eq!((mail.stanzas.len(), mail.refused), (1, 0));
     }
 
     #[tokio::test]

@@ -337,8 +337,8 @@ impl Session {
         let metrics = &self.parts.metrics;
         metrics.refused_times("session_queue_bytes", mail.refused);
         self.request_acknowledgement();
-        if mail.missed_presence {
-            self.parts.presence.show_again(&self.handle);
+        if mail.missed.any() {
+            self.parts.presence.make_good(&self.handle, mail.missed);
         }
         self.obey_all(mail.controls)
     }

@@ -16,7 +16,7 @@ use eider_xmpp::stanza::Stanza;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-use crate::account::facts::AccountFacts;
+use crate::account::facts::{AccountFacts, Facts};
 use crate::account::presence::PresenceWatcher;
 use crate::account::roster::Rosters;
 use crate::c2s::mailbox::Delivery;
@@ -280,6 +280,10 @@ impl Pep {
         {
             nodes = interests.nodes().to_vec();
         }
+        self.start_last_items(session, nodes);
+    }
+
+    fn start_last_items(self: &Arc<Self>, session: &Arc<SessionHandle>, nodes: Vec<String>) {
         let (pep, to) = (self.clone(), session.clone());
         session.last_items.start(session.ended(), async move {
             let mut services = vec![to.bare.clone()];
@@ -309,9 +313,14 @@ impl Pep {
             };
             match last_items.await {
                 Ok(notices) => {
+                    if self.blocks(&to.bare, service).await {
+                        return;
+                    }
                     for notice in notices {
+                        let stanza = Stanza::from_element(&notice.message);
+                        let addressed = stanza.rewrite().to(to.full.clone()).build();
                         to.mailbox.half_empty().await;
-                        self.send(vec![notice]).await;
+                        to.mailbox.push_when_room(Delivery::copy(addressed)).await;
                     }
                 }
                 Err(error) => tracing::warn!(%service, %error, "last items not sent"),
@@ -413,14 +422,18 @@ impl Pep {
                 continue;
             };
             for to in notice.to {
-                let Ok(Some(facts)) = self.parts.facts.load(&to.bare()).await else {
-                    continue;
-                };
-                if to.bare() == service || !facts.blocks(&service.to_jid()) {
+                if !self.blocks(&to.bare(), &service).await {
                     self.deliver(&to, &stanza);
                 }
             }
         }
+    }
+
+    /// Whether an account of ours must not hear of `service`, or is none.
+    async fn blocks(&self, account: &BareJid, service: &BareJid) -> bool {
+        let known = self.parts.facts.load(account).await;
+        let is_free = |facts: &Facts| account == service || !facts.blocks(&service.to_jid());
+        !known.is_ok_and(|facts| facts.is_some_and(|facts| is_free(&facts)))
     }
 
     fn deliver(&self, to: &Jid, stanza: &Stanza) {
@@ -474,6 +487,12 @@ impl PresenceWatcher for Watcher {
 
     fn unavailable(&self, session: &Arc<SessionHandle>) {
         session.set_interests(None);
+    }
+
+    fn missed_events(&self, session: &Arc<SessionHandle>) {
+        if let Some(interests) = session.interests() {
+            self.0.start_last_items(session, interests.nodes().to_vec());
+        }
     }
 
     fn subscription_changed<'a>(

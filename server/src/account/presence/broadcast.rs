@@ -10,10 +10,26 @@ use eider_xmpp::stanza::Stanza;
 
 use super::{Own, Presence, push, refuses, show, unavailable_of};
 use crate::account::facts::Facts;
+use crate::c2s::mailbox::Missed;
 use crate::cluster::sessions::SessionHandle;
 
 /// Contacts told in one go before others get their turn on this thread.
 const CONTACTS_AT_ONCE: usize = 128;
+
+/// What is said of a contact before its presence.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// That there is none, where that is so.
+    GoneIfNone,
+    /// That there is none: all that was shown of it before is over.
+    Gone,
+}
+
+fn show_gone(from: &Jid, viewer: &SessionHandle) {
+    let gone = unavailable_of(from);
+    show(viewer, gone.rewrite().to(viewer.full.clone()).build());
+}
 
 impl Presence {
     /// To every available resource of the account, the sender included (RFC 6121 §4.2.2): what it hears of itself
@@ -102,24 +118,29 @@ impl Presence {
             if number % CONTACTS_AT_ONCE == CONTACTS_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            if !self.show(&contact.jid, viewer, own, false) {
+            if !self.show(&contact.jid, viewer, own, Before::Nothing) {
                 unknown.push(&contact.jid);
             }
             viewer.mailbox.taken().await;
         }
         for contact in unknown {
-            self.load_and_show(contact, viewer, own, false).await;
+            self.load_and_show(contact, viewer, own, Before::Nothing)
+                .await;
             viewer.mailbox.taken().await;
         }
     }
 
     /// The presence of the account's other resources.
     fn show_others_of_own(&self, viewer: &SessionHandle) {
+        self.show_own(viewer, |other| other.key != viewer.key);
+    }
+
+    fn show_own(&self, viewer: &SessionHandle, which: impl Fn(&SessionHandle) -> bool) {
         self.sessions.with(viewer.bare.as_str(), |entry| {
             let sessions = entry.map(|entry| entry.sessions.as_slice());
-            for other in sessions.unwrap_or_default() {
-                if other.key != viewer.key
-                    && let Some(presence) = other.presence()
+            for handle in sessions.unwrap_or_default() {
+                if which(handle)
+                    && let Some(presence) = handle.presence()
                 {
                     show(viewer, presence.rewrite().to(viewer.full.clone()).build());
                 }
@@ -127,11 +148,29 @@ impl Presence {
         });
     }
 
-    /// A resource had no room for some presence: it is shown that of its account's other resources and of every
-    /// contact as it is now, of contacts also where it is none, as its client takes it.
-    pub fn show_again(self: &Arc<Self>, viewer: &Arc<SessionHandle>) {
+    /// A resource had no room for what others sent: it gets what is so now.
+    pub fn make_good(self: &Arc<Self>, viewer: &Arc<SessionHandle>, missed: Missed) {
+        if missed.presence {
+            self.show_again(viewer);
+        }
+        if missed.events {
+            for watcher in self.watchers() {
+                watcher.missed_events(viewer);
+            }
+        }
+    }
+
+    /// Who has gone unavailable, then the presence of the account's other resources and of every contact as it is
+    /// now, of contacts also where it is none, as the client takes it. Where more have gone than are remembered,
+    /// an account's bare JID goes before its resources come.
+    fn show_again(self: &Arc<Self>, viewer: &Arc<SessionHandle>) {
         let (this, to) = (self.clone(), viewer.clone());
         viewer.shows_again.start(viewer.ended(), async move {
+            to.mailbox.half_empty().await;
+            let gone = to.mailbox.take_gone();
+            for jid in &gone.from {
+                show_gone(jid, &to);
+            }
             let own = match this.own(&to.bare).await {
                 Ok(own) => own,
                 Err(error) => {
@@ -139,19 +178,27 @@ impl Presence {
                     return;
                 }
             };
-            to.mailbox.half_empty().await;
-            if to.priority().is_some() {
+            if to.priority().is_some() && gone.more > 0 {
+                show_gone(&to.bare.to_jid(), &to);
+                this.show_own(&to, |_| true);
+            } else if to.priority().is_some() {
                 this.show_others_of_own(&to);
             }
+            let gone_before = match gone.more {
+                0 => Before::GoneIfNone,
+                _ => Before::Gone,
+            };
             for contact in own.contacts.iter().filter(|contact| contact.state.to()) {
                 to.mailbox.half_empty().await;
                 if to.priority().is_none() {
-                    return;
+                    break;
                 }
-                if !this.show(&contact.jid, &to, &own, true) {
-                    this.load_and_show(&contact.jid, &to, &own, true).await;
+                if !this.show(&contact.jid, &to, &own, gone_before) {
+                    this.load_and_show(&contact.jid, &to, &own, gone_before)
+                        .await;
                 }
             }
+            to.mailbox.gone_are_told(gone.more);
         });
     }
 
@@ -160,22 +207,22 @@ impl Presence {
         contact: &BareJid,
         viewer: &SessionHandle,
         own: &Own,
-        gone: bool,
+        before: Before,
     ) {
         match self.own(contact).await {
-            Ok(_) => drop(self.show(contact, viewer, own, gone)),
+            Ok(_) => drop(self.show(contact, viewer, own, before)),
             Err(error) => tracing::warn!(%error, "the presence of a contact is not shown"),
         }
     }
 
-    /// Shows a contact's presence, where the contact's own roster lets it be seen; with `gone`, also
-    /// that there is none. False where that is not in memory.
-    fn show(&self, contact: &BareJid, viewer: &SessionHandle, own: &Own, gone: bool) -> bool {
+    /// Shows a contact's presence, where the contact's own roster lets it be seen. False where that is not in
+    /// memory.
+    fn show(&self, contact: &BareJid, viewer: &SessionHandle, own: &Own, before: Before) -> bool {
         let viewer_jid = viewer.full.to_jid();
         self.sessions.with(contact.as_str(), |entry| {
-            if gone && entry.as_ref().is_none_or(|entry| !entry.is_available()) {
-                let gone = unavailable_of(&contact.to_jid());
-                show(viewer, gone.rewrite().to(viewer.full.clone()).build());
+            let is_none = entry.as_ref().is_none_or(|entry| !entry.is_available());
+            if before == Before::Gone || (is_none && before == Before::GoneIfNone) {
+                show_gone(&contact.to_jid(), viewer);
             }
             let Some(entry) = entry else { return true };
             let Some(known) = self.facts.cached(contact.as_str()) else {
