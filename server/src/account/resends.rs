@@ -7,7 +7,7 @@
 //!
 //! A client that fails again before it has seen its resends acknowledged sends them once more: they lie in
 //! storage since a session before the one it fails to resume then (see [`Lineage`]). Such a client is back
-//! quickly: where the session it fails to resume began longer ago than [`FOREBEARS_COUNT`], it has had the time to read
+//! quickly: where the session it fails to resume began longer ago than `FOREBEARS_COUNT`, it has had the time to read
 //! what was acknowledged, and what earlier ones sent is new when it comes again.
 
 use std::collections::{HashMap, HashSet};
