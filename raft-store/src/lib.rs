@@ -1,1 +1,5 @@
 //! A small replicated store for what a cluster must agree on; knows nothing of XMPP. See `DESIGN.md`.
+
+// Hidden modules are no promise to anybody: open for this crate's own tests, benchmark and fuzz targets.
+#[doc(hidden)]
+pub mod codec;
