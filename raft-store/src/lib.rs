@@ -3,3 +3,12 @@
 // Hidden modules are no promise to anybody: open for this crate's own tests, benchmark and fuzz targets.
 #[doc(hidden)]
 pub mod codec;
+#[doc(hidden)]
+pub mod entry;
+pub mod ids;
+pub mod limits;
+#[doc(hidden)]
+pub mod snapshot;
+#[doc(hidden)]
+pub mod state;
+pub mod watch;

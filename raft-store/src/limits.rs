@@ -1,0 +1,75 @@
+//! Limits, with their units. Those that apply looks at ([`Limits`]) must be the same on every member: they belong to
+//! the cluster format, so they are constants of the build and no setting; tests alone make smaller ones.
+
+/// Longest key a record has room for: ten bits of its header. No [`Limits::key_bytes`] may be above it.
+pub const KEY_BYTES_CEILING: usize = 1023;
+/// Most proposals in one entry.
+pub const ENTRY_PROPOSALS: usize = 512;
+/// Most bytes of the proposals of one entry, as encoded.
+pub const ENTRY_BYTES: usize = 256 * 1024;
+/// Proposals of one member that wait for their result; more are answered `Busy`.
+pub const PROPOSALS_IN_FLIGHT: usize = 4096;
+/// Watches of one member.
+pub const WATCHES: usize = 1024;
+/// Events waiting for one watcher, in bytes of keys and values (and 64 for each); over it, it gets `Resync`.
+pub const WATCH_BACKLOG_BYTES: usize = 1024 * 1024;
+/// Recent events kept for watches that begin at an older revision, in the same bytes.
+pub const RECENT_EVENTS_BYTES: usize = 16 * 1024 * 1024;
+/// Changes told one by one after a snapshot install; above, `Resync`.
+pub const DIFFERENCE_CHANGES: usize = 10_000;
+/// One block of a snapshot, and what the layer above may put beside the state.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
+/// Addresses a member may have.
+pub const MEMBER_ADDRESSES: usize = 8;
+/// One address of a member.
+pub const ADDRESS_BYTES: usize = 255;
+/// The zone of a member.
+pub const ZONE_BYTES: usize = 64;
+/// What a record costs over its key and value, in bytes: charged to `store_bytes`.
+pub const RECORD_OVERHEAD_BYTES: usize = 72;
+
+/// What apply looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// One key; keys are not empty.
+    pub key_bytes: usize,
+    /// One value.
+    pub value_bytes: usize,
+    /// Writes of one batch.
+    pub batch_writes: usize,
+    /// Keys and values of one batch together.
+    pub batch_bytes: usize,
+    /// All keys and values, and [`RECORD_OVERHEAD_BYTES`] for each record.
+    pub store_bytes: u64,
+    /// Results kept for one incarnation.
+    pub window_results: usize,
+    /// Members, those registered and not removed.
+    pub members: usize,
+    /// Keys removed by one clean-up entry.
+    pub clean_up_keys: usize,
+}
+
+impl Limits {
+    /// The limits of cluster format 1.
+    pub const fn format_1() -> Self {
+        Self {
+            key_bytes: 512,
+            value_bytes: 64 * 1024,
+            batch_writes: 512,
+            batch_bytes: ENTRY_BYTES,
+            store_bytes: 1 << 30,
+            window_results: 4096,
+            members: 64,
+            clean_up_keys: 1000,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::format_1()
+    }
+}
+
+// A record's header holds the length of any key that is let in.
+const _: () = assert!(Limits::format_1().key_bytes <= KEY_BYTES_CEILING);

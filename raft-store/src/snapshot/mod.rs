@@ -1,0 +1,3 @@
+//! Snapshots of the state.
+
+pub mod file;

@@ -1,0 +1,356 @@
+//! The persistent map: sorted chunks of records behind `Arc`, gathered in branches, gathered in one vector.
+//!
+//! Cloning copies one vector of pointers, a hundred or so for a million records; a writer copies a branch and a chunk
+//! only while a clone holds them. Chunk borders have no meaning: equal maps may differ in them.
+
+use super::record::Record;
+use crate::ids::Incarnation;
+use chunk::{ROOM, insert_at, owner_bit};
+use std::sync::Arc;
+
+mod chunk;
+mod difference;
+mod iter;
+
+pub(crate) use chunk::Chunk;
+pub use difference::{Change, difference};
+pub use iter::Iter;
+
+/// Most records of a chunk, and most chunks of a branch.
+pub(crate) const FULL: usize = 128;
+/// Below this, one joins its neighbour if both together are at most [`JOINED`].
+const SPARSE: usize = 32;
+const JOINED: usize = 96;
+
+/// A node and the least key that may be in it. The first of its row also holds all keys below.
+#[derive(Clone)]
+struct Child<T> {
+    from: Box<[u8]>,
+    node: Arc<T>,
+}
+
+#[derive(Clone)]
+struct Branch {
+    chunks: Vec<Child<Chunk>>,
+}
+
+/// Records by key.
+#[derive(Clone, Default)]
+pub struct Map {
+    branches: Vec<Child<Branch>>,
+    records: usize,
+    payload_bytes: u64,
+    hash: u128,
+}
+
+/// Keys and bytes below a prefix.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Usage {
+    pub keys: usize,
+    /// Of keys and values.
+    pub payload_bytes: u64,
+}
+
+/// Where `key` belongs in a row.
+fn place<T>(row: &[Child<T>], key: &[u8]) -> usize {
+    row.partition_point(|child| *child.from <= *key)
+        .saturating_sub(1)
+}
+
+/// The shortest key above `left` and not above `right`.
+fn border(left: &[u8], right: &[u8]) -> Box<[u8]> {
+    let common = left.iter().zip(right).take_while(|(l, r)| l == r).count();
+    Box::from(&right[..right.len().min(common + 1)])
+}
+
+impl Map {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records in it.
+    pub fn len(&self) -> usize {
+        self.records
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Bytes of all keys and values.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// The sum of all records' hashes.
+    pub fn hash(&self) -> u128 {
+        self.hash
+    }
+
+    /// The record under `key`.
+    pub fn get(&self, key: &[u8]) -> Option<&Record> {
+        let branch = &self.branches.get(place(&self.branches, key))?.node;
+        let chunk = &branch.chunks[place(&branch.chunks, key)].node;
+        chunk.find(key).ok().map(|at| &chunk.records[at])
+    }
+
+    /// Puts a record under its key and returns the one it replaces.
+    pub fn put(&mut self, record: Record) -> Option<Record> {
+        let (bytes, hash) = (record.payload_bytes() as u64, record.hash());
+        self.payload_bytes += bytes;
+        self.hash = self.hash.wrapping_add(hash);
+        if self.branches.is_empty() {
+            self.append_chunk(Chunk::of(vec![record]));
+            return None;
+        }
+        let at_branch = place(&self.branches, record.key());
+        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
+        let at_chunk = place(&branch.chunks, record.key());
+        let chunk = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        chunk.payload_bytes += bytes;
+        chunk.hash = chunk.hash.wrapping_add(hash);
+        chunk.owners |= owner_bit(record.owner());
+        match chunk.find(record.key()) {
+            Ok(at) => {
+                let old = std::mem::replace(&mut chunk.records[at], record);
+                let (bytes, hash) = (old.payload_bytes() as u64, old.hash());
+                chunk.payload_bytes -= bytes;
+                chunk.hash = chunk.hash.wrapping_sub(hash);
+                self.payload_bytes -= bytes;
+                self.hash = self.hash.wrapping_sub(hash);
+                Some(old)
+            }
+            Err(at) => {
+                self.records += 1;
+                insert_at(&mut chunk.records, at, record);
+                if chunk.records.len() > FULL {
+                    self.split(at_branch, at_chunk, at);
+                }
+                None
+            }
+        }
+    }
+
+    fn split(&mut self, at_branch: usize, at_chunk: usize, inserted: usize) {
+        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
+        let lower = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        let upper = lower.split(inserted);
+        let from = border(lower.last_key(), upper.first_key());
+        let child = Child {
+            from,
+            node: Arc::new(upper),
+        };
+        insert_at(&mut branch.chunks, at_chunk + 1, child);
+        if branch.chunks.len() <= FULL {
+            return;
+        }
+        let last = at_chunk + 2 == branch.chunks.len();
+        let half = if last {
+            at_chunk + 1
+        } else {
+            branch.chunks.len() / 2
+        };
+        let upper = branch.chunks.split_off(half);
+        let from = upper[0].from.clone();
+        let node = Arc::new(Branch { chunks: upper });
+        self.branches.insert(at_branch + 1, Child { from, node });
+    }
+
+    /// Puts a chunk behind all others; its keys must be above all in the map.
+    fn append_chunk(&mut self, chunk: Chunk) {
+        self.records += chunk.records.len();
+        let from = match self.last_chunk() {
+            Some(last) => border(last.last_key(), chunk.first_key()),
+            None => Box::from([]),
+        };
+        let child = Child {
+            from: from.clone(),
+            node: Arc::new(chunk),
+        };
+        match self.branches.last_mut() {
+            Some(last) if last.node.chunks.len() < FULL => {
+                let chunks = &mut Arc::make_mut(&mut last.node).chunks;
+                insert_at(chunks, chunks.len(), child);
+            }
+            _ => {
+                let node = Arc::new(Branch {
+                    chunks: vec![child],
+                });
+                self.branches.push(Child { from, node });
+            }
+        }
+    }
+
+    fn last_chunk(&self) -> Option<&Chunk> {
+        let branch = &self.branches.last()?.node;
+        branch.chunks.last().map(|child| &*child.node)
+    }
+
+    /// As [`Map::append_chunk`] with all sums; `false`, and nothing done, unless the keys rise from the map's last on.
+    pub(crate) fn append(&mut self, records: Vec<Record>) -> bool {
+        let Some(first) = records.first() else {
+            return true;
+        };
+        let rising = records.windows(2).all(|two| two[0].key() < two[1].key());
+        let behind = self
+            .last_chunk()
+            .is_none_or(|last| last.last_key() < first.key());
+        if !rising || !behind || records.len() > FULL {
+            return false;
+        }
+        let chunk = Chunk::of(records);
+        self.payload_bytes += chunk.payload_bytes;
+        self.hash = self.hash.wrapping_add(chunk.hash);
+        self.append_chunk(chunk);
+        true
+    }
+
+    /// Removes and returns the record under `key`.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Record> {
+        self.get(key)?;
+        let at_branch = place(&self.branches, key);
+        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
+        let at_chunk = place(&branch.chunks, key);
+        let chunk = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        let at = chunk.find(key).ok()?;
+        let old = chunk.records.remove(at);
+        let (bytes, hash) = (old.payload_bytes() as u64, old.hash());
+        chunk.payload_bytes -= bytes;
+        chunk.hash = chunk.hash.wrapping_sub(hash);
+        if chunk.records.capacity() > chunk.records.len() + 2 * ROOM {
+            chunk.records.shrink_to(chunk.records.len() + ROOM);
+        }
+        let sparse = chunk.records.len() < SPARSE;
+        self.records -= 1;
+        self.payload_bytes -= bytes;
+        self.hash = self.hash.wrapping_sub(hash);
+        if sparse {
+            branch.join_chunk(at_chunk);
+            self.join_branch(at_branch);
+        }
+        Some(old)
+    }
+
+    /// Drops an empty branch, joins one with few chunks to a neighbour.
+    fn join_branch(&mut self, at: usize) {
+        let size = |at: usize| self.branches.get(at).map_or(FULL, |b| b.node.chunks.len());
+        if size(at) == 0 {
+            self.branches.remove(at);
+            return;
+        }
+        let Some(left) = neighbour(at, size) else {
+            return;
+        };
+        let right = self.branches.remove(left + 1);
+        let into = Arc::make_mut(&mut self.branches[left].node);
+        into.chunks.extend(right.node.chunks.iter().cloned());
+        // The first of a row also held what is below its own border; in the middle its border must be the branch's.
+        let seam = into.chunks.len() - right.node.chunks.len();
+        into.chunks[seam].from = right.from;
+    }
+
+    /// All records from `key` on, in order.
+    pub fn iter_from(&self, key: &[u8]) -> Iter<'_> {
+        Iter::new(self, key)
+    }
+
+    /// All records in order.
+    pub fn iter(&self) -> Iter<'_> {
+        self.iter_from(&[])
+    }
+
+    /// The records whose keys begin with `prefix`, those after the key `after` if one is given, in order.
+    pub fn scan<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = &'a Record> {
+        let mut iter = self.iter_from(after.map_or(prefix, |after| after.max(prefix)));
+        if after.is_some_and(|after| iter.peek().is_some_and(|first| first.key() == after)) {
+            iter.next();
+        }
+        iter.take_while(move |record| record.key().starts_with(prefix))
+    }
+
+    /// Keys and bytes below `prefix`; whole chunks are not walked.
+    pub fn usage(&self, prefix: &[u8]) -> Usage {
+        let mut iter = self.iter_from(prefix);
+        let mut usage = Usage::default();
+        loop {
+            if let Some(chunk) = iter.chunk_begun()
+                && chunk.last_key().starts_with(prefix)
+            {
+                usage.keys += chunk.records.len();
+                usage.payload_bytes += chunk.payload_bytes;
+                iter.skip_chunk();
+                continue;
+            }
+            match iter.next() {
+                Some(record) if record.key().starts_with(prefix) => {
+                    usage.keys += 1;
+                    usage.payload_bytes += record.payload_bytes() as u64;
+                }
+                _ => return usage,
+            }
+        }
+    }
+
+    /// At most `limit` records of one owner, after the key `after`, in order. Chunks that never saw the owner are skipped.
+    pub fn owned_after(&self, owner: Incarnation, after: &[u8], limit: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        let mut iter = self.iter_from(after);
+        let bit = owner_bit(Some(owner));
+        while found.len() < limit {
+            if iter
+                .chunk_begun()
+                .is_some_and(|chunk| chunk.owners & bit == 0)
+            {
+                iter.skip_chunk();
+                continue;
+            }
+            match iter.next() {
+                Some(record) if record.owner() == Some(owner) && record.key() > after => {
+                    found.push(record.clone());
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        found
+    }
+
+    /// The chunks in order, for snapshots.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        let branches = self.branches.iter();
+        branches.flat_map(|branch| branch.node.chunks.iter().map(|chunk| &*chunk.node))
+    }
+}
+
+/// The left one of two neighbours that `at` joins, if it is sparse and one of them has room.
+fn neighbour(at: usize, size: impl Fn(usize) -> usize) -> Option<usize> {
+    if size(at) >= SPARSE {
+        return None;
+    }
+    let fits = |left: usize| size(left) + size(left + 1) <= JOINED;
+    let left = at.checked_sub(1);
+    left.filter(|left| fits(*left)).or(fits(at).then_some(at))
+}
+
+impl Branch {
+    /// Drops an empty chunk, joins a sparse one to a neighbour.
+    fn join_chunk(&mut self, at: usize) {
+        let size = |at: usize| self.chunks.get(at).map_or(FULL, |c| c.node.records.len());
+        if size(at) == 0 {
+            self.chunks.remove(at);
+            return;
+        }
+        let Some(left) = neighbour(at, size) else {
+            return;
+        };
+        let right = self.chunks.remove(left + 1);
+        Arc::make_mut(&mut self.chunks[left].node).join(&right.node);
+    }
+}
+
+#[cfg(test)]
+mod tests;

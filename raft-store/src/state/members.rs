@@ -1,0 +1,125 @@
+//! Members by id, their last incarnation, and the tombstones of those removed.
+
+use super::hash::Item;
+use crate::codec::{self, Reader, Writer};
+use crate::entry::{self, MemberInfo, Registration};
+use crate::ids::{BootNonce, Incarnation, MemberId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most bytes of a member in a snapshot.
+pub(crate) const MEMBER_BYTES: usize = 4096;
+
+/// One member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its last run.
+    pub incarnation: Incarnation,
+    /// Whether that run has not been declared dead.
+    pub live: bool,
+    pub nonce: BootNonce,
+    pub info: MemberInfo,
+}
+
+/// All members.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Members {
+    rows: BTreeMap<MemberId, Member>,
+    tombstones: BTreeSet<MemberId>,
+}
+
+/// What a registration came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registered {
+    /// This run's incarnation; the same again if it asks twice.
+    As(Incarnation),
+    /// The member's last incarnation is not the one that the run knows.
+    Superseded(Option<Incarnation>),
+    /// The id has a tombstone.
+    Removed,
+    /// There are as many members as may be.
+    Full,
+}
+
+impl Member {
+    pub(crate) fn encode(&self, to: &mut Writer) {
+        to.varint(self.incarnation.0);
+        to.bool(self.live);
+        to.u64(self.nonce.0);
+        self.info.encode(to);
+    }
+
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
+        Ok(Self {
+            incarnation: entry::incarnation(from, "incarnation of a member")?,
+            live: from.bool("liveness")?,
+            nonce: BootNonce(from.u64("boot nonce")?),
+            info: MemberInfo::decode(from)?,
+        })
+    }
+}
+
+impl Members {
+    pub fn get(&self, member: MemberId) -> Option<&Member> {
+        self.rows.get(&member)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.rows.iter().map(|(id, member)| (*id, member))
+    }
+
+    pub fn is_removed(&self, member: MemberId) -> bool {
+        self.tombstones.contains(&member)
+    }
+
+    pub fn tombstones(&self) -> impl Iterator<Item = MemberId> {
+        self.tombstones.iter().copied()
+    }
+
+    /// What a registration in the entry `at` comes to, before anything is changed.
+    pub(crate) fn judge(&self, asked: &Registration, at: Incarnation, limit: usize) -> Registered {
+        if self.is_removed(asked.member) {
+            return Registered::Removed;
+        }
+        let row = self.rows.get(&asked.member);
+        let latest = row.map(|row| row.incarnation);
+        match row {
+            Some(row) if row.live && row.nonce == asked.nonce => Registered::As(row.incarnation),
+            _ if latest != asked.latest => Registered::Superseded(latest),
+            None if self.rows.len() >= limit => Registered::Full,
+            _ => Registered::As(at),
+        }
+    }
+
+    pub(crate) fn put(&mut self, id: MemberId, member: Member) -> bool {
+        !self.is_removed(id) && self.rows.insert(id, member).is_none()
+    }
+
+    pub(crate) fn replace(&mut self, id: MemberId, member: Member) {
+        self.rows.insert(id, member);
+    }
+
+    pub(crate) fn died(&mut self, member: MemberId) {
+        if let Some(row) = self.rows.get_mut(&member) {
+            row.live = false;
+        }
+    }
+
+    /// `false` if it was removed before.
+    pub(crate) fn remove(&mut self, member: MemberId) -> bool {
+        self.rows.remove(&member);
+        self.tombstones.insert(member)
+    }
+
+    /// What they add to the state hash.
+    pub(crate) fn hash(&self) -> u128 {
+        let rows = self.rows.iter().map(|(id, member)| {
+            let mut bytes = Writer::new(usize::MAX);
+            member.encode(&mut bytes);
+            let bytes = bytes.finish("member").expect("no limit");
+            Item::new(b'm').number(id.0).bytes(&bytes).hash()
+        });
+        let tombstones = self.tombstones.iter();
+        let tombstones = tombstones.map(|id| Item::new(b't').number(id.0).hash());
+        rows.chain(tombstones).fold(0, u128::wrapping_add)
+    }
+}

@@ -1,0 +1,448 @@
+//! Watches of a prefix: what follows a scan, event by event, or `Resync`; never silence.
+//!
+//! The hub is told each entry's events after the state that readers see has them, so a watcher that is told `Resync{at}`
+//! finds at least revision `at` when it scans.
+
+use crate::ids::{Incarnation, Revision};
+use crate::limits::{RECENT_EVENTS_BYTES, WATCH_BACKLOG_BYTES, WATCHES};
+use crate::state::map::{Change, difference};
+use crate::state::{self, State};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// What a waiting event is charged over its key and value, in bytes.
+const EVENT_OVERHEAD_BYTES: usize = 64;
+
+/// Why there is no watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("there are {limit} watches already")]
+    TooMany { limit: usize },
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What a watcher is told. Revisions never fall.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    Put {
+        key: Bytes,
+        value: Bytes,
+        revision: Revision,
+        owner: Option<Incarnation>,
+    },
+    Removed {
+        key: Bytes,
+        revision: Revision,
+    },
+    /// All keys owned by `owner`, whatever their prefix, read as orphaned from here on.
+    Orphaned {
+        owner: Incarnation,
+        revision: Revision,
+    },
+    /// Something was missed. Nothing more comes until [`Watch::resume`] behind a new scan.
+    Resync {
+        at: Revision,
+    },
+}
+
+/// Limits of a hub.
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    pub watches: usize,
+    pub backlog_bytes: usize,
+    pub recent_bytes: usize,
+}
+
+impl Default for HubLimits {
+    fn default() -> Self {
+        Self {
+            watches: WATCHES,
+            backlog_bytes: WATCH_BACKLOG_BYTES,
+            recent_bytes: RECENT_EVENTS_BYTES,
+        }
+    }
+}
+
+/// Recent events and all watchers.
+#[derive(Clone)]
+pub struct Hub(Arc<Mutex<Inner>>);
+
+struct Inner {
+    limits: HubLimits,
+    ring: Ring,
+    /// Watchers by prefix.
+    watchers: BTreeMap<Bytes, Vec<Arc<Mutex<Queue>>>>,
+    /// How many prefixes have each length: an event looks up its key's beginnings of these lengths alone.
+    lengths: BTreeMap<usize, usize>,
+    count: usize,
+    closed: bool,
+}
+
+/// Events (`start`, `last`], without gaps.
+struct Ring {
+    start: Revision,
+    last: Revision,
+    events: VecDeque<state::Event>,
+    bytes: usize,
+}
+
+/// What waits for one watcher.
+struct Queue {
+    prefix: Bytes,
+    /// Only later revisions are told.
+    after: Revision,
+    events: VecDeque<state::Event>,
+    bytes: usize,
+    /// Told once the events before it are taken; nothing is added meanwhile.
+    resync: Option<Revision>,
+    /// It has been told `Resync` and has not scanned since.
+    dormant: bool,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// One watcher. Dropping it ends the watch.
+pub struct Watch {
+    hub: Hub,
+    queue: Arc<Mutex<Queue>>,
+}
+
+fn cost(event: &state::Event) -> usize {
+    let payload = match event {
+        state::Event::Put(record) => record.payload_bytes(),
+        state::Event::Removed { key, .. } => key.len(),
+        state::Event::Orphaned { .. } => 0,
+    };
+    payload + EVENT_OVERHEAD_BYTES
+}
+
+impl Ring {
+    fn push(&mut self, event: state::Event, limit_bytes: usize) {
+        self.last = event.revision();
+        self.bytes += cost(&event);
+        self.events.push_back(event);
+        while self.bytes > limit_bytes {
+            let Some(oldest) = self.events.pop_front() else {
+                break;
+            };
+            self.bytes -= cost(&oldest);
+            self.start = oldest.revision();
+        }
+    }
+
+    fn restart(&mut self, at: Revision) {
+        self.events.clear();
+        self.bytes = 0;
+        (self.start, self.last) = (at, at);
+    }
+
+    /// The events after `revision`, unless some of them are gone.
+    fn after(&self, revision: Revision) -> Option<impl Iterator<Item = &state::Event>> {
+        let passed = revision.0.checked_sub(self.start.0)?;
+        let passed = usize::try_from(passed).unwrap_or(usize::MAX);
+        Some(self.events.iter().skip(passed))
+    }
+}
+
+impl Queue {
+    fn push(&mut self, event: &state::Event, limit_bytes: usize, wake: &mut Vec<Waker>) {
+        let silent = self.dormant || self.resync.is_some();
+        let other = event
+            .key()
+            .is_some_and(|key| !key.starts_with(&self.prefix));
+        if silent || other || event.revision() <= self.after {
+            return;
+        }
+        self.bytes += cost(event);
+        if self.bytes > limit_bytes {
+            return self.give_up(event.revision(), wake);
+        }
+        self.events.push_back(event.clone());
+        wake.extend(self.waker.take());
+    }
+
+    fn give_up(&mut self, at: Revision, wake: &mut Vec<Waker>) {
+        if self.dormant || self.resync.is_some() {
+            // A resync that waits to be told must not name a state that is gone.
+            self.resync = self.resync.map(|waiting| waiting.max(at));
+            return;
+        }
+        self.events.clear();
+        self.bytes = 0;
+        self.resync = Some(at);
+        wake.extend(self.waker.take());
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            self.bytes -= cost(&event);
+            return Some(told(event));
+        }
+        let at = self.resync.take()?;
+        self.dormant = true;
+        Some(Event::Resync { at })
+    }
+}
+
+fn told(event: state::Event) -> Event {
+    match event {
+        state::Event::Put(record) => {
+            let (key, value) = record.parts();
+            let (revision, owner) = (record.revision(), record.owner());
+            Event::Put {
+                key,
+                value,
+                revision,
+                owner,
+            }
+        }
+        state::Event::Removed { key, revision } => Event::Removed { key, revision },
+        state::Event::Orphaned { owner, revision } => Event::Orphaned { owner, revision },
+    }
+}
+
+/// What a snapshot installed over `old` changed, as events up to `new`'s revision; `None` above `limit` changes, or
+/// when `new` is no later state. Changes between the two that were undone again are not told.
+pub fn installed(old: &State, new: &State, limit: usize) -> Option<Vec<state::Event>> {
+    let at = new.revision();
+    if at < old.revision() {
+        return None;
+    }
+    let (mut events, mut gone) = (Vec::new(), Vec::new());
+    for change in difference(old.map(), new.map(), limit)? {
+        match change {
+            Change::Put(record) => events.push(state::Event::Put(record)),
+            Change::Removed(key) => gone.push(state::Event::Removed { key, revision: at }),
+        }
+    }
+    events.sort_by_key(state::Event::revision);
+    events.append(&mut gone);
+    // Dead since: those that lived, and those that came and went and have left keys.
+    let lived = old.windows().map(|(owner, _)| owner);
+    let ended = lived.filter(|owner| new.window(*owner).is_none());
+    let known: BTreeSet<_> = old.orphaned_owners().collect();
+    let left = new.orphaned_owners().filter(|owner| !known.contains(owner));
+    let dead: BTreeSet<_> = ended.chain(left).collect();
+    let orphaned = |owner| state::Event::Orphaned {
+        owner,
+        revision: at,
+    };
+    events.extend(dead.into_iter().map(orphaned));
+    Some(events)
+}
+
+impl Hub {
+    /// Without events; `at` is the revision of the state that readers see.
+    pub fn new(at: Revision, limits: HubLimits) -> Self {
+        let ring = Ring {
+            start: at,
+            last: at,
+            events: VecDeque::new(),
+            bytes: 0,
+        };
+        Self(Arc::new(Mutex::new(Inner {
+            limits,
+            ring,
+            watchers: BTreeMap::new(),
+            lengths: BTreeMap::new(),
+            count: 0,
+            closed: false,
+        })))
+    }
+
+    /// Tells the events of an entry. A revision left out makes everybody scan again.
+    pub fn publish(&self, events: &[state::Event]) {
+        let mut wake = Vec::new();
+        let mut inner = self.0.lock();
+        for event in events {
+            if event.revision().0 != inner.ring.last.0 + 1 {
+                inner.restart(None, event.revision(), &mut wake);
+                continue;
+            }
+            let limits = inner.limits;
+            inner.ring.push(event.clone(), limits.recent_bytes);
+            inner.each(event.key(), |queue| {
+                queue.push(event, limits.backlog_bytes, &mut wake);
+            });
+        }
+        drop(inner);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells what [`installed`] found (`None`: `Resync`), `at` being the revision of the new state.
+    pub fn install(&self, events: Option<&[state::Event]>, at: Revision) {
+        let mut wake = Vec::new();
+        self.0.lock().restart(events, at, &mut wake);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// A watch of the keys that begin with `prefix`: all events after the revision `from`, at which the caller scanned, or
+    /// after now. `Resync` is the first thing told if some of them are gone.
+    pub fn watch(&self, prefix: &[u8], from: Option<Revision>) -> Result<Watch, Error> {
+        let mut inner = self.0.lock();
+        if inner.closed {
+            return Err(Error::Closed);
+        }
+        let limit = inner.limits.watches;
+        if inner.count >= limit {
+            return Err(Error::TooMany { limit });
+        }
+        let prefix = Bytes::copy_from_slice(prefix);
+        let mut queue = Queue {
+            prefix: prefix.clone(),
+            after: Revision(0),
+            events: VecDeque::new(),
+            bytes: 0,
+            resync: None,
+            dormant: false,
+            closed: false,
+            waker: None,
+        };
+        let from = from.unwrap_or(inner.ring.last);
+        inner.replay(&mut queue, from);
+        let queue = Arc::new(Mutex::new(queue));
+        inner.count += 1;
+        if !inner.watchers.contains_key(&prefix) {
+            *inner.lengths.entry(prefix.len()).or_default() += 1;
+        }
+        let row = inner.watchers.entry(prefix).or_default();
+        row.push(queue.clone());
+        let hub = self.clone();
+        Ok(Watch { hub, queue })
+    }
+
+    /// Ends all watches, after what waits for them.
+    pub fn close(&self) {
+        let mut wake = Vec::new();
+        let mut inner = self.0.lock();
+        inner.closed = true;
+        inner.each(None, |queue| {
+            queue.closed = true;
+            wake.extend(queue.waker.take());
+        });
+        drop(inner);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// Watches that there are.
+    pub fn watches(&self) -> usize {
+        self.0.lock().count
+    }
+}
+
+impl Inner {
+    /// The watchers that a key concerns; all without one.
+    fn each(&self, key: Option<&[u8]>, mut tell: impl FnMut(&mut Queue)) {
+        let mut row = |row: &Vec<Arc<Mutex<Queue>>>| {
+            row.iter().for_each(|queue| tell(&mut queue.lock()));
+        };
+        let Some(key) = key else {
+            return self.watchers.values().for_each(row);
+        };
+        for length in self.lengths.keys() {
+            let prefix = key.get(..*length);
+            if let Some(found) = prefix.and_then(|prefix| self.watchers.get(prefix)) {
+                row(found);
+            }
+        }
+    }
+
+    /// Begins the ring anew at `at`, behind a change that is not in it.
+    fn restart(&mut self, events: Option<&[state::Event]>, at: Revision, wake: &mut Vec<Waker>) {
+        self.ring.restart(at);
+        let limit = self.limits.backlog_bytes;
+        self.each(None, |queue| match events {
+            Some(events) => {
+                for event in events {
+                    queue.push(event, limit, wake);
+                }
+                // Its place in the ring is gone with the ring: a backlog given up must lead behind the install.
+                queue.resync = queue.resync.map(|waiting| waiting.max(at));
+            }
+            None => queue.give_up(at, wake),
+        });
+    }
+
+    fn replay(&self, queue: &mut Queue, from: Revision) {
+        queue.after = from;
+        let mut nobody = Vec::new();
+        match self.ring.after(from) {
+            Some(events) => {
+                for event in events {
+                    queue.push(event, self.limits.backlog_bytes, &mut nobody);
+                }
+            }
+            None => queue.give_up(self.ring.last, &mut nobody),
+        }
+    }
+
+    fn remove(&mut self, gone: &Arc<Mutex<Queue>>) {
+        let prefix = gone.lock().prefix.clone();
+        let Some(row) = self.watchers.get_mut(&prefix) else {
+            return;
+        };
+        row.retain(|queue| !Arc::ptr_eq(queue, gone));
+        self.count -= 1;
+        if !row.is_empty() {
+            return;
+        }
+        self.watchers.remove(&prefix);
+        let length = prefix.len();
+        let prefixes = self.lengths.get_mut(&length);
+        let prefixes = prefixes.expect("each prefix was counted");
+        *prefixes -= 1;
+        if *prefixes == 0 {
+            self.lengths.remove(&length);
+        }
+    }
+}
+
+impl Watch {
+    /// The next event; `None` when the store is closed and nothing waits.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`Watch::next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = self.queue.lock();
+        if let Some(event) = queue.take() {
+            return Poll::Ready(Some(event));
+        }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// The next event, if one waits.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.queue.lock().take()
+    }
+
+    /// Goes on behind a scan at the revision `from`; what still waited is dropped.
+    pub fn resume(&mut self, from: Revision) {
+        let inner = self.hub.0.lock();
+        let mut queue = self.queue.lock();
+        queue.events.clear();
+        queue.bytes = 0;
+        queue.resync = None;
+        queue.dormant = false;
+        inner.replay(&mut queue, from);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.hub.0.lock().remove(&self.queue);
+    }
+}
+
+#[cfg(test)]
+mod tests;
