@@ -7,6 +7,10 @@ mod members;
 mod owners;
 pub mod record;
 mod restore;
+#[cfg(test)]
+pub(crate) mod test_random;
+#[cfg(test)]
+pub(crate) mod test_world;
 mod window;
 
 pub use apply::{Answer, Applied, Closed, Event, Fate};

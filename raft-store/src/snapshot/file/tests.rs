@@ -1,1 +1,242 @@
+//! Snapshots: they come back, and nothing else does.
 
+use super::*;
+use crate::entry::EntryBody;
+use crate::state::test_random::Random;
+use crate::state::test_world::{World, small_limits};
+
+fn encoded_state(state: &State, meta: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let written = write(state, meta, &mut bytes).expect("a vector takes all");
+    assert_eq!(written.bytes, bytes.len() as u64);
+    bytes
+}
+
+fn load(bytes: &[u8], limits: Limits) -> Result<Loaded, Error> {
+    read(&mut &bytes[..], limits)
+}
+
+#[test]
+fn a_state_goes_on_from_its_snapshot_as_if_nothing_had_been() {
+    for seed in 0..25 {
+        let mut world = World::new(seed, small_limits());
+        let mut followers: Vec<State> = Vec::new();
+        for at in 0..400 {
+            let (index, body, applied) = world.step();
+            for follower in &mut followers {
+                assert_eq!(follower.apply(index, &body), Ok(applied.clone()));
+                assert_eq!(follower.hash(), world.state.hash());
+            }
+            if at % 80 == 0 {
+                let bytes = encoded_state(&world.state, b"meta");
+                let loaded = load(&bytes, small_limits()).expect("as written");
+                assert_eq!(loaded.meta, b"meta");
+                assert_eq!(loaded.bytes, bytes.len() as u64);
+                assert_eq!(loaded.state.head(), world.state.head());
+                assert!(loaded.state.members() == world.state.members());
+                assert!(loaded.state.windows().eq(world.state.windows()));
+                assert_eq!(encoded_state(&loaded.state, b"meta"), bytes, "one encoding");
+                followers.push(loaded.state);
+            }
+        }
+    }
+}
+
+#[test]
+fn many_blocks() {
+    let mut state = State::new(Limits::default());
+    let mut random = Random::new(2);
+    let mut world = World::new(2, Limits::default());
+    for _ in 0..200 {
+        let (index, body) = world.entry();
+        state.apply(index, &body).expect("in order");
+    }
+    let runs: Vec<_> = state.windows().map(|(run, _)| run).collect();
+    for sequence in 10_000..10_100u64 {
+        use crate::entry::{Action, Expect, Op, Proposal, Write};
+        let write = Write {
+            key: random.bytes(30).into(),
+            expect: Expect::Any,
+            action: Action::Put {
+                value: vec![1; random.below(60_000) as usize].into(),
+                owner: None,
+            },
+        };
+        let id = crate::ids::ProposalId {
+            incarnation: runs[0],
+            sequence,
+        };
+        let proposals = vec![Proposal {
+            id,
+            lowest_unanswered: 1,
+            op: Op::Write(write),
+        }];
+        let close = None;
+        let body = EntryBody { proposals, close };
+        state.apply(sequence, &body).expect("in order");
+    }
+    let meta = vec![9; META_BYTES];
+    let bytes = encoded_state(&state, &meta);
+    assert!(bytes.len() > 8 * SNAPSHOT_BLOCK_BYTES);
+    let loaded = load(&bytes, Limits::default()).expect("as written");
+    assert_eq!(loaded.state.head(), state.head());
+    let over = write(&state, &vec![9; META_BYTES + 1], &mut Vec::new());
+    assert!(matches!(over, Err(Error::Content(_))));
+}
+
+#[test]
+fn every_bit_flip_and_every_cut_is_refused() {
+    let mut world = World::new(11, small_limits());
+    for _ in 0..40 {
+        world.step();
+    }
+    let bytes = encoded_state(&world.state, b"m");
+    assert!(world.state.map().len() > 3 && bytes.len() < 8000);
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(load(&damaged, small_limits()).is_err(), "bit {bit}");
+    }
+    for cut in 0..bytes.len() {
+        assert!(load(&bytes[..cut], small_limits()).is_err(), "cut at {cut}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(load(&longer, small_limits()).is_err());
+    assert!(load(&[&bytes[..], &bytes[..]].concat(), small_limits()).is_err());
+}
+
+/// A stream of one block of `items`, with right sums: what a writer with a defect would send.
+fn forged(items: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut blocks = Blocks::begin(&mut bytes).expect("a vector takes all");
+    for (tag, content) in items {
+        blocks.item(*tag, content).expect("a vector takes all");
+    }
+    blocks.finish().expect("a vector takes all");
+    bytes
+}
+
+/// The items of a snapshot.
+fn items(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut from = bytes;
+    let mut source = Source::begin(&mut from).expect("whole");
+    let (mut items, mut block) = (Vec::new(), Vec::new());
+    while source.next(&mut block).expect("whole").is_none() {
+        let mut reader = Reader::new(&block);
+        while !reader.is_empty() {
+            let tag = reader.u8("tag").expect("whole");
+            let content = reader.bytes(ITEM_BYTES, "content").expect("whole");
+            items.push((tag, content.to_vec()));
+        }
+    }
+    items
+}
+
+/// The items of a small state that has all kinds of them.
+fn all_kinds() -> Vec<(u8, Vec<u8>)> {
+    let all = [
+        HEAD, META, MEMBER, TOMBSTONE, WINDOW, RESULT, CHUNK, RECORD, ORPHAN,
+    ];
+    let mut world = World::new(11, small_limits());
+    for _ in 0..20_000 {
+        world.step();
+        let bytes = encoded_state(&world.state, b"m");
+        let whole = items(&bytes);
+        if all
+            .iter()
+            .all(|kind| whole.iter().any(|(tag, _)| tag == kind))
+        {
+            assert_eq!(forged(&whole), bytes);
+            return whole;
+        }
+    }
+    panic!("no such state came to pass");
+}
+
+#[test]
+fn content_that_does_not_hold_together_is_refused() {
+    let whole = all_kinds();
+    for at in 0..whole.len() {
+        let mut less = whole.clone();
+        let (tag, _) = less.remove(at);
+        assert!(
+            load(&forged(&less), small_limits()).is_err(),
+            "without item {at}, kind {tag}"
+        );
+        let mut twice = whole.clone();
+        twice.insert(at, twice[at].clone());
+        assert!(
+            load(&forged(&twice), small_limits()).is_err(),
+            "twice item {at}, kind {tag}"
+        );
+        let mut late = whole.clone();
+        let moved = late.remove(at);
+        late.push(moved);
+        let same = late == whole;
+        assert!(
+            same || load(&forged(&late), small_limits()).is_err(),
+            "item {at} last"
+        );
+    }
+    // Any change of an item's content is seen: by its own checks, or by the state hash.
+    for at in 0..whole.len() {
+        for byte in 0..whole[at].1.len() {
+            // The applied index and the meta are in no state hash; the BLAKE3 and the layer above hold them.
+            if whole[at].0 == META || whole[at].0 == HEAD && (8..16).contains(&byte) {
+                continue;
+            }
+            let mut changed = whole.clone();
+            changed[at].1[byte] ^= 1;
+            assert!(
+                load(&forged(&changed), small_limits()).is_err(),
+                "item {at} byte {byte}"
+            );
+        }
+    }
+}
+
+#[test]
+fn noise_is_refused_without_harm() {
+    let mut random = Random::new(3);
+    let mut world = World::new(3, small_limits());
+    for _ in 0..60 {
+        world.step();
+    }
+    let whole = items(&encoded_state(&world.state, b""));
+    for _ in 0..3000 {
+        let length = random.below(300) as usize;
+        let mut noise = random.bytes(length);
+        if random.below(2) == 0 {
+            let mut first = MAGIC.to_vec();
+            first.extend(SNAPSHOT_FORMAT.to_le_bytes());
+            noise.splice(..0, first);
+        }
+        assert!(load(&noise, small_limits()).is_err());
+        // Items with right sums and noise in them.
+        let mut items = whole.clone();
+        for _ in 0..1 + random.below(3) {
+            // Whatever stands in the meta, the second item, is the layer above's.
+            let at = 2 + random.below(items.len() as u64 - 2) as usize;
+            let length = random.below(60) as usize;
+            items[at] = (random.below(11) as u8, random.bytes(length));
+        }
+        assert!(load(&forged(&items), small_limits()).is_err());
+    }
+    // A block that claims four gigabytes is refused before anything is allocated for it.
+    let mut giant = MAGIC.to_vec();
+    giant.extend(SNAPSHOT_FORMAT.to_le_bytes());
+    giant.extend([0xff; 9]);
+    let refused = load(&giant, small_limits());
+    assert!(matches!(
+        refused,
+        Err(Error::Damaged {
+            what: "a block over its limit",
+            at: 10
+        })
+    ));
+    let newer = [&MAGIC[..], &[2, 0]].concat();
+    assert!(matches!(
+        load(&newer, small_limits()),
+        Err(Error::Format { found: 2 })
+    ));
+}

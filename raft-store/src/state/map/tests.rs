@@ -1,1 +1,270 @@
+//! The map against a `BTreeMap`, with seeded random operations.
 
+use super::*;
+use crate::ids::Revision;
+use crate::state::test_random::Random;
+use std::collections::BTreeMap;
+
+type Model = BTreeMap<Vec<u8>, Record>;
+
+/// Keys that share beginnings, so that borders fall inside them.
+fn key(random: &mut Random, keys: u64) -> Vec<u8> {
+    let number = random.below(keys);
+    let name = ["a/", "b/", "b/long/common/beginning/", "z"][(number % 4) as usize];
+    format!("{name}{number:x}").into_bytes()
+}
+
+fn record(random: &mut Random, key: &[u8], revision: u64) -> Record {
+    let value = vec![7; random.below(40) as usize];
+    let owner = random.below(3);
+    let owner = (owner > 0).then(|| Incarnation(owner * 100));
+    Record::new(key, &value, Revision(revision), owner)
+}
+
+/// One random put or removal in both; they answer alike.
+fn step(map: &mut Map, model: &mut Model, random: &mut Random, at: u64, puts_of_8: u64) {
+    let key = key(random, 3000);
+    if random.below(8) < puts_of_8 {
+        let record = record(random, &key, at);
+        assert_eq!(map.put(record.clone()), model.insert(key, record));
+    } else {
+        assert_eq!(map.remove(&key), model.remove(&key));
+    }
+}
+
+fn assert_same(map: &Map, model: &Model) {
+    assert!(map.iter().eq(model.values()));
+    assert_eq!(map.len(), model.len());
+    let bytes = model.values().map(|record| record.payload_bytes() as u64);
+    assert_eq!(map.payload_bytes(), bytes.sum::<u64>());
+    let hashes = model.values().map(Record::hash);
+    assert_eq!(map.hash(), hashes.fold(0, u128::wrapping_add));
+    for chunk in map.chunks() {
+        assert!((1..=FULL).contains(&chunk.records().len()));
+        let fresh = Chunk::of(chunk.records().to_vec());
+        assert_eq!(
+            (chunk.payload_bytes, chunk.hash),
+            (fresh.payload_bytes, fresh.hash)
+        );
+        assert_eq!(
+            fresh.owners & !chunk.owners,
+            0,
+            "an owner that is here is noted"
+        );
+    }
+}
+
+#[test]
+fn it_is_a_btree_map() {
+    for seed in 0..12 {
+        let mut random = Random::new(seed);
+        let (mut map, mut model) = (Map::new(), Model::new());
+        // Grows, shrinks to nearly nothing, grows again.
+        for (phase, puts_of_8) in [6, 1, 5, 3].into_iter().enumerate() {
+            for at in 0..5000 {
+                let revision = phase as u64 * 5000 + at;
+                step(&mut map, &mut model, &mut random, revision, puts_of_8);
+            }
+            assert_same(&map, &model);
+            for _ in 0..500 {
+                let key = key(&mut random, 3000);
+                assert_eq!(map.get(&key), model.get(&key));
+            }
+        }
+        for key in model.keys().cloned().collect::<Vec<_>>() {
+            assert!(map.remove(&key).is_some());
+        }
+        assert!(map.is_empty() && map.iter().next().is_none());
+        assert_eq!((map.hash(), map.payload_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn many_branches() {
+    let mut random = Random::new(5);
+    let (mut map, mut model) = (Map::new(), Model::new());
+    for at in 0..60_000u64 {
+        let key = random.next().to_be_bytes();
+        let record = record(&mut random, &key, at);
+        map.put(record.clone());
+        model.insert(key.to_vec(), record);
+    }
+    assert!(map.branches.len() > 4, "{} branches", map.branches.len());
+    assert_same(&map, &model);
+    for key in model.keys().cloned().collect::<Vec<_>>() {
+        if random.below(50) > 0 {
+            map.remove(&key);
+            model.remove(&key);
+        }
+    }
+    assert_same(&map, &model);
+    assert_eq!(map.branches.len(), 1, "sparse branches join");
+    let chunks = map.chunks().count();
+    assert!(
+        chunks * SPARSE <= map.len(),
+        "{chunks} chunks for {}",
+        map.len()
+    );
+}
+
+#[test]
+fn rising_keys_fill_chunks() {
+    let mut map = Map::new();
+    for at in 0..10_000u32 {
+        map.put(Record::new(&at.to_be_bytes(), b"", Revision(1), None));
+    }
+    assert_eq!(map.chunks().count(), 10_000usize.div_ceil(FULL));
+}
+
+#[test]
+fn a_clone_keeps_what_it_saw() {
+    let mut random = Random::new(1);
+    let (mut map, mut model) = (Map::new(), Model::new());
+    let mut clones = Vec::new();
+    for at in 0..20_000 {
+        if at % 2000 == 0 {
+            clones.push((map.clone(), model.clone()));
+        }
+        step(&mut map, &mut model, &mut random, at, 5);
+    }
+    for (map, model) in &clones {
+        assert_same(map, model);
+    }
+}
+
+#[test]
+fn scans_usage_and_owners() {
+    let mut random = Random::new(3);
+    let (mut map, mut model) = (Map::new(), Model::new());
+    for at in 0..8000 {
+        step(&mut map, &mut model, &mut random, at, 6);
+    }
+    let starts: [&[u8]; 7] = [b"", b"a/", b"b/", b"b/long", b"b/1", b"zz", b"z"];
+    for prefix in starts {
+        let with = || model.iter().filter(|(key, _)| key.starts_with(prefix));
+        assert!(map.scan(prefix, None).eq(with().map(|(_, record)| record)));
+        for after in [
+            &b"b/5"[..],
+            b"b/long/common/beginning/1",
+            b"a",
+            b"~",
+            b"a/0",
+        ] {
+            let behind = with().filter(|(key, _)| &key[..] > after);
+            assert!(
+                map.scan(prefix, Some(after))
+                    .eq(behind.map(|(_, record)| record)),
+                "{prefix:?} after {after:?}"
+            );
+        }
+        let usage = map.usage(prefix);
+        assert_eq!(usage.keys, with().count());
+        let bytes = with().map(|(_, record)| record.payload_bytes() as u64);
+        assert_eq!(usage.payload_bytes, bytes.sum::<u64>());
+    }
+    for owner in [100, 200, 300].map(Incarnation) {
+        let owned = |record: &&Record| record.owner() == Some(owner);
+        let expected: Vec<_> = model.values().filter(owned).cloned().collect();
+        let mut found = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let part = map.owned_after(owner, &after, 7);
+            let Some(last) = part.last() else {
+                break;
+            };
+            after = last.key().to_vec();
+            found.extend(part);
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+/// The records of a map in chunks of another size.
+fn cut_anew(map: &Map, size: usize) -> Map {
+    let mut other = Map::new();
+    let records: Vec<_> = map.iter().cloned().collect();
+    for chunk in records.chunks(size) {
+        assert!(other.append(chunk.to_vec()));
+    }
+    other
+}
+
+#[test]
+fn the_hash_knows_no_chunks() {
+    let mut random = Random::new(9);
+    let (mut map, mut model) = (Map::new(), Model::new());
+    for at in 0..5000 {
+        step(&mut map, &mut model, &mut random, at, 6);
+    }
+    for size in [1, 7, 64, FULL] {
+        let other = cut_anew(&map, size);
+        assert_same(&other, &model);
+        assert_eq!(other.hash(), map.hash());
+        assert_eq!(difference(&map, &other, 0), Some(Vec::new()));
+    }
+}
+
+#[test]
+fn appended_records_must_rise() {
+    let record = |key: &[u8]| Record::new(key, b"", Revision(1), None);
+    let mut map = Map::new();
+    assert!(map.append(vec![record(b"b"), record(b"c")]));
+    assert!(!map.append(vec![record(b"c")]));
+    assert!(!map.append(vec![record(b"e"), record(b"d")]));
+    assert!(!map.append(vec![record(b"d"), record(b"d")]));
+    assert!(map.append(Vec::new()));
+    assert!(map.append(vec![record(b"d")]));
+    let too_many = (0..=FULL as u32).map(|at| record(&[&b"e"[..], &at.to_be_bytes()].concat()));
+    assert!(!map.append(too_many.collect()));
+    assert_eq!(map.len(), 3);
+}
+
+/// Applies changes to a model of the old map.
+fn replay(model: &mut Model, changes: Vec<Change>) {
+    for change in changes {
+        match change {
+            Change::Put(record) => {
+                let key = record.key().to_vec();
+                assert_ne!(model.insert(key, record.clone()), Some(record));
+            }
+            Change::Removed(key) => assert!(model.remove(&key[..]).is_some()),
+        }
+    }
+}
+
+#[test]
+fn a_difference_leads_from_one_to_the_other() {
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let (mut map, mut model) = (Map::new(), Model::new());
+        for at in 0..4000 {
+            step(&mut map, &mut model, &mut random, at, 6);
+        }
+        let (old, mut replayed) = (map.clone(), model.clone());
+        let mut touched = 0;
+        for at in 0..random.below(300) {
+            step(&mut map, &mut model, &mut random, 10_000 + at, 4);
+            touched += 1;
+        }
+        // The same content from a snapshot of this member, of a member cut otherwise, and by lineage.
+        for new in [map.clone(), cut_anew(&map, 50), cut_anew(&map, 128)] {
+            let mut replayed = replayed.clone();
+            let changes = difference(&old, &new, touched).expect("no more than were made");
+            let many = changes.len();
+            replay(&mut replayed, changes);
+            assert_eq!(replayed, model);
+            if many > 0 {
+                assert_eq!(difference(&old, &new, many - 1), None);
+            }
+        }
+        replay(
+            &mut replayed,
+            difference(&old, &Map::new(), 3000).expect("all"),
+        );
+        assert!(replayed.is_empty());
+        assert_eq!(
+            difference(&Map::new(), &old, 3000).map(|c| c.len()),
+            Some(old.len())
+        );
+    }
+}
