@@ -3,12 +3,17 @@
 // Hidden modules are no promise to anybody: open for this crate's own tests, benchmark and fuzz targets.
 #[doc(hidden)]
 pub mod codec;
+pub mod disk;
 #[doc(hidden)]
 pub mod entry;
 pub mod ids;
 pub mod limits;
 #[doc(hidden)]
+pub mod log;
+pub mod random;
+#[doc(hidden)]
 pub mod snapshot;
+pub mod spawner;
 #[doc(hidden)]
 pub mod state;
 pub mod watch;

@@ -1,0 +1,63 @@
+//! The disk as a parameter: the few operations that durability is built from.
+//!
+//! Nothing is durable before [`File::sync_data`] has said so, and no name before [`Disk::sync_dir`]. After a failed
+//! sync nobody may sync that file again and believe it: the system may have forgotten what it could not write.
+
+mod file;
+mod sim;
+
+pub use file::FileDisk;
+pub use sim::{Fault, Keep, SimDisk};
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    Read,
+    /// For reading and writing; it exists.
+    Write,
+    /// For reading and writing; it does not exist yet.
+    Create,
+}
+
+/// A directory tree. Paths are relative to its root.
+pub trait Disk: Send + Sync {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>>;
+    /// Replaces `to` if it exists. Durable after `sync_dir` of the directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory, and those above it; it may exist. Durable on return.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Files of a directory, sorted, as paths below the root; directories in it are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that this process may still write.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file. It stays readable when its name is removed.
+pub trait File: Send + Sync {
+    /// Fills `buf` from offset `at`; fewer bytes only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Writes all of `buf` at offset `at`. After an error any part of it may have been written.
+    fn write_at(&mut self, buf: &[u8], at: u64) -> io::Result<()>;
+    /// Claims `len` bytes from the start; what was not written reads as zeros. Fails with `StorageFull` early.
+    fn allocate(&mut self, len: u64) -> io::Result<()>;
+    /// Makes what was written durable. Returns the time that it takes in simulation, zero on a real disk.
+    fn sync_data(&mut self) -> io::Result<Duration>;
+    fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Fills all of `buf`, or fails with `UnexpectedEof`.
+pub fn read_exact_at(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<()> {
+    if file.read_at(buf, at)? == buf.len() {
+        return Ok(());
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
