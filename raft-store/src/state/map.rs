@@ -5,9 +5,11 @@
 
 use super::record::Record;
 use crate::ids::Incarnation;
-use chunk::{ROOM, insert_at, owner_bit};
+use border::Border;
+use chunk::{insert_at, owner_bit};
 use std::sync::Arc;
 
+mod border;
 mod chunk;
 mod difference;
 mod iter;
@@ -25,7 +27,7 @@ const JOINED: usize = 96;
 /// A node and the least key that may be in it. The first of its row also holds all keys below.
 #[derive(Clone)]
 struct Child<T> {
-    from: Box<[u8]>,
+    from: Border,
     node: Arc<T>,
 }
 
@@ -53,14 +55,8 @@ pub struct Usage {
 
 /// Where `key` belongs in a row.
 fn place<T>(row: &[Child<T>], key: &[u8]) -> usize {
-    row.partition_point(|child| *child.from <= *key)
+    row.partition_point(|child| child.from.as_bytes() <= key)
         .saturating_sub(1)
-}
-
-/// The shortest key above `left` and not above `right`.
-fn border(left: &[u8], right: &[u8]) -> Box<[u8]> {
-    let common = left.iter().zip(right).take_while(|(l, r)| l == r).count();
-    Box::from(&right[..right.len().min(common + 1)])
 }
 
 impl Map {
@@ -91,7 +87,7 @@ impl Map {
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
         let branch = &self.branches.get(place(&self.branches, key))?.node;
         let chunk = &branch.chunks[place(&branch.chunks, key)].node;
-        chunk.find(key).ok().map(|at| &chunk.records[at])
+        chunk.find(key).map(|at| &chunk.records[at])
     }
 
     /// Puts a record under its key and returns the one it replaces.
@@ -111,7 +107,7 @@ impl Map {
         chunk.hash = chunk.hash.wrapping_add(hash);
         chunk.owners |= owner_bit(record.owner());
         match chunk.find(record.key()) {
-            Ok(at) => {
+            Some(at) => {
                 let old = std::mem::replace(&mut chunk.records[at], record);
                 let (bytes, hash) = (old.payload_bytes() as u64, old.hash());
                 chunk.payload_bytes -= bytes;
@@ -120,9 +116,10 @@ impl Map {
                 self.hash = self.hash.wrapping_sub(hash);
                 Some(old)
             }
-            Err(at) => {
+            None => {
                 self.records += 1;
-                insert_at(&mut chunk.records, at, record);
+                let at = chunk.place(record.key());
+                chunk.insert(at, record);
                 if chunk.records.len() > FULL {
                     self.split(at_branch, at_chunk, at);
                 }
@@ -135,7 +132,7 @@ impl Map {
         let branch = Arc::make_mut(&mut self.branches[at_branch].node);
         let lower = Arc::make_mut(&mut branch.chunks[at_chunk].node);
         let upper = lower.split(inserted);
-        let from = border(lower.last_key(), upper.first_key());
+        let from = Border::between(lower.last_key(), upper.first_key());
         let child = Child {
             from,
             node: Arc::new(upper),
@@ -160,8 +157,8 @@ impl Map {
     fn append_chunk(&mut self, chunk: Chunk) {
         self.records += chunk.records.len();
         let from = match self.last_chunk() {
-            Some(last) => border(last.last_key(), chunk.first_key()),
-            None => Box::from([]),
+            Some(last) => Border::between(last.last_key(), chunk.first_key()),
+            None => Border::least(),
         };
         let child = Child {
             from: from.clone(),
@@ -212,14 +209,11 @@ impl Map {
         let branch = Arc::make_mut(&mut self.branches[at_branch].node);
         let at_chunk = place(&branch.chunks, key);
         let chunk = Arc::make_mut(&mut branch.chunks[at_chunk].node);
-        let at = chunk.find(key).ok()?;
-        let old = chunk.records.remove(at);
+        let at = chunk.find(key)?;
+        let old = chunk.remove(at);
         let (bytes, hash) = (old.payload_bytes() as u64, old.hash());
         chunk.payload_bytes -= bytes;
         chunk.hash = chunk.hash.wrapping_sub(hash);
-        if chunk.records.capacity() > chunk.records.len() + 2 * ROOM {
-            chunk.records.shrink_to(chunk.records.len() + ROOM);
-        }
         let sparse = chunk.records.len() < SPARSE;
         self.records -= 1;
         self.payload_bytes -= bytes;

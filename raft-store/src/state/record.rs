@@ -6,7 +6,7 @@
 use super::hash;
 use crate::ids::{Incarnation, Revision};
 use crate::limits::KEY_BYTES_CEILING;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::sync::Arc;
 
 const HEADER: usize = 2;
@@ -142,7 +142,10 @@ impl Record {
 
     /// The value without copying it.
     pub fn shared_value(&self) -> Bytes {
-        self.parts().1
+        let before = self.0.len() - self.value().len();
+        let mut whole = Bytes::from_owner(Shared(self.clone()));
+        whole.advance(before);
+        whole
     }
 
     /// What it adds to the state hash.
@@ -192,6 +195,7 @@ mod tests {
                     assert_eq!(record.revision(), Revision(revision));
                     assert_eq!(record.owner(), owner);
                     assert_eq!(record.payload_bytes(), key.len() + value.len());
+                    assert_eq!(record.shared_value(), value);
                     assert_eq!(record.parts(), (key.clone().into(), value.into()));
                     assert_eq!(Record::from_bytes(record.as_bytes()), Some(record));
                 }

@@ -25,7 +25,7 @@ impl<'a> Iter<'a> {
         if let Some(found) = map.branches.get(branch) {
             iter.chunk = place(&found.node.chunks, key);
             let chunk = &found.node.chunks[iter.chunk].node;
-            iter.record = chunk.find(key).unwrap_or_else(|at| at);
+            iter.record = chunk.place(key);
             if iter.record == chunk.records.len() {
                 iter.skip_chunk();
             }

@@ -51,6 +51,8 @@ fn assert_same(map: &Map, model: &Model) {
             0,
             "an owner that is here is noted"
         );
+        let found = |at: usize| chunk.find(chunk.records()[at].key()) == Some(at);
+        assert!((0..chunk.records().len()).all(found), "tags are in order");
     }
 }
 
@@ -266,5 +268,70 @@ fn a_difference_leads_from_one_to_the_other() {
             difference(&Map::new(), &old, 3000).map(|c| c.len()),
             Some(old.len())
         );
+    }
+}
+
+/// What glibc takes for an allocation: 8 bytes more, in steps of 16, at least 32.
+fn taken(asked: usize) -> usize {
+    if asked == 0 {
+        0
+    } else {
+        (asked + 8).next_multiple_of(16).max(32)
+    }
+}
+
+fn border<T>(child: &Child<T>) -> usize {
+    match &child.from {
+        Border::Short(..) => 0,
+        Border::Long(bytes) => taken(bytes.len()),
+    }
+}
+
+/// All allocations of a map.
+fn memory(map: &Map) -> usize {
+    const COUNTS: usize = 16;
+    let chunk = |child: &Child<Chunk>| {
+        let records = child.node.records.iter();
+        let records: usize = records.map(|is| taken(COUNTS + is.as_bytes().len())).sum();
+        let row = taken(child.node.records.capacity() * size_of::<Record>());
+        records + row + taken(COUNTS + size_of::<Chunk>()) + border(child)
+    };
+    let branch = |child: &Child<Branch>| {
+        let row = taken(child.node.chunks.capacity() * size_of::<Child<Chunk>>());
+        let chunks: usize = child.node.chunks.iter().map(chunk).sum();
+        chunks + row + taken(COUNTS + size_of::<Branch>()) + border(child)
+    };
+    let row = taken(map.branches.capacity() * size_of::<Child<Branch>>());
+    row + map.branches.iter().map(branch).sum::<usize>()
+}
+
+#[test]
+fn a_record_takes_at_most_72_bytes_over_key_and_value() {
+    for owned in [false, true] {
+        for rising in [false, true] {
+            let mut random = Random::new(6);
+            let mut map = Map::new();
+            for at in 0..60_000u64 {
+                let spread = if rising { at } else { random.next() };
+                let key = format!("session/{spread:016x}");
+                let value = vec![7; 60 + (at % 16) as usize];
+                // Numbers as they are after years: more than four bytes each.
+                let owner = owned.then_some(Incarnation((1 << 33) + at % 5));
+                map.put(Record::new(
+                    key.as_bytes(),
+                    &value,
+                    Revision((1 << 34) + at),
+                    owner,
+                ));
+            }
+            let over = memory(&map) as f64 - map.payload_bytes() as f64;
+            let each = over / map.len() as f64;
+            assert!(
+                each <= 72.0,
+                "{each:.1} bytes, owned {owned}, rising {rising}"
+            );
+            assert!(each > 40.0, "{each:.1} bytes: something was not counted");
+            println!("{each:.1} bytes, owned {owned}, rising {rising}");
+        }
     }
 }
