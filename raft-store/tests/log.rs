@@ -497,10 +497,17 @@ fn threads_write_the_same_log() {
         told.recv().expect("each is answered").expect("durable");
     }
     assert!(log.counters().frames < 300, "batched");
+    // Closing writes what is queued, over several segments.
+    for index in 300..600 {
+        let tell = tell.clone();
+        let done = Box::new(move |result| tell.send(result).expect("somebody waits"));
+        log.append(vec![entry(1, index, 200)], done).expect("next");
+    }
     log.close();
+    assert!(told.try_iter().all(|result| result.is_ok()));
     let log = open();
-    let read = log.read(0..300, usize::MAX).expect("readable");
-    assert!((0..300).map(|index| entry(1, index, 200)).eq(read));
+    let read = log.read(0..600, usize::MAX).expect("readable");
+    assert!((0..600).map(|index| entry(1, index, 200)).eq(read));
     log.close();
     std::fs::remove_dir_all(&root).expect("cleaned up");
 }

@@ -11,6 +11,7 @@ use model::{Call, Model, make};
 use raft_store::disk::{Fault, Keep, SimDisk};
 use raft_store::log::{LogId, Settings};
 use raft_store::random::{Random, Seeded};
+use std::time::Duration;
 use support::{Member, Outcome, disk, entry, id, is_durable, small, vote};
 
 /// Calls made so far in the life of one log, over all its restarts.
@@ -257,6 +258,9 @@ fn life(seed: u64, steps: usize, sync_off: bool) -> Result<usize, String> {
     let mut member = Member::open(&disk, small()).map_err(|error| error.to_string())?;
     if sync_off {
         disk.switch_sync_off();
+    }
+    if seed.is_multiple_of(2) {
+        disk.set_sync_time(Duration::from_micros(100), Duration::from_millis(400));
     }
     let mut ends = 0;
     for _ in 0..steps {

@@ -161,7 +161,7 @@ impl Job for Keeper {
             return Next::Again;
         }
         let mut state = self.shared.lock();
-        if state.closing || state.failed.is_some() {
+        if state.ended {
             return Next::Done;
         }
         if matches!(state.spare, Spare::Ready(_)) {
@@ -179,5 +179,17 @@ impl Job for Keeper {
             Ok(None) => Next::Again,
             Err(_) => self.give_up(),
         }
+    }
+}
+
+impl Drop for Keeper {
+    /// Also when it has panicked: what waits for a segment is not left waiting.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if matches!(state.spare, Spare::Building) {
+            state.spare = Spare::Failed;
+        }
+        drop(state);
+        self.shared.wake_writer();
     }
 }

@@ -357,6 +357,7 @@ fn state(
         next_segment: current.id() + 1,
         failed: None,
         closing: false,
+        ended: false,
         counters: super::Counters::default(),
     };
     let position = Position {

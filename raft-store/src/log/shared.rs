@@ -65,6 +65,8 @@ pub struct State {
     pub next_segment: u64,
     pub failed: Option<(io::ErrorKind, String)>,
     pub closing: bool,
+    /// Nothing is written any more.
+    pub ended: bool,
     pub counters: Counters,
 }
 
@@ -155,6 +157,7 @@ impl Shared {
     /// Ends the log: what waits fails, and so does everything from now on. The first error stays.
     pub fn fail(&self, error: &io::Error) {
         let mut state = self.lock();
+        state.ended = true;
         if state.failed.is_none() {
             state.failed = Some((error.kind(), error.to_string()));
         }

@@ -58,7 +58,6 @@ pub struct Writer {
     in_flight: Option<Written>,
     buffer: Vec<u8>,
     seal: Seal,
-    ended: bool,
 }
 
 /// Outcome of finding room for a frame.
@@ -77,7 +76,6 @@ impl Writer {
             in_flight: None,
             buffer: Vec::new(),
             seal: Seal::Due,
-            ended: false,
         };
         writer.shared.lock().left_bytes = writer.left_for_entries();
         writer
@@ -291,7 +289,6 @@ impl Writer {
 
     /// Ends the log after an error; what was being written fails with the rest.
     fn fail(&mut self, batch: Option<Batch>, error: &io::Error) -> Next {
-        self.ended = true;
         self.shared.fail(error);
         for queued in batch.into_iter().flat_map(|batch| batch.queued) {
             if let Some(done) = queued.done {
@@ -303,15 +300,13 @@ impl Writer {
 
     /// Nothing is queued: waits, and seals the last frame when nothing comes for a while.
     fn idle(&mut self) -> Next {
-        let state = self.shared.lock();
-        let (closing, failed) = (state.closing, state.failed.is_some());
-        drop(state);
-        if closing || failed {
-            self.ended = true;
-            if !failed && self.seal != Seal::Done {
+        if self.shared.lock().closing {
+            if self.seal != Seal::Done {
                 // The last frame is durable; without its seal it is only less protected against damage.
                 let _ = self.write_seal();
             }
+            self.shared.lock().ended = true;
+            self.shared.wake_keeper();
             return Next::Done;
         }
         match self.seal {
@@ -394,7 +389,7 @@ impl Job for Writer {
 impl Drop for Writer {
     /// Whoever waits is told, also when the job was dropped or has panicked.
     fn drop(&mut self) {
-        if self.ended {
+        if self.shared.lock().ended {
             return;
         }
         let gone = io::Error::other("nobody writes the log any more");

@@ -1,0 +1,31 @@
+//! Speed of the store's parts, each beside what the bare machine does in the same minute.
+//!
+//! `cargo bench -p raft-store --bench bench -- log [DIRECTORY [SECONDS]]`: the log alone. Makes a directory of its own in DIRECTORY
+//! (the system's temporary one), which should be on the disk to be judged, and removes it. Each measurement takes
+//! SECONDS (3), and there are six.
+
+#[path = "parts/disk.rs"]
+mod disk;
+#[path = "parts/log.rs"]
+mod log;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn main() {
+    // Cargo itself passes `--bench`.
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let directory = arguments
+        .get(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let seconds = arguments.get(2).map_or(Ok(3), |seconds| seconds.parse());
+    match (arguments.first().map(String::as_str), seconds) {
+        (Some("log"), Ok(seconds)) => log::run(&directory, Duration::from_secs(seconds)),
+        _ => {
+            println!("usage: cargo bench -p raft-store --bench bench -- log [DIRECTORY [SECONDS]]")
+        }
+    }
+}
