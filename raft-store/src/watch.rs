@@ -9,13 +9,13 @@ use crate::state::map::{Change, difference};
 use crate::state::{self, State};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use queue::{Queue, Ring};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// What a waiting event is charged over its key and value, in bytes.
-const EVENT_OVERHEAD_BYTES: usize = 64;
+mod queue;
 
 /// Why there is no watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -83,127 +83,10 @@ struct Inner {
     closed: bool,
 }
 
-/// Events (`start`, `last`], without gaps.
-struct Ring {
-    start: Revision,
-    last: Revision,
-    events: VecDeque<state::Event>,
-    bytes: usize,
-}
-
-/// What waits for one watcher.
-struct Queue {
-    prefix: Bytes,
-    /// Only later revisions are told.
-    after: Revision,
-    events: VecDeque<state::Event>,
-    bytes: usize,
-    /// Told once the events before it are taken; nothing is added meanwhile.
-    resync: Option<Revision>,
-    /// It has been told `Resync` and has not scanned since.
-    dormant: bool,
-    closed: bool,
-    waker: Option<Waker>,
-}
-
 /// One watcher. Dropping it ends the watch.
 pub struct Watch {
     hub: Hub,
     queue: Arc<Mutex<Queue>>,
-}
-
-fn cost(event: &state::Event) -> usize {
-    let payload = match event {
-        state::Event::Put(record) => record.payload_bytes(),
-        state::Event::Removed { key, .. } => key.len(),
-        state::Event::Orphaned { .. } => 0,
-    };
-    payload + EVENT_OVERHEAD_BYTES
-}
-
-impl Ring {
-    fn push(&mut self, event: state::Event, limit_bytes: usize) {
-        self.last = event.revision();
-        self.bytes += cost(&event);
-        self.events.push_back(event);
-        while self.bytes > limit_bytes {
-            let Some(oldest) = self.events.pop_front() else {
-                break;
-            };
-            self.bytes -= cost(&oldest);
-            self.start = oldest.revision();
-        }
-    }
-
-    fn restart(&mut self, at: Revision) {
-        self.events.clear();
-        self.bytes = 0;
-        (self.start, self.last) = (at, at);
-    }
-
-    /// The events after `revision`, unless some of them are gone.
-    fn after(&self, revision: Revision) -> Option<impl Iterator<Item = &state::Event>> {
-        let passed = revision.0.checked_sub(self.start.0)?;
-        let passed = usize::try_from(passed).unwrap_or(usize::MAX);
-        Some(self.events.iter().skip(passed))
-    }
-}
-
-impl Queue {
-    fn push(&mut self, event: &state::Event, limit_bytes: usize, wake: &mut Vec<Waker>) {
-        let silent = self.dormant || self.resync.is_some();
-        let other = event
-            .key()
-            .is_some_and(|key| !key.starts_with(&self.prefix));
-        if silent || other || event.revision() <= self.after {
-            return;
-        }
-        self.bytes += cost(event);
-        if self.bytes > limit_bytes {
-            return self.give_up(event.revision(), wake);
-        }
-        self.events.push_back(event.clone());
-        wake.extend(self.waker.take());
-    }
-
-    fn give_up(&mut self, at: Revision, wake: &mut Vec<Waker>) {
-        if self.dormant || self.resync.is_some() {
-            // A resync that waits to be told must not name a state that is gone.
-            self.resync = self.resync.map(|waiting| waiting.max(at));
-            return;
-        }
-        self.events.clear();
-        self.bytes = 0;
-        self.resync = Some(at);
-        wake.extend(self.waker.take());
-    }
-
-    fn take(&mut self) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            self.bytes -= cost(&event);
-            return Some(told(event));
-        }
-        let at = self.resync.take()?;
-        self.dormant = true;
-        Some(Event::Resync { at })
-    }
-}
-
-fn told(event: state::Event) -> Event {
-    match event {
-        state::Event::Put(record) => {
-            let (key, value) = record.parts();
-            let (revision, owner) = (record.revision(), record.owner());
-            Event::Put {
-                key,
-                value,
-                revision,
-                owner,
-            }
-        }
-        state::Event::Removed { key, revision } => Event::Removed { key, revision },
-        state::Event::Orphaned { owner, revision } => Event::Orphaned { owner, revision },
-    }
 }
 
 /// What a snapshot installed over `old` changed, as events up to `new`'s revision; `None` above `limit` changes, or
@@ -239,15 +122,9 @@ pub fn installed(old: &State, new: &State, limit: usize) -> Option<Vec<state::Ev
 impl Hub {
     /// Without events; `at` is the revision of the state that readers see.
     pub fn new(at: Revision, limits: HubLimits) -> Self {
-        let ring = Ring {
-            start: at,
-            last: at,
-            events: VecDeque::new(),
-            bytes: 0,
-        };
         Self(Arc::new(Mutex::new(Inner {
             limits,
-            ring,
+            ring: Ring::new(at),
             watchers: BTreeMap::new(),
             lengths: BTreeMap::new(),
             count: 0,
@@ -293,16 +170,7 @@ impl Hub {
             return Err(Error::TooMany { limit });
         }
         let prefix = Bytes::copy_from_slice(prefix);
-        let mut queue = Queue {
-            prefix: prefix.clone(),
-            after: Revision(0),
-            events: VecDeque::new(),
-            bytes: 0,
-            resync: None,
-            dormant: false,
-            closed: false,
-            waker: None,
-        };
+        let mut queue = Queue::new(prefix.clone());
         let from = from.unwrap_or(inner.ring.last);
         inner.replay(&mut queue, from);
         let queue = Arc::new(Mutex::new(queue));
@@ -430,10 +298,7 @@ impl Watch {
     pub fn resume(&mut self, from: Revision) {
         let inner = self.hub.0.lock();
         let mut queue = self.queue.lock();
-        queue.events.clear();
-        queue.bytes = 0;
-        queue.resync = None;
-        queue.dormant = false;
+        queue.begin_anew();
         inner.replay(&mut queue, from);
     }
 }

@@ -1,6 +1,8 @@
 //! Entries: they come back, and nothing that is none does harm.
 
 use super::*;
+use crate::ids::BootNonce;
+use crate::limits::MEMBER_ADDRESSES;
 use crate::state::test_random::Random;
 
 fn write(random: &mut Random) -> Write {

@@ -1,5 +1,6 @@
 //! Snapshots: they come back, and nothing else does.
 
+use super::blocks::MAGIC;
 use super::*;
 use crate::entry::EntryBody;
 use crate::state::test_random::Random;
