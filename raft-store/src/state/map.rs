@@ -6,13 +6,15 @@
 use super::record::Record;
 use crate::ids::Incarnation;
 use border::Border;
-use chunk::{insert_at, owner_bit};
+use chunk::owner_bit;
+use row::{Child, Row};
 use std::sync::Arc;
 
 mod border;
 mod chunk;
 mod difference;
 mod iter;
+mod row;
 
 pub(crate) use chunk::Chunk;
 pub use difference::{Change, difference};
@@ -24,22 +26,15 @@ pub(crate) const FULL: usize = 128;
 const SPARSE: usize = 32;
 const JOINED: usize = 96;
 
-/// A node and the least key that may be in it. The first of its row also holds all keys below.
-#[derive(Clone)]
-struct Child<T> {
-    from: Border,
-    node: Arc<T>,
-}
-
 #[derive(Clone)]
 struct Branch {
-    chunks: Vec<Child<Chunk>>,
+    chunks: Row<Chunk>,
 }
 
 /// Records by key.
 #[derive(Clone, Default)]
 pub struct Map {
-    branches: Vec<Child<Branch>>,
+    branches: Row<Branch>,
     records: usize,
     payload_bytes: u64,
     hash: u128,
@@ -51,12 +46,6 @@ pub struct Usage {
     pub keys: usize,
     /// Of keys and values.
     pub payload_bytes: u64,
-}
-
-/// Where `key` belongs in a row.
-fn place<T>(row: &[Child<T>], key: &[u8]) -> usize {
-    row.partition_point(|child| child.from.as_bytes() <= key)
-        .saturating_sub(1)
 }
 
 impl Map {
@@ -85,8 +74,8 @@ impl Map {
 
     /// The record under `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        let branch = &self.branches.get(place(&self.branches, key))?.node;
-        let chunk = &branch.chunks[place(&branch.chunks, key)].node;
+        let branch = &self.branches.get(self.branches.place(key))?.node;
+        let chunk = &branch.chunks[branch.chunks.place(key)].node;
         chunk.find(key).map(|at| &chunk.records[at])
     }
 
@@ -99,10 +88,10 @@ impl Map {
             self.append_chunk(Chunk::of(vec![record]));
             return None;
         }
-        let at_branch = place(&self.branches, record.key());
-        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
-        let at_chunk = place(&branch.chunks, record.key());
-        let chunk = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        let at_branch = self.branches.place(record.key());
+        let branch = self.branches.node_mut(at_branch);
+        let at_chunk = branch.chunks.place(record.key());
+        let chunk = branch.chunks.node_mut(at_chunk);
         chunk.payload_bytes += bytes;
         chunk.hash = chunk.hash.wrapping_add(hash);
         chunk.owners |= owner_bit(record.owner());
@@ -129,15 +118,15 @@ impl Map {
     }
 
     fn split(&mut self, at_branch: usize, at_chunk: usize, inserted: usize) {
-        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
-        let lower = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        let branch = self.branches.node_mut(at_branch);
+        let lower = branch.chunks.node_mut(at_chunk);
         let upper = lower.split(inserted);
         let from = Border::between(lower.last_key(), upper.first_key());
         let child = Child {
             from,
             node: Arc::new(upper),
         };
-        insert_at(&mut branch.chunks, at_chunk + 1, child);
+        branch.chunks.insert(at_chunk + 1, child);
         if branch.chunks.len() <= FULL {
             return;
         }
@@ -164,16 +153,16 @@ impl Map {
             from: from.clone(),
             node: Arc::new(chunk),
         };
-        match self.branches.last_mut() {
-            Some(last) if last.node.chunks.len() < FULL => {
-                let chunks = &mut Arc::make_mut(&mut last.node).chunks;
-                insert_at(chunks, chunks.len(), child);
+        match self.branches.len().checked_sub(1) {
+            Some(last) if self.branches[last].node.chunks.len() < FULL => {
+                let chunks = &mut self.branches.node_mut(last).chunks;
+                chunks.insert(chunks.len(), child);
             }
             _ => {
-                let node = Arc::new(Branch {
-                    chunks: vec![child],
-                });
-                self.branches.push(Child { from, node });
+                let chunks = Row::of(vec![child]);
+                let node = Arc::new(Branch { chunks });
+                let at = self.branches.len();
+                self.branches.insert(at, Child { from, node });
             }
         }
     }
@@ -205,10 +194,10 @@ impl Map {
     /// Removes and returns the record under `key`.
     pub fn remove(&mut self, key: &[u8]) -> Option<Record> {
         self.get(key)?;
-        let at_branch = place(&self.branches, key);
-        let branch = Arc::make_mut(&mut self.branches[at_branch].node);
-        let at_chunk = place(&branch.chunks, key);
-        let chunk = Arc::make_mut(&mut branch.chunks[at_chunk].node);
+        let at_branch = self.branches.place(key);
+        let branch = self.branches.node_mut(at_branch);
+        let at_chunk = branch.chunks.place(key);
+        let chunk = branch.chunks.node_mut(at_chunk);
         let at = chunk.find(key)?;
         let old = chunk.remove(at);
         let (bytes, hash) = (old.payload_bytes() as u64, old.hash());
@@ -236,11 +225,8 @@ impl Map {
             return;
         };
         let right = self.branches.remove(left + 1);
-        let into = Arc::make_mut(&mut self.branches[left].node);
-        into.chunks.extend(right.node.chunks.iter().cloned());
-        // The first of a row also held what is below its own border; in the middle its border must be the branch's.
-        let seam = into.chunks.len() - right.node.chunks.len();
-        into.chunks[seam].from = right.from;
+        let into = self.branches.node_mut(left);
+        into.chunks.join(&right.node.chunks, right.from);
     }
 
     /// All records from `key` on, in order.
@@ -342,7 +328,7 @@ impl Branch {
             return;
         };
         let right = self.chunks.remove(left + 1);
-        Arc::make_mut(&mut self.chunks[left].node).join(&right.node);
+        self.chunks.node_mut(left).join(&right.node);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Walking a map in order, record by record or chunk by chunk.
 
 use super::super::record::Record;
-use super::{Chunk, Map, place};
+use super::{Chunk, Map};
 use std::sync::Arc;
 
 /// Records in order from some key on. Its position is always at a record or at the end.
@@ -15,7 +15,7 @@ pub struct Iter<'a> {
 
 impl<'a> Iter<'a> {
     pub(super) fn new(map: &'a Map, key: &[u8]) -> Self {
-        let branch = place(&map.branches, key);
+        let branch = map.branches.place(key);
         let mut iter = Self {
             map,
             branch,
@@ -23,7 +23,7 @@ impl<'a> Iter<'a> {
             record: 0,
         };
         if let Some(found) = map.branches.get(branch) {
-            iter.chunk = place(&found.node.chunks, key);
+            iter.chunk = found.node.chunks.place(key);
             let chunk = &found.node.chunks[iter.chunk].node;
             iter.record = chunk.place(key);
             if iter.record == chunk.records.len() {

@@ -287,6 +287,11 @@ fn border<T>(child: &Child<T>) -> usize {
     }
 }
 
+fn row<T>(row: &Row<T>) -> usize {
+    let children = taken(row.children.capacity() * size_of::<Child<T>>());
+    children + taken(row.heads.capacity() * size_of::<u64>())
+}
+
 /// All allocations of a map.
 fn memory(map: &Map) -> usize {
     const COUNTS: usize = 16;
@@ -297,12 +302,11 @@ fn memory(map: &Map) -> usize {
         records + row + taken(COUNTS + size_of::<Chunk>()) + border(child)
     };
     let branch = |child: &Child<Branch>| {
-        let row = taken(child.node.chunks.capacity() * size_of::<Child<Chunk>>());
+        let of_chunks = row(&child.node.chunks);
         let chunks: usize = child.node.chunks.iter().map(chunk).sum();
-        chunks + row + taken(COUNTS + size_of::<Branch>()) + border(child)
+        chunks + of_chunks + taken(COUNTS + size_of::<Branch>()) + border(child)
     };
-    let row = taken(map.branches.capacity() * size_of::<Child<Branch>>());
-    row + map.branches.iter().map(branch).sum::<usize>()
+    row(&map.branches) + map.branches.iter().map(branch).sum::<usize>()
 }
 
 #[test]
