@@ -85,6 +85,24 @@ fn reads_are_bounded_and_begin_where_asked() {
 }
 
 #[test]
+fn what_is_not_on_disk_stays_in_memory() {
+    let member = open(&disk(1));
+    let outcomes: Vec<_> = (0..20)
+        .map(|index| member.append(1, index, 100).expect("next"))
+        .collect();
+    while !is_durable(&outcomes[19]) {
+        let durable = outcomes
+            .iter()
+            .filter(|outcome| is_durable(outcome))
+            .count();
+        assert_eq!(member.all().len(), 20, "{durable} on disk");
+        member.jobs.step_once();
+    }
+    assert!(member.log.counters().frames > 2, "in several frames");
+    assert!(member.log.tail_bytes() <= 500);
+}
+
+#[test]
 fn reader_of_purged_range() {
     let member = open(&disk(1));
     member.append_all(1, 0..30, 100);
@@ -339,11 +357,11 @@ fn votes_fit_on_a_full_disk() {
     };
     assert!(matches!(refused, Error::Full), "{refused}");
     assert!(member.log.is_full() && next > 20);
-    (1..5).for_each(|term| assert!(is_durable(&member.save_vote(term)), "{term}"));
+    (1..13).for_each(|term| assert!(is_durable(&member.save_vote(term)), "{term}"));
     let member = member.restart(small()).expect("it opens");
     member.jobs.run();
     assert!(member.log.is_full() && member.append(1, next, 100).is_err());
-    assert!(is_durable(&member.save_vote(6)));
+    assert!(is_durable(&member.save_vote(20)));
     disk.set_capacity_bytes(1 << 20);
     member.jobs.run();
     member.append_all(1, next..next + 100, 100);
@@ -510,4 +528,60 @@ fn threads_write_the_same_log() {
     assert!((0..600).map(|index| entry(1, index, 200)).eq(read));
     log.close();
     std::fs::remove_dir_all(&root).expect("cleaned up");
+}
+
+/// Reads race with frames, eviction from the cache, purges and the removal of files.
+#[test]
+fn readers_beside_a_writer() {
+    use raft_store::random::Seeded;
+    use raft_store::spawner::Threads;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let disk = Arc::new(disk(1));
+    let random = Arc::new(Seeded::new(1, "log"));
+    let log = Log::open(small(), disk.clone(), random, &Threads).expect("it opens");
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = |name: &'static str| {
+        let (log, stop) = (log.clone(), stop.clone());
+        std::thread::spawn(move || {
+            use raft_store::random::Random;
+            let random = Seeded::new(1, name);
+            let mut read = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let state = log.log_state();
+                let first = state.purged.map_or(0, |id| id.index + 1);
+                let last = state.last.map_or(0, |id| id.index);
+                let start = first + random.below(last - first.min(last) + 1);
+                let limit = random.below(3000) as usize;
+                let entries = log.read(start..start + 50, limit).expect("readable");
+                let begin = entries.first().map_or(start, |first| first.id.index);
+                assert!(begin >= start, "{begin} from {start}");
+                let expected = (begin..).map(|index| entry(1, index, 150));
+                assert!(
+                    expected
+                        .zip(&entries)
+                        .all(|(expected, read)| expected == *read)
+                );
+                read += entries.len();
+            }
+            read
+        })
+    };
+    let readers = [reader("one"), reader("two")];
+    for index in 0..6000 {
+        let (_, done) = outcome();
+        log.append(vec![entry(1, index, 150)], done).expect("next");
+        if index % 100 == 99 {
+            log.publish(id(1, index - 60));
+            log.purge(id(1, index - 60)).expect("a note");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.join().expect("no assertion failed") > 1000);
+    }
+    log.close();
+    let left = disk.list(Path::new("log")).expect("listed").len();
+    assert!(left < 40, "{left} segments of 150 are left");
 }

@@ -93,9 +93,7 @@ impl History {
         let mut reason = String::new();
         for kept in (durable..self.states.len()).rev() {
             let mut state = self.states[kept].clone();
-            if let Some(snapshot) = published.filter(|snapshot| state.published < Some(*snapshot)) {
-                state.apply(&Call::Snapshot(snapshot));
-            }
+            state.meet(published);
             match state.compare(&member.log) {
                 Ok(()) => return self.note(&member).map(|_| (member, kept)),
                 Err(what) => reason = what,
@@ -117,11 +115,9 @@ impl History {
         self.noted
             .iter_mut()
             .for_each(|noted| *noted = note.min(*noted));
-        if let Some(at) = published.filter(|at| self.now().published < Some(*at)) {
-            let mut met = self.now().clone();
-            met.apply(&Call::Snapshot(at));
-            self.push(met);
-        }
+        let mut met = self.now().clone();
+        met.meet(published);
+        self.push(met);
         self.outcomes.clear();
         self.earlier = self.states.len() - 1;
     }
@@ -236,9 +232,7 @@ fn power_cut_at_every_write() {
 /// A log that came back takes more, and keeps it.
 fn goes_on(member: Member, mut model: Model, history: &History) {
     let settings = history.settings();
-    if let Some(snapshot) = settings.published.filter(|id| model.published < Some(*id)) {
-        model.apply(&Call::Snapshot(snapshot));
-    }
+    model.meet(settings.published);
     let call = appended(&model, 9, 2, 100);
     let outcome = make(&member.log, &call).expect("it takes more");
     member.jobs.run();

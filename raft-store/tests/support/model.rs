@@ -41,7 +41,11 @@ impl Model {
             Call::Truncate(since) => {
                 self.entries.split_off(since);
                 let before = self.entries.last_key_value().map(|(_, entry)| entry.id);
-                self.last = before.max(self.published.filter(|id| id.index < *since));
+                let published = self.published.filter(|id| id.index < *since);
+                self.last = [before, published]
+                    .into_iter()
+                    .flatten()
+                    .max_by_key(|id| id.index);
             }
             Call::Snapshot(upto) => {
                 let known = self.entries.get(&upto.index).map(|entry| entry.id);
@@ -51,6 +55,14 @@ impl Model {
                 }
                 self.published = Some(*upto);
             }
+        }
+    }
+
+    /// As a log is that was opened with this snapshot.
+    pub fn meet(&mut self, published: Option<LogId>) {
+        let known = self.published.map(|id| id.index);
+        if let Some(at) = published.filter(|at| known < Some(at.index)) {
+            self.apply(&Call::Snapshot(at));
         }
     }
 
