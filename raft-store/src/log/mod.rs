@@ -4,6 +4,7 @@
 //! owns the file, takes all that is queued, writes one frame, syncs, and calls back. A second job makes segments ahead
 //! and removes those that are not needed. Order of calls is order on disk.
 
+mod batch;
 mod error;
 mod frame;
 mod handle;

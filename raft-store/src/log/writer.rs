@@ -1,8 +1,9 @@
 //! The one job that writes frames: takes all that is queued, writes one frame, syncs, calls back.
 
-use super::frame::{self, Chain, Kind, Record, frame_bytes, put_entries};
+use super::batch::{self, Batch};
+use super::frame::{self, Chain, Kind, Record, frame_bytes};
 use super::segment::{FRAMES_AT, Segment};
-use super::shared::{Held, Operation, Queued, Shared, Spare, State};
+use super::shared::{Held, Operation, Shared, Spare, State};
 use super::tail::Mark;
 use super::{Done, LogId, Vote};
 use crate::codec;
@@ -22,15 +23,6 @@ pub struct Position {
     pub committed: Option<LogId>,
     /// The current segment has its `Begin`.
     pub begun: bool,
-}
-
-/// What was taken from the queue for one frame.
-struct Batch {
-    queued: Vec<Queued>,
-    committed: Option<LogId>,
-    /// Encoded, without a `Begin`.
-    body: Vec<u8>,
-    has_entries: bool,
 }
 
 /// A batch that is written and synced.
@@ -83,7 +75,7 @@ impl Writer {
 
     /// Writes all that is queued, without regard to what a simulated sync takes. For the start.
     pub fn write_all_now(&mut self) -> io::Result<()> {
-        while let Some(batch) = self.take() {
+        while let Some(batch) = Batch::take(&self.shared, self.at.committed) {
             match self.room(&batch)? {
                 Room::Here => {
                     let (mark, bytes, _time) = self.write(&batch)?;
@@ -101,59 +93,6 @@ impl Writer {
         length
             .saturating_sub(self.at.offset)
             .saturating_sub(reserve)
-    }
-
-    /// Takes operations for one frame, in order. One that voids entries comes before any entries of its frame, so that
-    /// all entries of a frame are good together.
-    fn take(&mut self) -> Option<Batch> {
-        let limit_bytes = self.shared.settings.frame_bytes;
-        let mut queued: Vec<Queued> = Vec::new();
-        let (mut bytes, mut has_entries) = (0, false);
-        let mut state = self.shared.lock();
-        while let Some(next) = state.queue.front() {
-            let voids = matches!(
-                next.operation,
-                Operation::Truncate { .. } | Operation::Anew { .. }
-            );
-            let full = bytes + next.bytes > limit_bytes;
-            if !queued.is_empty() && (full || (voids && has_entries)) {
-                break;
-            }
-            bytes += next.bytes;
-            has_entries |= matches!(next.operation, Operation::Entries(_));
-            queued.extend(state.queue.pop_front());
-        }
-        let committed = state.committed;
-        drop(state);
-        if queued.is_empty() {
-            return None;
-        }
-        Some(Batch {
-            body: self.encode(&queued, committed),
-            queued,
-            committed,
-            has_entries,
-        })
-    }
-
-    fn encode(&self, queued: &[Queued], committed: Option<LogId>) -> Vec<u8> {
-        let mut writer = codec::Writer::new(u32::MAX as usize);
-        for Queued { operation, .. } in queued {
-            match operation {
-                Operation::Vote(vote) => Record::Vote(*vote).put(&mut writer),
-                Operation::Truncate { after } => {
-                    Record::Truncate { after: *after }.put(&mut writer);
-                }
-                Operation::Anew { at } => Record::Anew { at: *at }.put(&mut writer),
-                Operation::Entries(entries) => put_entries(&mut writer, entries),
-            }
-        }
-        if committed != self.at.committed {
-            Record::Committed(committed).put(&mut writer);
-        }
-        writer
-            .finish("frame")
-            .expect("calls are bounded by frame_bytes")
     }
 
     /// What the first frame of a segment says before its batch.
@@ -220,7 +159,7 @@ impl Writer {
         let time = self.at.segment.file.sync_data()?;
         let bytes = self.buffer.len() as u64;
         let mark = Mark {
-            index: first_index(&batch.queued).unwrap_or_default(),
+            index: batch::first_index(&batch.queued).unwrap_or_default(),
             segment: self.at.segment.id(),
             offset: self.at.offset,
         };
@@ -268,7 +207,7 @@ impl Writer {
         state.counters.frames += 1;
         state.counters.bytes += written.bytes;
         state.left_bytes = self.left_for_entries();
-        let unwritten = first_index(state.queue.make_contiguous());
+        let unwritten = batch::first_index(state.queue.make_contiguous());
         state.tail.evict(unwritten);
         drop(state);
         done.into_iter().for_each(|done| done(Ok(())));
@@ -346,22 +285,17 @@ fn raise(state: &mut State, last: Option<LogId>) {
     }
 }
 
-/// Lowest index of the entries among these operations.
-fn first_index(queued: &[Queued]) -> Option<u64> {
-    let entries = queued.iter().filter_map(|queued| match &queued.operation {
-        Operation::Entries(entries) => entries.first(),
-        _ => None,
-    });
-    entries.map(|entry| entry.id.index).min()
-}
-
 impl Job for Writer {
     fn step(&mut self) -> Next {
         if let Some(written) = self.in_flight.take() {
             self.complete(written);
             return Next::Again;
         }
-        let Some(batch) = self.held.take().or_else(|| self.take()) else {
+        let Some(batch) = self
+            .held
+            .take()
+            .or_else(|| Batch::take(&self.shared, self.at.committed))
+        else {
             return self.idle();
         };
         match self.room(&batch) {

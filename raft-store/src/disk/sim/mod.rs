@@ -303,3 +303,6 @@ impl File for SimFile {
         Ok(world.nodes[self.node].seen.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;
