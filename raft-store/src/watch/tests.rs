@@ -1,7 +1,10 @@
 //! Watches: what they tell, laid over a scan, is a scan; over compaction, backlogs and snapshot installs.
 
 use super::*;
-use crate::ids::MemberId;
+use crate::entry::{
+    Action, Close, EntryBody, Expect, MemberInfo, Op, Proposal, Registration, Write,
+};
+use crate::ids::{BootNonce, MemberId, ProposalId};
 use crate::limits::Limits;
 use crate::snapshot::file;
 use crate::state::record::Record;
@@ -225,6 +228,64 @@ fn resync_comes_once_and_ends_the_telling() {
     let mut watch = hub.watch(b"x", None).expect("room");
     hub.publish(&[put("k", 22), put("x", 23)]);
     assert_eq!(revisions(&mut watch), [1022]);
+}
+
+#[test]
+fn nothing_is_told_from_before_an_install() {
+    let hub = Hub::new(Revision(0), HubLimits::default());
+    hub.publish(&[put("k", 1), put("k", 2)]);
+    hub.install(Some(&[put("k", 7)]), Revision(9));
+    hub.publish(&[put("k", 10)]);
+    let from = |from| revisions(&mut hub.watch(b"k", Some(Revision(from))).expect("room"));
+    assert_eq!(from(1), [1010]);
+    assert_eq!(from(8), [1010]);
+    assert_eq!(from(9), [10]);
+}
+
+fn closing(close: Close, proposals: Vec<Proposal>) -> EntryBody {
+    EntryBody {
+        proposals,
+        close: Some(close),
+    }
+}
+
+#[test]
+fn an_install_tells_of_owners_that_came_and_went() {
+    let registration = |latest| {
+        Close::Register(Registration {
+            member: MemberId(1),
+            nonce: BootNonce(latest),
+            latest: (latest > 0).then_some(Incarnation(latest)),
+            info: MemberInfo::default(),
+        })
+    };
+    let mut state = State::new(Limits::default());
+    let mut apply = |index, body| state.apply(index, &body).map(|_| state.clone());
+    let old = apply(1, closing(registration(0), Vec::new())).expect("in order");
+    apply(2, closing(registration(1), Vec::new())).expect("in order");
+    let (value, owner) = (Bytes::new(), Some(Incarnation(2)));
+    let write = Write {
+        key: Bytes::from_static(b"k"),
+        expect: Expect::Absent,
+        action: Action::Put { value, owner },
+    };
+    let id = ProposalId {
+        incarnation: Incarnation(2),
+        sequence: 1,
+    };
+    let proposal = Proposal {
+        id,
+        lowest_unanswered: 1,
+        op: Op::Write(write),
+    };
+    let new = apply(3, closing(registration(2), vec![proposal])).expect("in order");
+    let events = installed(&old, &new, 10).expect("few changes");
+    let orphaned = |run| state::Event::Orphaned {
+        owner: Incarnation(run),
+        revision: new.revision(),
+    };
+    assert_eq!(events[0].key(), Some(&b"k"[..]));
+    assert_eq!(events[1..], [orphaned(1), orphaned(2)]);
 }
 
 #[test]

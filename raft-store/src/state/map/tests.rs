@@ -16,7 +16,7 @@ fn key(random: &mut Random, keys: u64) -> Vec<u8> {
 
 fn record(random: &mut Random, key: &[u8], revision: u64) -> Record {
     let value = vec![7; random.below(40) as usize];
-    let owner = random.below(3);
+    let owner = random.below(80);
     let owner = (owner > 0).then(|| Incarnation(owner * 100));
     Record::new(key, &value, Revision(revision), owner)
 }
@@ -107,6 +107,41 @@ fn many_branches() {
         "{chunks} chunks for {}",
         map.len()
     );
+}
+
+/// Ranges that come and go empty whole chunks and branches, also the first of a row, and fill them from below.
+#[test]
+fn ranges_that_come_and_go() {
+    let mut random = Random::new(12);
+    let (mut map, mut model) = (Map::new(), Model::new());
+    for round in 0..90u64 {
+        let begin = random.below(40_000) as u32;
+        let numbers = begin..begin + random.below(9000) as u32;
+        let remove = random.below(2) == 0;
+        let descending = random.below(2) == 0;
+        for at in numbers.clone() {
+            let at = if descending {
+                numbers.end - 1 - (at - begin)
+            } else {
+                at
+            };
+            // Some stay, or are left out.
+            if random.below(40) == 0 {
+                continue;
+            }
+            let key = at.to_be_bytes();
+            if remove {
+                assert_eq!(map.remove(&key), model.remove(&key[..]));
+            } else {
+                let record = Record::new(&key, b"v", Revision(round), None);
+                assert_eq!(map.put(record.clone()), model.insert(key.to_vec(), record));
+            }
+        }
+        if round % 10 == 9 {
+            assert_same(&map, &model);
+            assert!(model.keys().all(|key| map.get(key).is_some()));
+        }
+    }
 }
 
 #[test]
@@ -338,4 +373,24 @@ fn a_record_takes_at_most_72_bytes_over_key_and_value() {
             println!("{each:.1} bytes, owned {owned}, rising {rising}");
         }
     }
+}
+
+#[test]
+fn joined_branches_keep_what_was_below_the_first_border() {
+    let key = |at: u32| at.to_be_bytes();
+    let record = |at: u32| Record::new(&key(at), b"", Revision(1), None);
+    let mut map = Map::new();
+    for at in 0..FULL as u32 + 60 {
+        assert!(map.append(vec![record(at * 10)]));
+    }
+    assert_eq!(map.branches.len(), 2);
+    // The second branch loses its first chunk, and gets a key below the border of the next.
+    let first = FULL as u32 * 10;
+    map.remove(&key(first));
+    map.put(record(first + 5));
+    for at in 0..FULL as u32 - 20 {
+        map.remove(&key(at * 10));
+    }
+    assert_eq!(map.branches.len(), 1);
+    assert!(map.get(&key(first + 5)).is_some());
 }
