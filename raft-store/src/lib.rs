@@ -6,10 +6,12 @@ pub mod codec;
 pub mod disk;
 #[doc(hidden)]
 pub mod entry;
+pub mod gate;
 pub mod ids;
 pub mod limits;
 #[doc(hidden)]
 pub mod log;
+mod raft;
 pub mod random;
 #[doc(hidden)]
 pub mod snapshot;
