@@ -100,8 +100,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::random::Random;
     use crate::gate::Gate;
+    use crate::random::Random;
 
     /// Counts up: a stream that anybody can predict.
     #[derive(Default)]
