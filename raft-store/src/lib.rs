@@ -1,5 +1,14 @@
 //! A small replicated store for what a cluster must agree on; knows nothing of XMPP. See `DESIGN.md`.
 
+mod bell;
+mod config;
+mod error;
+mod identity;
+mod proposer;
+mod rounds;
+mod store;
+mod waiters;
+
 // Hidden modules are no promise to anybody: open for this crate's own tests, benchmark and fuzz targets.
 #[doc(hidden)]
 pub mod codec;
@@ -19,3 +28,9 @@ pub mod spawner;
 #[doc(hidden)]
 pub mod state;
 pub mod watch;
+
+pub use config::{Parts, Settings};
+pub use entry::{Action, Expect, MemberInfo, Write};
+pub use error::{Error, Fatal, OpenError, Refusal};
+pub use state::{Item, Versioned};
+pub use store::{BatchOutcome, FatalWatch, Resolution, Status, Store, WriteOutcome, open};

@@ -1,3 +1,4 @@
 //! Snapshots of the state.
 
 pub mod file;
+pub mod publish;

@@ -1,0 +1,71 @@
+//! What a store is opened with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::disk::Disk;
+use crate::entry::MemberInfo;
+use crate::gate::Tasks;
+use crate::limits::Limits;
+use crate::random::Random;
+use crate::spawner::Spawner;
+use crate::watch::HubLimits;
+
+/// Settings of one member. The defaults are those of production; tests make them smaller.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The member's directory, relative to the disk's root.
+    pub dir: PathBuf,
+    /// What others are told of this member.
+    pub info: MemberInfo,
+    /// The same on all members.
+    pub limits: Limits,
+    pub watches: HubLimits,
+    /// Length of a segment file of the log in bytes; one frame is at most a sixteenth.
+    pub segment_bytes: u64,
+    /// Entries of the log on disk are kept in memory up to this many bytes.
+    pub tail_cache_bytes: usize,
+    /// A snapshot is built when so many bytes of entries were applied since the last one…
+    pub snapshot_log_bytes: u64,
+    /// …or after this time, if there were `snapshot_entries` of them.
+    pub snapshot_interval: Duration,
+    pub snapshot_entries: u64,
+    /// How often that is looked at.
+    pub snapshot_check: Duration,
+    /// Entries behind a published snapshot that stay in the log.
+    pub log_keep_entries: u64,
+}
+
+impl Settings {
+    /// The defaults, in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            info: MemberInfo {
+                formats: (1, 1),
+                ..MemberInfo::default()
+            },
+            limits: Limits::format_1(),
+            watches: HubLimits::default(),
+            segment_bytes: 64 << 20,
+            tail_cache_bytes: 32 << 20,
+            snapshot_log_bytes: 64 << 20,
+            snapshot_interval: Duration::from_secs(600),
+            snapshot_entries: 1000,
+            snapshot_check: Duration::from_secs(1),
+            log_keep_entries: 0,
+        }
+    }
+}
+
+/// What a store stands on.
+#[derive(Clone)]
+pub struct Parts {
+    pub disk: Arc<dyn Disk>,
+    pub random: Arc<dyn Random>,
+    /// Runs the jobs that own files: threads in production.
+    pub spawner: Arc<dyn Spawner>,
+    /// Runs everything else.
+    pub tasks: Tasks,
+}

@@ -1,0 +1,315 @@
+//! Starting openraft on what was recovered, asking it for things without naming it, and noticing its end.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal as CoreFatal, RaftError};
+use openraft::raft::ClientWriteResult;
+use openraft::{Config, ServerState, SnapshotPolicy};
+use tokio::sync::oneshot;
+
+use super::log_store::{LogStore, Opening};
+use super::machine::{Around, Machine};
+use super::pacing::Pacing;
+use super::solitary::Solitary;
+use super::types::{Command, Raft, Types, decode_meta, to_log_id};
+use crate::bell::Bell;
+use crate::config::{Parts, Settings};
+use crate::error::{Fatal, OpenError};
+use crate::ids::MemberId;
+use crate::log::{self, Log};
+use crate::snapshot::publish::Snapshots;
+use crate::state::State;
+use crate::waiters::Waiters;
+use crate::watch::Hub;
+
+/// Frames hold an entry of the largest size and more; segments hold many.
+const FRAME_BYTES: u64 = 4 << 20;
+
+/// A running member. Clones are handles to the same.
+#[derive(Clone)]
+pub(crate) struct Core(Arc<Shared>);
+
+struct Shared {
+    raft: Raft,
+    log: Log,
+    machine: Machine,
+    snapshots: Snapshots,
+    leading: AtomicBool,
+    leadership: Bell,
+    /// [`Core::shutdown`] was called.
+    stopping: AtomicBool,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    Applied,
+    /// Not appended, or taken back by a later leader: never committed.
+    NotLeader,
+    /// The core has ended.
+    Ended,
+}
+
+/// Tells once.
+pub(crate) struct Receiver(oneshot::Receiver<ClientWriteResult<Types>>);
+
+impl Receiver {
+    pub(crate) async fn receipt(&mut self) -> Receipt {
+        match (&mut self.0).await {
+            Ok(Ok(_)) => Receipt::Applied,
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Receipt::NotLeader,
+            // Only changes of membership are refused otherwise.
+            Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Receipt::Ended,
+        }
+    }
+}
+
+/// Why there is no read index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoIndex {
+    NotLeader,
+    NoQuorum,
+    Ended,
+}
+
+fn config() -> Config {
+    Config {
+        cluster_name: "raft-store".into(),
+        heartbeat_interval: 600,
+        election_timeout_min: 650,
+        election_timeout_max: 900,
+        enable_elect: false,
+        enable_heartbeat: false,
+        enable_tick: true,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        max_payload_entries: 64,
+        ..Config::default()
+    }
+}
+
+fn raft_error(error: impl std::fmt::Display) -> OpenError {
+    OpenError::Raft(error.to_string())
+}
+
+/// What a member's directory holds.
+struct Recovered {
+    log: Log,
+    snapshots: Snapshots,
+    state: State,
+    meta: Option<Vec<u8>>,
+}
+
+fn recover(
+    settings: &Settings,
+    parts: &Parts,
+    member: MemberId,
+    begun: bool,
+) -> Result<Recovered, OpenError> {
+    let snapshots = settings.dir.join("snapshots");
+    let opened = Snapshots::open(parts.disk.clone(), &snapshots, settings.limits)?;
+    let (snapshots, loaded) = opened;
+    let (state, meta) = match loaded {
+        Some(loaded) => (loaded.state, Some(loaded.meta)),
+        None => (State::new(settings.limits), None),
+    };
+    let published = match &meta {
+        Some(meta) => decode_meta(meta).map_err(raft_error)?.0.map(to_log_id),
+        None => None,
+    };
+    let mut of_log = log::Settings::new(settings.dir.join("log"), member.0);
+    of_log.published = published;
+    of_log.must_exist = begun || published.is_some();
+    of_log.segment_bytes = settings.segment_bytes;
+    of_log.frame_bytes = FRAME_BYTES.min(settings.segment_bytes / 4) as usize;
+    of_log.tail_cache_bytes = settings.tail_cache_bytes;
+    let (disk, random) = (parts.disk.clone(), parts.random.clone());
+    let log = Log::open(of_log, disk, random, &*parts.spawner)?;
+    Ok(Recovered {
+        log,
+        snapshots,
+        state,
+        meta,
+    })
+}
+
+/// Opens log and snapshots and starts the core. A directory without a log founds a cluster of this member alone.
+/// `begin` is called between the two.
+pub(crate) async fn start(
+    settings: &Settings,
+    parts: &Parts,
+    (member, begun): (MemberId, bool),
+    waiters: Waiters,
+    begin: impl FnOnce(&Path) -> Result<(), OpenError>,
+) -> Result<(Core, oneshot::Receiver<Fatal>), OpenError> {
+    let recovered = recover(settings, parts, member, begun)?;
+    begin(&settings.dir)?;
+    let Recovered {
+        log,
+        snapshots,
+        state,
+        meta,
+    } = recovered;
+    let pacing = Arc::new(Pacing::default());
+    let opening = Arc::new(Opening::at(log.log_state().last));
+    let around = Around {
+        hub: Hub::new(state.revision(), settings.watches),
+        waiters,
+        snapshots: snapshots.clone(),
+        pacing: pacing.clone(),
+        opening: opening.clone(),
+    };
+    let machine = Machine::new(state, meta.as_deref(), around).map_err(raft_error)?;
+    let store = LogStore::new(log.clone(), pacing, opening);
+    let config = Arc::new(config().validate().map_err(raft_error)?);
+    // openraft's own tasks belong to the gate of the task that starts it.
+    let of_core = machine.clone();
+    let starting = parts
+        .tasks
+        .spawn(async move { Raft::new(member.0, config, Solitary, store, of_core).await });
+    let raft = starting.await.map_err(raft_error)?.map_err(raft_error)?;
+    let core = Core(Arc::new(Shared {
+        raft,
+        log,
+        machine,
+        snapshots,
+        leading: AtomicBool::new(false),
+        leadership: Bell::default(),
+        stopping: AtomicBool::new(false),
+    }));
+    let (tell, told) = oneshot::channel();
+    let watching = core.clone();
+    parts.tasks.spawn(async move {
+        if let Some(fatal) = watching.watch().await {
+            // Nobody asked to be told.
+            let _ = tell.send(fatal);
+        }
+    });
+    core.begin(member).await.map_err(raft_error)?;
+    Ok((core, told))
+}
+
+impl Core {
+    /// Founds or, as the only voter, elects itself at once: there is nobody whose lease it could break.
+    async fn begin(&self, member: MemberId) -> Result<(), String> {
+        let raft = &self.0.raft;
+        let text = |error: CoreFatal<u64>| error.to_string();
+        if !raft.is_initialized().await.map_err(text)? {
+            let alone = BTreeSet::from([member.0]);
+            return raft.initialize(alone).await.map_err(|e| e.to_string());
+        }
+        let voters = |state: &openraft::RaftState<_, _, _>| {
+            let voters = state.membership_state.effective().membership().voter_ids();
+            voters.collect::<BTreeSet<u64>>()
+        };
+        let voters = raft.with_raft_state(voters).await.map_err(text)?;
+        if voters == BTreeSet::from([member.0]) {
+            raft.trigger().elect().await.map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the core to its end. `None`: it was asked to end.
+    async fn watch(&self) -> Option<Fatal> {
+        let mut metrics = self.0.raft.server_metrics();
+        loop {
+            let leading = metrics.borrow_and_update().state == ServerState::Leader;
+            self.0.leading.store(leading, Ordering::Release);
+            self.0.leadership.ring();
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+        self.0.leading.store(false, Ordering::Release);
+        self.0.machine.close();
+        self.0.leadership.ring();
+        if self.0.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = self.0.raft.metrics().borrow().running_state.clone();
+        let reason = match state {
+            Ok(()) => "the core of consensus panicked".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Some(Fatal { reason })
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.0.machine
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.0.snapshots
+    }
+
+    pub(crate) fn is_leading(&self) -> bool {
+        self.0.leading.load(Ordering::Acquire)
+    }
+
+    /// Waits until this member leads; `false` when the core has ended.
+    pub(crate) async fn wait_leading(&self, waiters: &Waiters) -> bool {
+        let ready = || {
+            let leading = self.is_leading();
+            (leading || waiters.is_closed()).then_some(leading)
+        };
+        self.0.leadership.wait(ready).await
+    }
+
+    /// Hands an entry to the core; `None` when it has ended.
+    pub(crate) async fn propose(&self, command: Command) -> Option<Receiver> {
+        self.0
+            .raft
+            .client_write_ff(command)
+            .await
+            .ok()
+            .map(Receiver)
+    }
+
+    /// The index that a linearizable read begun before this call must see, once a quorum has said who leads.
+    pub(crate) async fn read_index(&self) -> Result<u64, NoIndex> {
+        match self.0.raft.get_read_log_id().await {
+            Ok((index, _)) => index.map(|id| id.index).ok_or(NoIndex::NotLeader),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
+                Err(NoIndex::NotLeader)
+            }
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                Err(NoIndex::NoQuorum)
+            }
+            Err(RaftError::Fatal(_)) => Err(NoIndex::Ended),
+        }
+    }
+
+    /// Tells log and core of a snapshot that was published, so that what it covers can go.
+    pub(crate) async fn published(&self, keep_entries: u64) {
+        let Some(published) = self.0.snapshots.published() else {
+            return;
+        };
+        if let Ok((Some(last), _)) = decode_meta(&published.meta) {
+            self.0.log.publish(to_log_id(last));
+        }
+        let purged = self.0.log.log_state().purged.map(|id| id.index);
+        let upto = published.index.saturating_sub(keep_entries);
+        if purged.is_some_and(|purged| purged >= upto) || upto == 0 {
+            return;
+        }
+        // Errors: the core has ended, which `watch` tells. The core purges nothing that it has not seen in a snapshot,
+        // so this is called until the log has been purged.
+        let trigger = self.0.raft.trigger();
+        let _ = trigger.snapshot().await;
+        let _ = trigger.purge_log(upto).await;
+    }
+
+    /// Ends the core, and with it everything that stands on it.
+    pub(crate) async fn shutdown(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+        // An error: it had ended by itself.
+        let _ = self.0.raft.shutdown().await;
+    }
+}

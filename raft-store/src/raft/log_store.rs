@@ -1,0 +1,203 @@
+//! openraft's log over [`Log`]: what it may rely on, and what is only noted, stands in DESIGN §3, §5 and §6.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use tokio::sync::oneshot;
+
+use super::pacing::Pacing;
+use super::types::{
+    Entry, LogId, StorageError, Types, Vote, from_log_id, from_logged, from_vote, to_log_id,
+    to_logged, to_vote,
+};
+use crate::log::{self, Done, Log};
+
+/// Most bytes read for one peer at a time; one entry at least.
+const READ_BYTES: usize = 512 << 10;
+
+/// Local reads are open when all entries found at the start are applied: what was read before it was among them.
+#[derive(Default)]
+pub(super) struct Opening {
+    /// The index behind the last of them.
+    next: AtomicU64,
+}
+
+impl Opening {
+    pub(super) fn at(last: Option<log::LogId>) -> Self {
+        let next = AtomicU64::new(last.map_or(0, |id| id.index + 1));
+        Self { next }
+    }
+
+    /// `index` and what follows was never committed.
+    fn truncated(&self, index: u64) {
+        self.next.fetch_min(index, Ordering::AcqRel);
+    }
+
+    /// Entries below this index must be applied.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+}
+
+/// Clones are handles to the same log.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    log: Log,
+    pacing: Arc<Pacing>,
+    opening: Arc<Opening>,
+}
+
+impl LogStore {
+    pub(super) fn new(log: Log, pacing: Arc<Pacing>, opening: Arc<Opening>) -> Self {
+        Self {
+            log,
+            pacing,
+            opening,
+        }
+    }
+}
+
+fn error(error: impl std::error::Error + 'static) -> AnyError {
+    AnyError::new(&error)
+}
+
+/// Calls `ask` and waits until what it asked for is durable.
+async fn durable(ask: impl FnOnce(Done) -> Result<(), log::Error>) -> Result<(), AnyError> {
+    let (tell, told) = oneshot::channel();
+    let done = Box::new(move |result: io::Result<()>| {
+        // Nobody waits for it when the core has ended.
+        let _ = tell.send(result);
+    });
+    ask(done).map_err(error)?;
+    let closed = || io::Error::other("the log has ended");
+    told.await.unwrap_or_else(|_| Err(closed())).map_err(error)
+}
+
+fn decoded(entries: Vec<log::Entry>) -> Result<Vec<Entry>, StorageError> {
+    let decode = |entry: log::Entry| {
+        let index = entry.id.index;
+        from_logged(entry)
+            .map_err(|why| StorageIOError::read_log_at_index(index, error(why)).into())
+    };
+    entries.into_iter().map(decode).collect()
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, StorageError>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let read = self.log.read(start..end, usize::MAX);
+        decoded(read.map_err(|why| StorageIOError::read_logs(error(why)))?)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let read = self.log.read_from(start..end, READ_BYTES);
+        decoded(read.map_err(|why| StorageIOError::read_logs(error(why)))?)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let state = self.log.log_state();
+        Ok(LogState {
+            last_purged_log_id: state.purged.map(from_log_id),
+            last_log_id: state.last.map(from_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let saved = durable(|done| self.log.save_vote(to_vote(vote), done)).await;
+        Ok(saved.map_err(StorageIOError::write_vote)?)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.log.vote().map(from_vote))
+    }
+
+    /// Only noted; it travels in the next frame.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        self.log.save_committed(committed.map(to_log_id));
+        if let Some(committed) = committed {
+            self.pacing.committed(committed.index);
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        Ok(self.log.committed().map(from_log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, done: LogFlushed<Types>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        // An iterator need not be `Send` at an await.
+        let logged = entries.into_iter().map(|entry| to_logged(&entry));
+        let logged = logged.collect::<Result<Vec<_>, _>>();
+        let logged = logged.map_err(|why| StorageIOError::write_logs(error(why)))?;
+        if !self.pacing.near().await {
+            let ended = AnyError::error("the state machine has ended");
+            return Err(StorageIOError::write_logs(ended).into());
+        }
+        let sizes: Vec<_> = logged
+            .iter()
+            .map(|entry| (entry.id.index, entry.body.len()))
+            .collect();
+        let done = Box::new(move |result| done.log_io_completed(result));
+        self.log
+            .append(logged, done)
+            .map_err(|why| StorageIOError::write_logs(error(why)))?;
+        for (index, bytes) in sizes {
+            self.pacing.appended(index, bytes);
+        }
+        Ok(())
+    }
+
+    async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
+        let since = since.index;
+        let truncated = durable(|done| self.log.truncate(since, done)).await;
+        truncated.map_err(StorageIOError::write_logs)?;
+        self.pacing.truncated(since);
+        self.opening.truncated(since);
+        Ok(())
+    }
+
+    /// Only noted: openraft purges before the snapshot that allows it is installed.
+    async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
+        let noted = self.log.purge(to_log_id(upto));
+        Ok(noted.map_err(|why| StorageIOError::write_logs(error(why)))?)
+    }
+}

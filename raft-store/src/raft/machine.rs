@@ -1,0 +1,322 @@
+//! openraft's state machine over [`State`], behind one lock for readers. What apply finds out goes to those who wait for
+//! it and to the watches; snapshots are built elsewhere and only handed out here.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::log_store::Opening;
+use super::pacing::Pacing;
+use super::types::{
+    Entry, Error, LogId, Snapshot, SnapshotFile, SnapshotMeta, StorageError, StoredMembership,
+    Types, decode_meta, encode_meta,
+};
+use crate::bell::Bell;
+use crate::entry::EntryBody;
+use crate::limits::DIFFERENCE_CHANGES;
+use crate::snapshot::publish::{Published, Snapshots};
+use crate::state::{self, Applied, State};
+use crate::waiters::Waiters;
+use crate::watch::{self, Hub};
+
+/// What readers see.
+struct Live {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    /// An apply went wrong in the middle: nobody reads this any more.
+    failed: bool,
+    /// Of entries, since the start.
+    applied_entries: u64,
+    applied_bytes: u64,
+}
+
+/// What is applied, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The index behind the last entry applied.
+    pub(crate) next: u64,
+    /// Since the start.
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Clones are handles to the same.
+#[derive(Clone)]
+pub(crate) struct Machine(Arc<Shared>);
+
+struct Shared {
+    live: RwLock<Live>,
+    hub: Hub,
+    waiters: Waiters,
+    snapshots: Snapshots,
+    pacing: Arc<Pacing>,
+    opening: Arc<Opening>,
+    applied: Bell,
+}
+
+/// What the machine tells, and where its snapshots are.
+pub(super) struct Around {
+    pub(super) hub: Hub,
+    pub(super) waiters: Waiters,
+    pub(super) snapshots: Snapshots,
+    pub(super) pacing: Arc<Pacing>,
+    pub(super) opening: Arc<Opening>,
+}
+
+fn bytes_of(entry: &Entry) -> u64 {
+    match &entry.payload {
+        EntryPayload::Normal(command) => command.logged_bytes() as u64,
+        EntryPayload::Blank | EntryPayload::Membership(_) => 1,
+    }
+}
+
+impl Machine {
+    /// `meta` is what lay beside the state in its snapshot.
+    pub(super) fn new(state: State, meta: Option<&[u8]>, around: Around) -> Result<Self, Error> {
+        let (applied, membership) = meta.map_or(Ok(Default::default()), decode_meta)?;
+        let Around {
+            hub,
+            waiters,
+            snapshots,
+            pacing,
+            opening,
+        } = around;
+        let live = Live {
+            state,
+            applied,
+            membership,
+            failed: false,
+            applied_entries: 0,
+            applied_bytes: 0,
+        };
+        Ok(Self(Arc::new(Shared {
+            live: RwLock::new(live),
+            hub,
+            waiters,
+            snapshots,
+            pacing,
+            opening,
+            applied: Bell::default(),
+        })))
+    }
+
+    /// The state, if local reads are open.
+    pub(crate) fn read(&self) -> Option<impl std::ops::Deref<Target = State>> {
+        let live = self.0.live.read();
+        let open = live.next() >= self.0.opening.next() && !live.failed;
+        open.then(|| RwLockReadGuard::map(live, |live| &live.state))
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let live = self.0.live.read();
+        Progress {
+            next: live.next(),
+            entries: live.applied_entries,
+            bytes: live.applied_bytes,
+        }
+    }
+
+    /// Waits until the entry at `index` is applied; `false` if that will never be.
+    pub(crate) async fn wait_applied(&self, index: u64) -> bool {
+        let ready = || {
+            let live = self.0.live.read();
+            let done = live.next() > index && !live.failed;
+            (done || live.failed).then_some(done)
+        };
+        self.0.applied.wait(ready).await
+    }
+
+    /// A clone of the state at an entry's end, and what belongs beside it in a snapshot. `None`: nothing is applied, or
+    /// all of it is published.
+    pub(super) fn capture(&self) -> Result<Option<(State, Vec<u8>)>, Error> {
+        let live = self.0.live.read();
+        let published = self
+            .0
+            .snapshots
+            .published()
+            .map(|published| published.index);
+        let applied = live.applied.filter(|_| !live.failed);
+        let new = applied.filter(|applied| Some(applied.index) > published);
+        let Some(new) = new else {
+            return Ok(None);
+        };
+        let meta = encode_meta(Some(new), &live.membership)?;
+        Ok(Some((live.state.clone(), meta)))
+    }
+
+    /// Nobody is served any more, and who waits is told so.
+    pub(crate) fn close(&self) {
+        self.0.live.write().failed = true;
+        self.0.pacing.fail();
+        self.0.waiters.close();
+        self.0.hub.close();
+        self.0.applied.ring();
+    }
+
+    fn apply_one(&self, entry: &Entry) -> Result<(), String> {
+        let index = entry.log_id.index;
+        let nothing = EntryBody::default();
+        let body = match &entry.payload {
+            EntryPayload::Normal(command) => command.body(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => &nothing,
+        };
+        let mut live = self.0.live.write();
+        if live.failed {
+            return Err("an earlier entry could not be applied".into());
+        }
+        let applied = catch_unwind(AssertUnwindSafe(|| live.apply(entry, body)));
+        let applied = match applied {
+            Ok(Ok(applied)) => applied,
+            Ok(Err(error)) => {
+                live.failed = true;
+                return Err(error.to_string());
+            }
+            Err(_) => {
+                live.failed = true;
+                return Err(format!("applying entry {index} panicked"));
+            }
+        };
+        drop(live);
+        self.0.hub.publish(&applied.events);
+        self.0.waiters.applied(body, applied);
+        self.0.pacing.applied(index);
+        self.0.applied.ring();
+        Ok(())
+    }
+
+    fn swap(&self, meta: &SnapshotMeta, state: State) {
+        // Only this task changes it, so readers need not wait for the comparison.
+        let old = self.0.live.read().state.clone();
+        let events = watch::installed(&old, &state, DIFFERENCE_CHANGES);
+        let mut live = self.0.live.write();
+        live.state = state.clone();
+        live.applied = meta.last_log_id;
+        live.membership = meta.last_membership.clone();
+        drop(live);
+        self.0.hub.install(events.as_deref(), state.revision());
+        self.0.waiters.installed(&state);
+        if let Some(last) = meta.last_log_id {
+            self.0.pacing.applied(last.index);
+        }
+        self.0.applied.ring();
+    }
+
+    fn current(&self) -> Result<Option<Snapshot>, StorageError> {
+        let Some(published) = self.0.snapshots.published() else {
+            return Ok(None);
+        };
+        let meta = meta_of(&published)
+            .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?;
+        let snapshot = Box::default();
+        Ok(Some(Snapshot { meta, snapshot }))
+    }
+}
+
+fn meta_of(published: &Published) -> Result<SnapshotMeta, Error> {
+    let (last_log_id, last_membership) = decode_meta(&published.meta)?;
+    Ok(SnapshotMeta {
+        last_log_id,
+        last_membership,
+        snapshot_id: published.index.to_string(),
+    })
+}
+
+impl Live {
+    fn next(&self) -> u64 {
+        self.applied.map_or(0, |id| id.index + 1)
+    }
+
+    fn apply(&mut self, entry: &Entry, body: &EntryBody) -> Result<Applied, state::Error> {
+        let index = entry.log_id.index;
+        let applied = match &entry.payload {
+            EntryPayload::Normal(_) => self.state.apply(index, body)?,
+            EntryPayload::Blank => self.state.pass(index).map(|()| Applied::default())?,
+            EntryPayload::Membership(membership) => {
+                self.state.pass(index)?;
+                let at = Some(entry.log_id);
+                self.membership = StoredMembership::new(at, membership.clone());
+                Applied::default()
+            }
+        };
+        self.applied = Some(entry.log_id);
+        self.applied_entries += 1;
+        self.applied_bytes += bytes_of(entry);
+        Ok(applied)
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        let live = self.0.live.read();
+        Ok((live.applied, live.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut results = Vec::new();
+        for entry in entries {
+            if let Err(reason) = self.apply_one(&entry) {
+                self.close();
+                let error = AnyError::error(reason);
+                return Err(StorageIOError::apply(entry.log_id, error).into());
+            }
+            results.push(());
+        }
+        Ok(results)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        Ok(Box::default())
+    }
+
+    /// Only swaps: the snapshot was read, verified and published before.
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<SnapshotFile>,
+    ) -> Result<(), StorageError> {
+        let signature = Some(meta.signature());
+        let Some(state) = snapshot.state else {
+            let error = AnyError::error("a snapshot without a state");
+            return Err(StorageIOError::read_snapshot(signature, error).into());
+        };
+        let swapped = catch_unwind(AssertUnwindSafe(|| self.swap(meta, state)));
+        if swapped.is_err() {
+            self.close();
+            let error = AnyError::error("installing a snapshot panicked");
+            return Err(StorageIOError::read_snapshot(signature, error).into());
+        }
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
+        self.current()
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Machine {
+    /// The one that is published: it was built before openraft was told to build one.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
+        self.current()?.ok_or_else(|| {
+            let error = AnyError::error("no snapshot is published");
+            StorageIOError::read_snapshot(None, error).into()
+        })
+    }
+}

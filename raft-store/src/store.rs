@@ -1,0 +1,406 @@
+//! The handle that everybody uses: reads from the state here, writes through the proposer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Parts, Settings};
+use crate::entry::{Action, Expect, Op, Write};
+use crate::error::{Error, Fatal, Refusal};
+use crate::identity::Identity;
+use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
+use crate::limits::Limits;
+use crate::log;
+use crate::proposer::{Proposer, Queue};
+use crate::raft::compaction::Compaction;
+use crate::raft::core::{self, Core};
+use crate::rounds::Rounds;
+use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
+use crate::waiters::Waiters;
+use crate::watch::{self, Watch};
+
+/// An open store. Clones are handles to the same; it runs until [`Store::shutdown`].
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    core: Core,
+    waiters: Waiters,
+    queue: Queue,
+    rounds: Rounds,
+    limits: Limits,
+    member: MemberId,
+}
+
+/// What one write came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The key's revision. A delete of what was not there changes nothing and gives the store's revision.
+    Written(Revision),
+    /// The condition did not hold. What is under the key now, which may be later than what the write met.
+    Conflict(Option<Versioned>),
+}
+
+/// A result for each write of a batch, in order.
+pub type BatchOutcome = Vec<Result<WriteOutcome, Refusal>>;
+
+/// What became of a proposal whose caller got [`Error::Unknown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// It was applied, once.
+    Applied(BatchOutcome),
+    /// It was not applied and never will be.
+    Never,
+    /// Its run is dead; nobody knows any more.
+    Dead,
+    /// Below the window; nobody knows any more.
+    Stale,
+}
+
+/// What a member knows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    pub member: MemberId,
+    pub incarnation: Option<Incarnation>,
+    pub leading: bool,
+    /// The index behind the last entry applied.
+    pub applied_next: u64,
+    pub revision: Revision,
+    pub keys: usize,
+    /// As charged against the limit.
+    pub store_bytes: u64,
+    /// The same on all members at the same entry.
+    pub state_hash: u128,
+    /// Index of the last entry in the newest snapshot.
+    pub snapshot: Option<u64>,
+    /// Index of the last entry that is gone from the log, and of its last.
+    pub log_purged: Option<u64>,
+    pub log_last: Option<u64>,
+    /// Frames, entries and bytes written since the start; a frame is a sync.
+    pub log_written: log::Counters,
+    pub watches: usize,
+}
+
+/// Tells of the end of a store that has failed; the process should end too.
+pub struct FatalWatch(tokio::sync::oneshot::Receiver<Fatal>);
+
+impl FatalWatch {
+    /// Waits. `None`: the store was shut down.
+    pub async fn wait(&mut self) -> Option<Fatal> {
+        (&mut self.0).await.ok()
+    }
+}
+
+/// Opens the store in `settings.dir`: recovers what is there, or founds a cluster of this member alone. Reads files, so it
+/// blocks its thread for as long as that takes. The store serves local reads and writes when [`Store::ready`] says so.
+pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
+    let disk = parts.disk.clone();
+    let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;
+    let Identity { member, begun } = identity;
+    let waiters = Waiters::new(
+        BootNonce(parts.random.u64()),
+        settings.limits.window_results,
+    );
+    let begin = |dir: &std::path::Path| identity.begin(&*disk, dir);
+    let (core, told) =
+        core::start(&settings, &parts, (member, begun), waiters.clone(), begin).await?;
+    let (queue, rounds) = (Queue::default(), Rounds::default());
+    let proposer = Proposer {
+        core: core.clone(),
+        waiters: waiters.clone(),
+        queue: queue.clone(),
+        member,
+        info: settings.info.clone(),
+    };
+    parts.tasks.spawn(proposer.run());
+    parts
+        .tasks
+        .spawn(rounds.clone().run(core.clone(), waiters.clone()));
+    let limits = settings.limits;
+    let compaction = Compaction::new(core.clone(), settings, parts.spawner.clone());
+    let closed = waiters.clone();
+    parts
+        .tasks
+        .spawn(compaction.run(move || closed.is_closed()));
+    let store = Store(Arc::new(Inner {
+        core,
+        waiters,
+        queue,
+        rounds,
+        limits,
+        member,
+    }));
+    Ok((store, FatalWatch(told)))
+}
+
+impl Store {
+    fn state(&self) -> Result<impl std::ops::Deref<Target = State>, Error> {
+        let state = self.0.core.machine().read();
+        state.ok_or_else(|| match self.0.waiters.is_closed() {
+            true => Error::Closed,
+            false => Error::NotReady,
+        })
+    }
+
+    /// Waits until this run is registered: it can propose, and local reads are open.
+    pub async fn ready(&self, deadline: Instant) -> Result<Incarnation, Error> {
+        let outcome = timeout_at(deadline, self.0.waiters.registered()).await;
+        match outcome.map_err(|_| Error::NoQuorum)? {
+            Some(Registered::As(incarnation)) => Ok(incarnation),
+            Some(Registered::Superseded(_) | Registered::Removed) => Err(Error::Dead),
+            Some(Registered::Full) => Err(Error::TooMany {
+                what: "members",
+                limit: self.0.limits.members,
+            }),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// What is under `key` here, and the revision of the state it was read from. Never goes back, also over a restart.
+    pub fn get(&self, key: &[u8]) -> Result<(Option<Versioned>, Revision), Error> {
+        let state = self.state()?;
+        Ok((state.get(key), state.revision()))
+    }
+
+    /// [`Store::get`] behind a [`Store::read_barrier`].
+    pub async fn get_linearizable(
+        &self,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<(Option<Versioned>, Revision), Error> {
+        self.read_barrier(deadline).await?;
+        self.get(key)
+    }
+
+    /// At most `limit` keys that begin with `prefix`, after the key `after`, in order.
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, Revision), Error> {
+        let state = self.state()?;
+        Ok((state.scan(prefix, after, limit), state.revision()))
+    }
+
+    /// Waits until local reads see everything that was acknowledged anywhere before this call. `NoQuorum` at the deadline.
+    pub async fn read_barrier(&self, deadline: Instant) -> Result<Revision, Error> {
+        self.0.rounds.barrier(&self.0.waiters, deadline).await?;
+        Ok(self.state()?.revision())
+    }
+
+    /// Puts `value` under `key` if `expect` holds. An owned key is orphaned when its owner dies.
+    pub async fn put_if(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        expect: Expect,
+        owner: Option<Incarnation>,
+        deadline: Instant,
+    ) -> Result<WriteOutcome, Error> {
+        let action = Action::Put { value, owner };
+        self.write(key, expect, action, deadline).await
+    }
+
+    /// Deletes `key` if `expect` holds.
+    pub async fn delete_if(
+        &self,
+        key: &[u8],
+        expect: Expect,
+        deadline: Instant,
+    ) -> Result<WriteOutcome, Error> {
+        self.write(key, expect, Action::Delete, deadline).await
+    }
+
+    async fn write(
+        &self,
+        key: &[u8],
+        expect: Expect,
+        action: Action,
+        deadline: Instant,
+    ) -> Result<WriteOutcome, Error> {
+        let key = Bytes::copy_from_slice(key);
+        let write = Write {
+            key: key.clone(),
+            expect,
+            action,
+        };
+        self.check(&write)?;
+        match self.propose(Op::Write(write), deadline).await? {
+            Outcome::Write(outcome) => Ok(self.told(&key, outcome)??),
+            other => Err(unwritten(&other)),
+        }
+    }
+
+    /// Each write with a result of its own; later ones see earlier ones, and nobody sees a part of them.
+    pub async fn batch(
+        &self,
+        writes: Vec<Write>,
+        deadline: Instant,
+    ) -> Result<BatchOutcome, Error> {
+        let limits = &self.0.limits;
+        if writes.len() > limits.batch_writes {
+            let (what, limit) = ("writes of a batch", limits.batch_writes);
+            return Err(Error::TooMany { what, limit });
+        }
+        let bytes: usize = writes.iter().map(Write::payload_bytes).sum();
+        if bytes > limits.batch_bytes {
+            let (what, limit_bytes) = ("a batch", limits.batch_bytes);
+            return Err(Error::TooLarge { what, limit_bytes });
+        }
+        writes.iter().try_for_each(|write| self.check(write))?;
+        let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
+        match self.propose(Op::Batch(writes), deadline).await? {
+            Outcome::Batch(outcomes) => keys
+                .iter()
+                .zip(outcomes.iter())
+                .map(|(key, outcome)| self.told(key, *outcome))
+                .collect(),
+            other => Err(unwritten(&other)),
+        }
+    }
+
+    /// Learns what became of a proposal that was answered [`Error::Unknown`]: a `Nop` is proposed in its place.
+    pub async fn resolve(&self, id: ProposalId, deadline: Instant) -> Result<Resolution, Error> {
+        if self.0.waiters.incarnation() != Some(id.incarnation) {
+            let live = self.state()?.window(id.incarnation).is_some();
+            return if live {
+                Err(Error::Foreign(id))
+            } else {
+                Ok(Resolution::Dead)
+            };
+        }
+        let mut ticket = self.0.waiters.again(id)?;
+        self.0.queue.push(id, Op::Nop)?;
+        let fate = timeout_at(deadline, ticket.fate()).await;
+        Ok(match fate.ok().flatten().ok_or(Error::Unknown(id))? {
+            Fate::Known(Outcome::Nop | Outcome::TooLarge) => Resolution::Never,
+            Fate::Known(Outcome::Write(outcome)) => Resolution::Applied(vec![outcome_of(outcome)]),
+            Fate::Known(Outcome::Batch(outcomes)) => Resolution::Applied(
+                outcomes
+                    .iter()
+                    .map(|outcome| outcome_of(*outcome))
+                    .collect(),
+            ),
+            Fate::Stale => Resolution::Stale,
+            Fate::Dead => Resolution::Dead,
+        })
+    }
+
+    /// A watch of the keys that begin with `prefix`: what changes after the revision `from`, at which the caller
+    /// scanned, or after now.
+    pub fn watch(&self, prefix: &[u8], from: Option<Revision>) -> Result<Watch, Error> {
+        let watch = self.0.core.machine().hub().watch(prefix, from);
+        watch.map_err(|error| match error {
+            watch::Error::TooMany { limit } => Error::TooMany {
+                what: "watches",
+                limit,
+            },
+            watch::Error::Closed => Error::Closed,
+        })
+    }
+
+    /// This run's, once it is registered.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.0.waiters.incarnation()
+    }
+
+    /// Fails as a local read does.
+    pub fn status(&self) -> Result<Status, Error> {
+        let core = &self.0.core;
+        let of_log = core.log().log_state();
+        let progress = core.machine().progress();
+        let state = self.state()?;
+        Ok(Status {
+            member: self.0.member,
+            incarnation: self.incarnation(),
+            leading: core.is_leading(),
+            applied_next: progress.next,
+            revision: state.revision(),
+            keys: state.map().len(),
+            store_bytes: state.store_bytes(),
+            state_hash: state.hash(),
+            snapshot: core.snapshots().published().map(|snapshot| snapshot.index),
+            log_purged: of_log.purged.map(|id| id.index),
+            log_last: of_log.last.map(|id| id.index),
+            log_written: core.log().counters(),
+            watches: core.machine().hub().watches(),
+        })
+    }
+
+    /// Ends the store: what is under way is answered, `Unknown` at worst, and the log is closed.
+    pub async fn shutdown(self) {
+        self.0.core.shutdown().await;
+        self.0.waiters.closed().await;
+        self.0.core.log().clone().close();
+    }
+
+    /// Refuses what apply would, before it costs anything.
+    fn check(&self, write: &Write) -> Result<(), Error> {
+        let limits = &self.0.limits;
+        if write.key.is_empty() || write.key.len() > limits.key_bytes {
+            return Err(Error::Refused(Refusal::KeyBytes));
+        }
+        if write.payload_bytes() - write.key.len() > limits.value_bytes {
+            return Err(Error::Refused(Refusal::ValueBytes));
+        }
+        Ok(())
+    }
+
+    async fn propose(&self, op: Op, deadline: Instant) -> Result<Outcome, Error> {
+        if self.0.core.log().is_full() {
+            return Err(Error::DiskFull);
+        }
+        let mut ticket = self.0.waiters.begin()?;
+        let id = ticket.id;
+        if let Err(error) = self.0.queue.push(id, op) {
+            ticket.forget();
+            return Err(error);
+        }
+        let fate = timeout_at(deadline, ticket.fate()).await;
+        match fate.ok().flatten().ok_or(Error::Unknown(id))? {
+            Fate::Known(outcome) => Ok(outcome),
+            Fate::Stale => Err(Error::Stale),
+            Fate::Dead => Err(Error::Dead),
+        }
+    }
+
+    /// A write's result, with what is under the key now after a conflict.
+    fn told(
+        &self,
+        key: &[u8],
+        outcome: state::WriteOutcome,
+    ) -> Result<Result<WriteOutcome, Refusal>, Error> {
+        Ok(match outcome {
+            state::WriteOutcome::Conflict(_) => Ok(WriteOutcome::Conflict(self.get(key)?.0)),
+            other => outcome_of(other),
+        })
+    }
+}
+
+/// Without what is under the key after a conflict: of a resolved proposal, nobody knows the key.
+fn outcome_of(outcome: state::WriteOutcome) -> Result<WriteOutcome, Refusal> {
+    match outcome {
+        state::WriteOutcome::Written(revision) => Ok(WriteOutcome::Written(revision)),
+        state::WriteOutcome::Conflict(_) => Ok(WriteOutcome::Conflict(None)),
+        state::WriteOutcome::Refused(refusal) => Err(refusal),
+    }
+}
+
+/// An outcome that is not of the kind proposed.
+fn unwritten(outcome: &Outcome) -> Error {
+    match outcome {
+        Outcome::TooLarge => Error::TooLarge {
+            what: "a batch",
+            limit_bytes: Limits::format_1().batch_bytes,
+        },
+        Outcome::Nop | Outcome::Write(_) | Outcome::Batch(_) => Error::Withdrawn,
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

@@ -1,0 +1,86 @@
+//! What a caller sees of one member.
+
+use super::member::{Member, disk, small, soon};
+use raft_store::disk::Fault;
+use raft_store::{Error, Expect, WriteOutcome};
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let disk = disk(1);
+    let (member, first) = Member::ready(&disk, small(), 1).await;
+    let mut last = None;
+    for number in 0..50 {
+        last = Some(
+            member
+                .put(&format!("key/{number}"), "value")
+                .await
+                .expect("written"),
+        );
+    }
+    let disk = member.kill();
+    let (member, second) = Member::ready(&disk, small(), 2).await;
+    assert!(second > first);
+    for number in 0..50 {
+        assert_eq!(
+            member.get(&format!("key/{number}")).as_deref(),
+            Some("value")
+        );
+    }
+    let (_, revision) = member.store.get(b"").expect("open");
+    assert!(Some(revision) >= last, "reads do not go back");
+    member.store.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditions_hold() {
+    let (member, _) = Member::ready(&disk(2), small(), 1).await;
+    let put = |value: &'static str, expect| {
+        member
+            .store
+            .put_if(b"key", value.into(), expect, None, soon())
+    };
+    let first = match put("one", Expect::Absent).await.expect("answered") {
+        WriteOutcome::Written(revision) => revision,
+        WriteOutcome::Conflict(_) => panic!("nothing was there"),
+    };
+    let conflict = put("two", Expect::Absent).await.expect("answered");
+    assert!(matches!(conflict, WriteOutcome::Conflict(Some(is)) if is.revision == first));
+    let second = put("two", Expect::Revision(first)).await.expect("answered");
+    assert!(matches!(second, WriteOutcome::Written(revision) if revision > first));
+    let gone = member
+        .store
+        .delete_if(b"key", Expect::Revision(first), soon());
+    assert!(matches!(gone.await, Ok(WriteOutcome::Conflict(Some(_)))));
+    let gone = member.store.delete_if(b"key", Expect::Any, soon());
+    assert!(matches!(gone.await, Ok(WriteOutcome::Written(_))));
+    let (read, _) = member
+        .store
+        .get_linearizable(b"key", soon())
+        .await
+        .expect("a round");
+    assert_eq!(read, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_disk_ends_the_store_and_answers_everybody() {
+    let disk = disk(3);
+    let (mut member, _) = Member::ready(&disk, small(), 1).await;
+    member.put("key", "value").await.expect("written");
+    disk.fail_at(disk.operations() + 1, Fault::FailedSync);
+    disk.fail_at(disk.operations(), Fault::Refused);
+    let puts: Vec<_> = (0..10).map(|_| member.put("key", "other")).collect();
+    for put in puts {
+        let error = put.await.expect_err("not durable");
+        assert!(
+            matches!(error, Error::Unknown(_) | Error::Closed),
+            "{error}"
+        );
+    }
+    let fatal = member.fatal.wait().await.expect("it failed by itself");
+    assert!(!fatal.reason.is_empty());
+    assert!(matches!(member.store.get(b"key"), Err(Error::Closed)));
+    let barrier = member.store.read_barrier(soon()).await;
+    assert!(matches!(barrier, Err(Error::Closed)));
+    let (member, _) = Member::ready(&member.kill(), small(), 2).await;
+    assert!(member.get("key").is_some());
+}
