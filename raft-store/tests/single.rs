@@ -2,5 +2,15 @@
 
 #[path = "single/basics.rs"]
 mod basics;
+#[path = "single/determinism.rs"]
+mod determinism;
+#[path = "single/lives.rs"]
+mod lives;
 #[path = "single/member.rs"]
 mod member;
+#[path = "single/power_cuts.rs"]
+mod power_cuts;
+#[path = "single/proposals.rs"]
+mod proposals;
+#[path = "single/snapshots.rs"]
+mod snapshots;
