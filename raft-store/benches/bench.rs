@@ -1,6 +1,6 @@
 //! Speed of the store's parts, each beside what the bare machine does in the same minute.
 //!
-//! `cargo bench -p raft-store --bench bench -- log [DIRECTORY [SECONDS]]`: the log alone. Makes a directory of its own in DIRECTORY
+//! `cargo bench -p raft-store --bench bench -- log|single [DIRECTORY [SECONDS]]`: the log alone, a store of one member. Makes a directory of its own in DIRECTORY
 //! (the system's temporary one), which should be on the disk to be judged, and removes it. Each measurement takes
 //! SECONDS (3), and there are six.
 
@@ -8,6 +8,8 @@
 mod disk;
 #[path = "parts/log.rs"]
 mod log;
+#[path = "parts/single.rs"]
+mod single;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +26,11 @@ fn main() {
     let seconds = arguments.get(2).map_or(Ok(3), |seconds| seconds.parse());
     match (arguments.first().map(String::as_str), seconds) {
         (Some("log"), Ok(seconds)) => log::run(&directory, Duration::from_secs(seconds)),
+        (Some("single"), Ok(seconds)) => single::run(&directory, Duration::from_secs(seconds)),
         _ => {
-            println!("usage: cargo bench -p raft-store --bench bench -- log [DIRECTORY [SECONDS]]")
+            println!(
+                "usage: cargo bench -p raft-store --bench bench -- log|single [DIRECTORY [SECONDS]]"
+            )
         }
     }
 }

@@ -9,6 +9,8 @@ mod runtime;
 mod solitary;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub(crate) use types::Command;

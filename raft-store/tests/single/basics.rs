@@ -2,7 +2,10 @@
 
 use super::member::{Member, disk, small, soon};
 use raft_store::disk::Fault;
+use raft_store::ids::Revision;
 use raft_store::{Error, Expect, WriteOutcome};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_is_there_after_a_restart() {
@@ -83,4 +86,68 @@ async fn a_failing_disk_ends_the_store_and_answers_everybody() {
     assert!(matches!(barrier, Err(Error::Closed)));
     let (member, _) = Member::ready(&member.kill(), small(), 2).await;
     assert!(member.get("key").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_and_heals() {
+    let disk = disk(4);
+    let (mut member, _) = Member::ready(&disk, small(), 1).await;
+    disk.set_capacity_bytes(0);
+    let value = "v".repeat(60 << 10);
+    let mut written = 0;
+    let refused = loop {
+        match member.put(&format!("key/{written}"), &value).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::DiskFull), "{refused}");
+    assert!(written > 10, "what is there is used: {written}");
+    assert!(member.get("key/0").is_some(), "reads go on");
+    disk.set_capacity_bytes(u64::MAX);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    member
+        .put("key", "value")
+        .await
+        .expect("there is space again");
+    let ended = tokio::time::timeout(Duration::from_secs(1), member.fatal.wait()).await;
+    assert!(ended.is_err(), "it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_it_is_registered_a_store_says_so() {
+    let disk = disk(5);
+    disk.set_sync_time(Duration::from_secs(3), Duration::from_secs(3));
+    let member = Member::open(&disk, small(), 1).await.expect("it opens");
+    let put = member.put("key", "value").await;
+    assert!(matches!(put, Err(Error::NotReady)), "{put:?}");
+    let shortly = || Instant::now() + Duration::from_millis(10);
+    let barrier = member.store.read_barrier(shortly()).await;
+    assert!(matches!(barrier, Err(Error::NoQuorum)), "{barrier:?}");
+    let ready = member.store.ready(shortly()).await;
+    assert!(matches!(ready, Err(Error::NoQuorum)), "{ready:?}");
+    let late = Instant::now() + Duration::from_secs(60);
+    member.store.ready(late).await.expect("registered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_barrier_sees_what_was_acknowledged_before_it() {
+    let (member, _) = Member::ready(&disk(6), small(), 1).await;
+    let mut last = Revision(0);
+    for number in 0..20 {
+        let barriers: Vec<_> = (0..50)
+            .map(|_| {
+                let store = member.store.clone();
+                tokio::spawn(async move { store.read_barrier(soon()).await })
+            })
+            .collect();
+        for barrier in barriers {
+            let seen = barrier.await.expect("it does not panic").expect("a round");
+            assert!(seen >= last);
+        }
+        last = member
+            .put("key", &number.to_string())
+            .await
+            .expect("written");
+    }
 }

@@ -1,0 +1,47 @@
+//! A core that cannot go on ends, and says why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::{self, Receipt};
+use crate::config::{Parts, Settings};
+use crate::disk::SimDisk;
+use crate::entry::{Close, EntryBody};
+use crate::gate::{Gate, Tasks};
+use crate::ids::{BootNonce, MemberId};
+use crate::limits::Limits;
+use crate::raft::Command;
+use crate::random::Seeded;
+use crate::waiters::Waiters;
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_cannot_be_applied_stops_the_member() {
+    let random = Arc::new(Seeded::new(1, "core"));
+    let tasks = Tasks::gated(Gate::new(Box::new(Seeded::new(1, "gate"))));
+    let parts = Parts {
+        disk: Arc::new(SimDisk::new(random.clone())),
+        random,
+        spawner: Arc::new(tasks.clone()),
+        tasks,
+    };
+    let mut settings = Settings::new("member");
+    settings.segment_bytes = 1 << 20;
+    let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);
+    let member = (MemberId(7), false);
+    let started = core::start(&settings, &parts, member, waiters.clone(), |_| Ok(())).await;
+    let (core, fatal) = started.expect("it starts");
+    assert!(core.wait_leading(&waiters).await);
+    let body = EntryBody {
+        proposals: Vec::new(),
+        close: Some(Close::Format(u16::MAX)),
+    };
+    let command = Command::new(body).expect("small");
+    let mut receiver = core.propose(command).await.expect("it runs");
+    assert_eq!(receiver.receipt().await, Receipt::Ended);
+    let fatal = tokio::time::timeout(Duration::from_secs(1), fatal).await;
+    let fatal = fatal.expect("at once").expect("told");
+    assert!(fatal.reason.contains("65535"), "{}", fatal.reason);
+    assert!(waiters.is_closed());
+    assert!(core.machine().read().is_none());
+    assert!(!core.wait_leading(&waiters).await);
+}
