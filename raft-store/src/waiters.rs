@@ -228,8 +228,11 @@ impl Inner {
     }
 
     fn answer(&mut self, sequence: u64, fate: &Fate) {
+        // Without a waiter it stays unresolved: who gave it up may still ask, and the window must have it then.
+        let Some(waiting) = self.waiting.remove(&sequence) else {
+            return;
+        };
         self.unresolved.remove(&sequence);
-        let waiting = self.waiting.remove(&sequence).unwrap_or_default();
         self.count -= waiting.len();
         for (_, tell) in waiting {
             // Its caller may have gone in this moment.
@@ -324,6 +327,10 @@ mod tests {
         drop(second);
         assert_eq!(waiters.lowest_unanswered(), 2, "somebody may still ask");
         answer(&waiters, id);
+        assert_eq!(waiters.lowest_unanswered(), 2, "nobody was told");
+        let mut asked = waiters.again(id).expect("a place");
+        answer(&waiters, id);
+        assert!(asked.fate().await.is_some());
         assert_eq!(waiters.lowest_unanswered(), 3);
         let mut third = waiters.begin().expect("a place");
         waiters.close();

@@ -275,8 +275,8 @@ mod tests {
 
     const DIR: &str = "snapshots";
 
-    fn disk() -> SimDisk {
-        SimDisk::new(Arc::new(Seeded::new(1, "disk")))
+    fn disk(seed: u64) -> SimDisk {
+        SimDisk::new(Arc::new(Seeded::new(seed, "disk")))
     }
 
     fn state(applied: u64) -> State {
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn publish_is_monotone() {
-        let disk = disk();
+        let disk = disk(1);
         let (snapshots, _) = open(&disk);
         let jobs = Inline::default();
         build(&snapshots, &jobs, 5);
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_power_cut_at_any_time_leaves_one_that_was_published() {
         for operation in 0.. {
-            let disk = disk();
+            let disk = disk(operation);
             let (snapshots, _) = open(&disk);
             let jobs = Inline::default();
             build(&snapshots, &jobs, 5);
@@ -352,7 +352,7 @@ mod tests {
                 Ok(_) => assert_eq!(found, Some(6), "operation {operation}"),
                 Err(_) => assert!(matches!(found, Some(5 | 6)), "operation {operation}"),
             }
-            if answered.is_ok() && operation > 20 {
+            if answered.is_ok() && operation > 40 {
                 return;
             }
         }
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_damaged_one_is_passed_over() {
-        let disk = disk();
+        let disk = disk(1);
         let (snapshots, _) = open(&disk);
         let jobs = Inline::default();
         build(&snapshots, &jobs, 5);

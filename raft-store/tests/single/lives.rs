@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use raft_store::disk::{Fault, SimDisk};
 use raft_store::ids::Revision;
 use raft_store::random::{Random, Seeded};
-use raft_store::{Action, Error, Expect, Settings, Store, Write, WriteOutcome};
+use raft_store::{Action, Error, Expect, OpenError, Settings, Store, Write, WriteOutcome};
+use raft_store::{log, snapshot};
 
 use super::member::{Member, disk, small, soon};
 
@@ -44,6 +45,17 @@ fn settings() -> Settings {
 
 fn key(writer: usize, half: &str) -> Vec<u8> {
     format!("writer/{writer}/{half}").into_bytes()
+}
+
+/// Whether a start failed for no other reason than the power.
+fn power_went(error: &OpenError) -> Result<(), String> {
+    match error {
+        OpenError::Io { .. }
+        | OpenError::Log(log::Error::Io { .. } | log::Error::Failed(_))
+        | OpenError::Snapshot(snapshot::file::Error::Io(_))
+        | OpenError::Raft(_) => Ok(()),
+        lost => Err(lost.to_string()),
+    }
 }
 
 fn number(store: &Store, key: &[u8]) -> u64 {
@@ -121,10 +133,12 @@ impl World {
 
     async fn life(&self, seed: u64) -> Result<(), String> {
         let opened = Member::open(&self.disk, settings(), seed).await;
-        let Ok(mut member) = opened else {
-            // The power went while it opened.
-            return Ok(());
+        let mut member = match opened {
+            Ok(member) => member,
+            Err(Error::Open(error)) => return power_went(&error),
+            Err(error) => return Err(error.to_string()),
         };
+        self.early_read(&member.store).await?;
         if member.store.ready(soon()).await.is_err() {
             member.gate.kill();
             return Ok(());
@@ -145,6 +159,20 @@ impl World {
         }
         ledger.trace.update(&self.disk.operations().to_le_bytes());
         Ok(())
+    }
+
+    /// The first local read that a start allows, before this run is registered.
+    async fn early_read(&self, store: &Store) -> Result<(), String> {
+        let seen = self.ledger.lock().seen;
+        loop {
+            match store.get(b"") {
+                Ok((_, revision)) if revision < seen => {
+                    return Err(format!("the first read gave {revision} after {seen}"));
+                }
+                Err(Error::NotReady) => tokio::time::sleep(Duration::from_micros(200)).await,
+                Ok(_) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     fn check(&self, store: &Store) -> Result<(), String> {

@@ -39,6 +39,10 @@ async fn a_deadline_answers_and_resolve_tells_later() {
     let began = Instant::now();
     let id = unknown(&put("late").await.expect_err("too slow"));
     assert!(began.elapsed() < Duration::from_millis(60));
+    // Later ones are answered meanwhile; its result is kept all the same.
+    for _ in 0..3 {
+        member.put("other", "value").await.expect("written");
+    }
     let resolved = member.store.resolve(id, soon()).await.expect("answered");
     let Resolution::Applied(outcomes) = resolved else {
         panic!("it was on its way: {resolved:?}");
