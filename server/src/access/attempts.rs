@@ -149,16 +149,24 @@ impl Attempt {
     pub fn may_tell(&self, now: Instant) -> Result<(), Duration> {
         let attempts = &self.attempts;
         let (accounts, addresses) = (attempts.accounts.lock(), attempts.addresses.lock());
-        let limits = &self.limits;
-        let wait = attempts.wait(
-            &accounts,
-            &addresses,
+        self.wait(&accounts, &addresses, now).map_or(Ok(()), Err)
+    }
+
+    fn wait(
+        &self,
+        accounts: &Tries<(String, Option<IpAddr>)>,
+        addresses: &Tries<IpAddr>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let (attempts, limits) = (&self.attempts, &self.limits);
+        attempts.wait(
+            accounts,
+            addresses,
             &self.account,
             self.address,
             limits,
             now,
-        );
-        wait.map_or(Ok(()), Err)
+        )
     }
 
     /// The password was wrong: asked before that is told.
@@ -168,24 +176,14 @@ impl Attempt {
     pub fn failed(self, now: Instant) -> Result<(), Duration> {
         let attempts = &self.attempts;
         let (mut accounts, mut addresses) = (attempts.accounts.lock(), attempts.addresses.lock());
-        let limits = &self.limits;
-        let wait = attempts.wait(
-            &accounts,
-            &addresses,
-            &self.account,
-            self.address,
-            limits,
-            now,
-        );
-        if let Some(wait) = wait {
+        if let Some(wait) = self.wait(&accounts, &addresses, now) {
             // The locks are free before the try is dropped.
             drop((accounts, addresses));
             return Err(wait);
         }
-        accounts
-            .failed
-            .count(self.account.clone(), limits.window, now);
-        addresses.failed.count(self.address, limits.window, now);
+        let window = self.limits.window;
+        accounts.failed.count(self.account.clone(), window, now);
+        addresses.failed.count(self.address, window, now);
         drop((accounts, addresses));
         Ok(())
     }

@@ -220,12 +220,12 @@ mod tests {
             .len()
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn retention_and_quota_remove_the_oldest() {
-        let folder = std::env::temp_dir().join(format!("eider-upkeep-{}", std::process::id()));
+    /// A storage in a folder of its own, and an account in it.
+    async fn with_an_account(name: &str) -> (Config, Arc<dyn Storage>, AccountId) {
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut config = Config {
-            data_directory: folder.clone(),
+        let config = Config {
+            data_directory: folder,
             ..Config::default()
         };
         let storage = eider_storage::open(&config.storage_config()).await.unwrap();
@@ -233,6 +233,12 @@ mod tests {
         let account =
             storage.account_create(Fence::single(), "localhost", "anna", &none, Timestamp(0));
         let anna = account.await.unwrap();
+        (config, storage, anna)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retention_and_quota_remove_the_oldest() {
+        let (mut config, storage, anna) = with_an_account("eider-upkeep").await;
         archive(&*storage, anna, 1_000..2_000).await;
         let now = Timestamp(2_000 * DAY_US);
 
@@ -248,21 +254,12 @@ mod tests {
         once(&*storage, &config, now, &mut AccountId(0)).await;
         assert_eq!(archived(&*storage, anna).await, 10);
         storage.close().await;
-        std::fs::remove_dir_all(folder).unwrap();
+        std::fs::remove_dir_all(&config.data_directory).unwrap();
     }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_stored_for_delivery_goes_once_delivered() {
-        let folder = std::env::temp_dir().join(format!("eider-paid-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let config = Config {
-            data_directory: folder.clone(),
-            ..Config::default()
-        };
-        let storage = eider_storage::open(&config.storage_config()).await.unwrap();
-        let none = Credentials::default();
-        let account =
-            storage.account_create(Fence::single(), "localhost", "anna", &none, Timestamp(0));
-        let anna = account.await.unwrap();
+        let (config, storage, anna) = with_an_account("eider-paid").await;
         let mut commit = Commit::new(Fence::single());
         for message in 0..1_200 {
             let bytes = Bytes::from_static(b"<message/>");
@@ -304,6 +301,6 @@ mod tests {
         }
         assert!(rounds <= 2);
         storage.close().await;
-        std::fs::remove_dir_all(folder).unwrap();
+        std::fs::remove_dir_all(&config.data_directory).unwrap();
     }
 }
