@@ -59,6 +59,8 @@ pub fn run(directory: &Path, address: &str) -> ExitCode {
 
 async fn serve(directory: &Path, address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let parts = Parts {
+        clock: Arc::new(raft_store::clock::SystemClock),
+        transport: Arc::new(raft_store::transport::Nowhere),
         disk: Arc::new(FileDisk::open(directory)?),
         random: Arc::new(SystemRandom),
         spawner: Arc::new(Threads),

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::entry::MemberInfo;
 use crate::gate::Tasks;
 use crate::limits::Limits;
 use crate::random::Random;
 use crate::spawner::Spawner;
+use crate::transport::Transport;
 use crate::watch::HubLimits;
 
 /// Settings of one member. The defaults are those of production; tests make them smaller.
@@ -64,6 +66,8 @@ impl Settings {
 pub struct Parts {
     pub disk: Arc<dyn Disk>,
     pub random: Arc<dyn Random>,
+    pub clock: Arc<dyn Clock>,
+    pub transport: Arc<dyn Transport>,
     /// Runs the jobs that own files: threads in production.
     pub spawner: Arc<dyn Spawner>,
     /// Runs everything else.

@@ -107,6 +107,8 @@ pub fn run(within: &Path, time: Duration) {
         let parts = Parts {
             disk: Arc::new(FileDisk::open(&directory.0).expect("a directory can be made")),
             random: Arc::new(SystemRandom),
+            clock: Arc::new(raft_store::clock::SystemClock),
+            transport: Arc::new(raft_store::transport::Nowhere),
             spawner: Arc::new(Threads),
             tasks: Tasks::system(),
         };

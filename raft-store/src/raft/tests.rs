@@ -19,6 +19,8 @@ async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let random = Arc::new(Seeded::new(1, "core"));
     let tasks = Tasks::gated(Gate::new(Box::new(Seeded::new(1, "gate"))));
     let parts = Parts {
+        clock: Arc::new(crate::clock::RuntimeClock::new(0)),
+        transport: Arc::new(crate::transport::Nowhere),
         disk: Arc::new(SimDisk::new(random.clone())),
         random,
         spawner: Arc::new(tasks.clone()),

@@ -38,6 +38,8 @@ impl Member {
         let gate = Gate::new(Box::new(Seeded::new(seed, "gate")));
         let tasks = Tasks::gated(gate.clone());
         let parts = Parts {
+            clock: Arc::new(raft_store::clock::RuntimeClock::new(0)),
+            transport: Arc::new(raft_store::transport::Nowhere),
             disk: Arc::new(disk.clone()),
             random: Arc::new(Seeded::new(seed, "member")),
             spawner: Arc::new(tasks.clone()),

@@ -1,0 +1,86 @@
+//! Requests between members, over the streams of a [`crate::transport::Transport`].
+
+pub(crate) mod messages;
+
+use std::time::Duration;
+
+use crate::ids::{BootNonce, ClusterId, MemberId};
+use crate::log::{LogId, Vote};
+use crate::transport::BoxFuture;
+use messages::{Reply, Request};
+
+/// What each side says first on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    /// `None`: an empty disk, which may ask but not be asked.
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) member: MemberId,
+    pub(crate) nonce: BootNonce,
+    /// First and last format of entries, snapshots and frames that this build reads.
+    pub(crate) formats: (u16, u16),
+    /// What its disk says, so that a peer that remembers better can tell a reverted log (DESIGN §8).
+    pub(crate) vote: Option<Vote>,
+    pub(crate) last: Option<LogId>,
+    /// Where it can be reached: hints.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Why a member does not talk to another. Said to it before the connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Of another cluster.
+    Cluster,
+    /// The hello names another member than the certificate.
+    Certificate,
+    /// Two live runs of one id: a copied disk. Both are refused until one is gone.
+    TwoRuns,
+    /// The id has a tombstone: it never comes back.
+    Removed,
+    /// It has less on its disk than it once acknowledged.
+    Reverted,
+    /// No common format.
+    Format,
+    /// Too many connections.
+    Busy,
+}
+
+/// Why a request has no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LinkError {
+    /// There is no connection, and none could be made. The request was not sent.
+    Unreachable,
+    /// It was sent; nothing came back in time, or the connection ended.
+    NoReply,
+    /// The peer refused this member.
+    Refused(Refused),
+}
+
+/// How a member asks others.
+pub(crate) trait Link: Send + Sync {
+    /// Sends a request and waits for its reply, `limit` at most. Requests to one peer may overtake each other only
+    /// where [`Request::lane`] differs.
+    fn call(
+        &self,
+        to: MemberId,
+        request: Request,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<Reply, LinkError>>;
+
+    /// Peers that have said hello on a connection that is open.
+    fn peers(&self) -> Vec<Hello>;
+
+    /// Waits until `to` is connected.
+    fn connected(&self, to: MemberId) -> BoxFuture<'_, ()>;
+}
+
+/// How a member answers others.
+pub(crate) trait Serve: Send + Sync {
+    /// What this member says of itself now.
+    fn hello(&self) -> Hello;
+
+    /// Whether to talk to a peer. What only a connection can know (certificate, two runs) is judged before.
+    fn judge(&self, peer: &Hello) -> Result<(), Refused>;
+
+    /// The reply to a request of a peer that was not refused.
+    fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply>;
+}
