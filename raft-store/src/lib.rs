@@ -25,6 +25,7 @@ pub mod limits;
 mod link;
 #[doc(hidden)]
 pub mod log;
+mod membership;
 mod raft;
 pub mod random;
 #[doc(hidden)]
