@@ -44,10 +44,7 @@ impl Settings {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            info: MemberInfo {
-                formats: (1, 1),
-                ..MemberInfo::default()
-            },
+            info: MemberInfo::default(),
             limits: Limits::format_1(),
             watches: HubLimits::default(),
             segment_bytes: 64 << 20,

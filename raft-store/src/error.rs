@@ -26,6 +26,12 @@ pub enum Error {
     /// This run was declared dead; it can propose nothing any more.
     #[error("this run was declared dead")]
     Dead,
+    /// This member was removed from the cluster, or the one that was named; its id never comes back.
+    #[error("the member was removed")]
+    Removed,
+    /// The cluster's format is above what this build reads: it cannot be a member.
+    #[error("the cluster format is {found}; this build knows up to {known}")]
+    Format { found: u16, known: u16 },
     #[error("the write was refused: {0:?}")]
     Refused(Refusal),
     #[error("{what} over the limit of {limit_bytes} bytes")]

@@ -1,6 +1,9 @@
 //! Limits, with their units. Those that apply looks at ([`Limits`]) must be the same on every member: they belong to
 //! the cluster format, so they are constants of the build and no setting; tests alone make smaller ones.
 
+/// The cluster format a new cluster begins with, and the highest that this build knows.
+pub const CLUSTER_FORMAT_FIRST: u16 = 1;
+pub const CLUSTER_FORMAT_KNOWN: u16 = 1;
 /// Longest key a record has room for: ten bits of its header. No [`Limits::key_bytes`] may be above it.
 pub const KEY_BYTES_CEILING: usize = 1023;
 /// Most proposals in one entry.
@@ -47,6 +50,9 @@ pub struct Limits {
     pub members: usize,
     /// Keys removed by one clean-up entry.
     pub clean_up_keys: usize,
+    /// The highest cluster format that this build reads. It alone may differ between members: one that meets a higher
+    /// one stops.
+    pub format_known: u16,
 }
 
 impl Limits {
@@ -61,6 +67,7 @@ impl Limits {
             window_results: 4096,
             members: 64,
             clean_up_keys: 1000,
+            format_known: CLUSTER_FORMAT_KNOWN,
         }
     }
 }

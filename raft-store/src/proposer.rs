@@ -210,6 +210,9 @@ impl Proposer {
                 Some(Registered::As(_)) => return Ok(()),
                 Some(Registered::Superseded(_)) => {}
                 Some(Registered::Removed) => return Err("this member was removed"),
+                Some(Registered::Format(_)) => {
+                    return Err("this build does not read the cluster's format");
+                }
                 Some(Registered::Full) => return Err("there are as many members as may be"),
                 None => return Err(ENDED),
             }

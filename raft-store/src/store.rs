@@ -148,7 +148,12 @@ impl Store {
         let outcome = timeout_at(deadline, self.0.waiters.registered()).await;
         match outcome.map_err(|_| Error::NoQuorum)? {
             Some(Registered::As(incarnation)) => Ok(incarnation),
-            Some(Registered::Superseded(_) | Registered::Removed) => Err(Error::Dead),
+            Some(Registered::Superseded(_)) => Err(Error::Dead),
+            Some(Registered::Removed) => Err(Error::Removed),
+            Some(Registered::Format(found)) => Err(Error::Format {
+                found,
+                known: self.0.limits.format_known,
+            }),
             Some(Registered::Full) => Err(Error::TooMany {
                 what: "members",
                 limit: self.0.limits.members,

@@ -3,7 +3,9 @@
 use super::maybe_incarnation;
 use crate::codec::{self, Reader, Writer};
 use crate::ids::{BootNonce, Incarnation, MemberId};
-use crate::limits::{ADDRESS_BYTES, MEMBER_ADDRESSES, ZONE_BYTES};
+use crate::limits::{
+    ADDRESS_BYTES, CLUSTER_FORMAT_FIRST, CLUSTER_FORMAT_KNOWN, MEMBER_ADDRESSES, ZONE_BYTES,
+};
 
 /// A run of a member asks for its incarnation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,7 +18,7 @@ pub struct Registration {
 }
 
 /// What others must know of a member.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemberInfo {
     /// ≤ [`MEMBER_ADDRESSES`] of ≤ [`ADDRESS_BYTES`].
     pub addresses: Vec<String>,
@@ -24,6 +26,16 @@ pub struct MemberInfo {
     pub zone: String,
     /// Cluster formats it reads, both ends included.
     pub formats: (u16, u16),
+}
+
+impl Default for MemberInfo {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            zone: String::new(),
+            formats: (CLUSTER_FORMAT_FIRST, CLUSTER_FORMAT_KNOWN),
+        }
+    }
 }
 
 impl Registration {

@@ -43,6 +43,8 @@ pub enum Error {
     Io(#[from] io::Error),
     #[error("a snapshot of format {found}; this build reads format {SNAPSHOT_FORMAT}")]
     Format { found: u16 },
+    #[error("the cluster format is {found}; this build knows up to {known}")]
+    ClusterFormat { found: u16, known: u16 },
     /// `at`: bytes before the block in question.
     #[error("a damaged snapshot: {what} at {at}")]
     Damaged { what: &'static str, at: u64 },

@@ -4,7 +4,7 @@ use super::map::Map;
 use super::members::{Member, Registered};
 use super::record::Record;
 use super::window::{Known, Outcome, Window, WriteOutcome, WriteRefusal};
-use super::{CLUSTER_FORMAT_KNOWN, Error, State};
+use super::{Error, State};
 use crate::entry::{Action, Close, EntryBody, Expect, Op, Proposal, Registration, Write};
 use crate::ids::{Incarnation, MemberId, ProposalId, Revision};
 use crate::limits::RECORD_OVERHEAD_BYTES;
@@ -53,7 +53,7 @@ pub enum Closed {
     CleanedUp { removed: usize, left: u64 },
     /// Whether it had not been removed before.
     Removed(bool),
-    /// The cluster format now.
+    /// The cluster format now: not raised if a member does not read the new one.
     Format(u16),
 }
 
@@ -254,14 +254,24 @@ impl State {
                 }
                 Closed::Removed(Arc::make_mut(&mut self.members).remove(*member))
             }
-            Close::Format(found) if *found > CLUSTER_FORMAT_KNOWN => {
-                return Err(Error::Format { found: *found });
-            }
-            Close::Format(format) => {
-                self.cluster_format = self.cluster_format.max(*format);
-                Closed::Format(self.cluster_format)
-            }
+            Close::Format(format) => self.raise(*format)?,
         })
+    }
+
+    /// Raises the cluster format if all members read the new one: whoever registered in the meantime counts as well.
+    fn raise(&mut self, format: u16) -> Result<Closed, Error> {
+        let read = self.members.iter();
+        let read = read.map(|(_, member)| member.info.formats);
+        if format > self.cluster_format && read.into_iter().all(|formats| formats.1 >= format) {
+            if format > self.limits.format_known {
+                return Err(Error::Format {
+                    found: format,
+                    known: self.limits.format_known,
+                });
+            }
+            self.cluster_format = format;
+        }
+        Ok(Closed::Format(self.cluster_format))
     }
 
     fn register(
@@ -274,7 +284,8 @@ impl State {
             return Err(Error::Index { index });
         }
         let (incarnation, member) = (Incarnation(index), asked.member);
-        let outcome = self.members.judge(asked, incarnation, self.limits.members);
+        let limits = (self.limits.members, self.cluster_format);
+        let outcome = self.members.judge(asked, incarnation, limits);
         if outcome == Registered::As(incarnation) {
             // The run before ended, or this one would not be: one data directory, one process.
             if let Some(latest) = asked.latest {

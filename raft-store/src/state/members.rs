@@ -38,6 +38,8 @@ pub enum Registered {
     Removed,
     /// There are as many members as may be.
     Full,
+    /// Its build does not read the cluster's format, this one.
+    Format(u16),
 }
 
 impl Member {
@@ -76,9 +78,19 @@ impl Members {
     }
 
     /// What a registration in the entry `at` comes to, before anything is changed.
-    pub(crate) fn judge(&self, asked: &Registration, at: Incarnation, limit: usize) -> Registered {
+    /// The limit of members, and the cluster format.
+    pub(crate) fn judge(
+        &self,
+        asked: &Registration,
+        at: Incarnation,
+        (limit, format): (usize, u16),
+    ) -> Registered {
         if self.is_removed(asked.member) {
             return Registered::Removed;
+        }
+        let (lowest, highest) = asked.info.formats;
+        if !(lowest..=highest).contains(&format) {
+            return Registered::Format(format);
         }
         let row = self.rows.get(&asked.member);
         let latest = row.map(|row| row.incarnation);

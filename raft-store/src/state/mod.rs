@@ -22,7 +22,7 @@ pub(crate) use restore::{Head, Restore};
 pub(crate) use window::OUTCOME_BYTES;
 
 use crate::ids::{Incarnation, Revision};
-use crate::limits::Limits;
+use crate::limits::{CLUSTER_FORMAT_FIRST, Limits};
 use bytes::Bytes;
 use hash::Item as Summand;
 use map::{Map, Usage};
@@ -31,19 +31,13 @@ use record::Record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The cluster format a new cluster begins with, and the highest that this build knows.
-pub const CLUSTER_FORMAT_FIRST: u16 = 1;
-pub const CLUSTER_FORMAT_KNOWN: u16 = 1;
-
 /// Why an entry cannot be applied. The member stops: passing over it would part it from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("entry {index} was to be applied after entry {applied}")]
     Order { index: u64, applied: u64 },
-    #[error(
-        "the cluster format is raised to {found}; this build knows up to {CLUSTER_FORMAT_KNOWN}"
-    )]
-    Format { found: u16 },
+    #[error("the cluster format is raised to {found}; this build knows up to {known}")]
+    Format { found: u16, known: u16 },
     #[error("entry {index} is above the highest incarnation")]
     Index { index: u64 },
 }

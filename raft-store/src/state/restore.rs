@@ -1,9 +1,9 @@
 //! Taking a state apart for a snapshot and putting it together again, with all that can be checked checked.
 
+use super::State;
 use super::members::Member;
 use super::record::Record;
 use super::window::{Outcome, Window};
-use super::{CLUSTER_FORMAT_KNOWN, State};
 use crate::ids::{Incarnation, MemberId, Revision};
 use crate::limits::Limits;
 use std::sync::Arc;
@@ -53,14 +53,13 @@ impl State {
 }
 
 impl Restore {
-    pub(crate) fn new(head: Head, limits: Limits) -> Result<Self, &'static str> {
-        let known = head.cluster_format <= CLUSTER_FORMAT_KNOWN;
-        check(known, "a cluster format this build does not know")?;
+    /// The cluster format of `head` must be one that is known.
+    pub(crate) fn new(head: Head, limits: Limits) -> Self {
         let mut state = State::new(limits);
         state.revision = head.revision;
         state.applied = head.applied;
         state.cluster_format = head.cluster_format;
-        Ok(Self { state, head })
+        Self { state, head }
     }
 
     pub(crate) fn member(&mut self, id: MemberId, member: Member) -> Checked {

@@ -31,6 +31,7 @@ pub(crate) fn small_limits() -> Limits {
         window_results: 8,
         members: 5,
         clean_up_keys: 7,
+        format_known: 2,
     }
 }
 
@@ -137,7 +138,7 @@ impl World {
             info: MemberInfo {
                 addresses: vec![format!("[::1]:{}", self.random.below(9))],
                 zone: String::new(),
-                formats: (1, 1),
+                formats: (1, if self.random.below(9) == 0 { 1 } else { 2 }),
             },
         }
     }
@@ -151,7 +152,7 @@ impl World {
                 Close::CleanUp(orphaned.unwrap_or(Incarnation(2)))
             }
             7 if self.random.below(40) == 0 => Close::Remove(MemberId(1 + self.random.below(8))),
-            8 => Close::Format(1),
+            8 => Close::Format(1 + self.random.below(2) as u16),
             _ => return None,
         })
     }

@@ -34,6 +34,23 @@ fn register_knowing(
     closing(state, index, close).closed.expect("a registration")
 }
 
+fn register_reading(state: &mut State, index: u64, member: u64, formats: (u16, u16)) -> Registered {
+    let row = state.members().get(MemberId(member));
+    let close = Close::Register(Registration {
+        member: MemberId(member),
+        nonce: BootNonce(index),
+        latest: row.map(|row| row.incarnation),
+        info: MemberInfo {
+            formats,
+            ..MemberInfo::default()
+        },
+    });
+    match closing(state, index, close).closed {
+        Some(Closed::Registered { outcome, .. }) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn closing(state: &mut State, index: u64, close: Close) -> Applied {
     let body = EntryBody {
         proposals: Vec::new(),
@@ -367,10 +384,37 @@ fn entries_out_of_order_and_formats_unknown_stop_it() {
         })
     );
     assert_eq!(state.pass(5), Ok(()));
+    // Nobody reads it: nothing is raised.
+    let raised = closing(&mut state, 6, Close::Format(2)).closed;
+    assert_eq!(raised, Some(Closed::Format(1)));
+    // All others do, this build does not.
+    let mut state = State::new(Limits::format_1());
+    register_reading(&mut state, 1, 1, (1, 2));
     let close = Some(Close::Format(2));
     let proposals = Vec::new();
-    let raised = state.apply(6, &EntryBody { proposals, close });
-    assert_eq!(raised, Err(Error::Format { found: 2 }));
+    let raised = state.apply(2, &EntryBody { proposals, close });
+    assert_eq!(raised, Err(Error::Format { found: 2, known: 1 }));
+}
+
+#[test]
+fn the_format_rises_when_all_read_it_and_shuts_out_who_does_not() {
+    let mut state = State::new(small_limits());
+    let registered = |run| Registered::As(Incarnation(run));
+    assert_eq!(register_reading(&mut state, 1, 1, (1, 2)), registered(1));
+    assert_eq!(register_reading(&mut state, 2, 2, (1, 1)), registered(2));
+    let raise = |state: &mut State, index| closing(state, index, Close::Format(2)).closed;
+    assert_eq!(raise(&mut state, 3), Some(Closed::Format(1)));
+    let hash = state.hash();
+    assert_eq!(register_reading(&mut state, 4, 2, (1, 2)), registered(4));
+    assert_eq!(raise(&mut state, 5), Some(Closed::Format(2)));
+    assert_ne!(state.hash(), hash);
+    let refused = Registered::Format(2);
+    assert_eq!(register_reading(&mut state, 6, 2, (1, 1)), refused);
+    assert_eq!(register_reading(&mut state, 7, 3, (1, 1)), refused);
+    assert_eq!(register_reading(&mut state, 8, 3, (2, 3)), registered(8));
+    // It never falls.
+    let lower = closing(&mut state, 9, Close::Format(1)).closed;
+    assert_eq!(lower, Some(Closed::Format(2)));
 }
 
 #[test]

@@ -33,7 +33,11 @@ impl Parts {
         self.last = rank;
         if rank == HEAD {
             let head = decode_head(Reader::new(content))?;
-            self.restore = Some(Restore::new(head, limits).map_err(Error::Content)?);
+            let (found, known) = (head.cluster_format, limits.format_known);
+            if found > known {
+                return Err(Error::ClusterFormat { found, known });
+            }
+            self.restore = Some(Restore::new(head, limits));
             return Ok(());
         }
         if rank > RECORD {

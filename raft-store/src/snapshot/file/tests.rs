@@ -45,9 +45,13 @@ fn a_state_goes_on_from_its_snapshot_as_if_nothing_had_been() {
 
 #[test]
 fn many_blocks() {
-    let mut state = State::new(Limits::default());
+    let limits = Limits {
+        format_known: 2,
+        ..Limits::default()
+    };
+    let mut state = State::new(limits);
     let mut random = Random::new(2);
-    let mut world = World::new(2, Limits::default());
+    let mut world = World::new(2, limits);
     for _ in 0..200 {
         let (index, body) = world.entry();
         state.apply(index, &body).expect("in order");
@@ -79,8 +83,15 @@ fn many_blocks() {
     let meta = vec![9; META_BYTES];
     let bytes = encoded_state(&state, &meta);
     assert!(bytes.len() > 8 * SNAPSHOT_BLOCK_BYTES);
-    let loaded = load(&bytes, Limits::default()).expect("as written");
+    let loaded = load(&bytes, limits).expect("as written");
     assert_eq!(loaded.state.head(), state.head());
+    // An older build says why it does not start.
+    let refused = load(&bytes, Limits::default());
+    let older = Error::ClusterFormat { found: 2, known: 1 };
+    assert_eq!(
+        refused.map(|_| ()).map_err(|error| error.to_string()),
+        Err(older.to_string())
+    );
     // Two neighbouring blocks change places.
     let length = |at: usize| {
         let field = bytes[at..at + 4].try_into().expect("four bytes");
@@ -92,7 +103,7 @@ fn many_blocks() {
     let (one, two) = (&bytes[first..second], &bytes[second..third]);
     let swapped = [&bytes[..first], two, one, &bytes[third..]].concat();
     let what = "a block out of order";
-    let refused = load(&swapped, Limits::default());
+    let refused = load(&swapped, limits);
     assert!(matches!(refused, Err(Error::Damaged { what: found, at: 10 }) if found == what));
     let over = write(&state, &vec![9; META_BYTES + 1], &mut Vec::new());
     assert!(matches!(over, Err(Error::Content(_))));
@@ -100,7 +111,7 @@ fn many_blocks() {
 
 #[test]
 fn every_bit_flip_and_every_cut_is_refused() {
-    let mut world = World::new(11, small_limits());
+    let mut world = World::new(12, small_limits());
     for _ in 0..40 {
         world.step();
     }
@@ -151,7 +162,7 @@ fn all_kinds() -> Vec<(u8, Vec<u8>)> {
     let all = [
         HEAD, META, MEMBER, TOMBSTONE, WINDOW, RESULT, CHUNK, RECORD, ORPHAN,
     ];
-    let mut world = World::new(11, small_limits());
+    let mut world = World::new(12, small_limits());
     for _ in 0..20_000 {
         world.step();
         let bytes = encoded_state(&world.state, b"m");

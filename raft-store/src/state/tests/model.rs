@@ -16,8 +16,9 @@ pub(super) struct Model {
     revision: u64,
     /// Live runs: member, floor, results.
     live: BTreeMap<Incarnation, (MemberId, u64, BTreeMap<u64, Outcome>)>,
-    /// Last run and nonce of each member.
-    members: BTreeMap<MemberId, (Incarnation, BootNonce)>,
+    /// Last run and nonce of each member, and the highest format it reads.
+    members: BTreeMap<MemberId, (Incarnation, BootNonce, u16)>,
+    format: u16,
     removed: Vec<MemberId>,
 }
 
@@ -29,6 +30,7 @@ impl Model {
             revision: 0,
             live: BTreeMap::new(),
             members: BTreeMap::new(),
+            format: 1,
             removed: Vec::new(),
         }
     }
@@ -174,14 +176,19 @@ impl Model {
                 Closed::CleanedUp { removed, left }
             }
             Close::Remove(member) => {
-                if let Some((run, _)) = self.members.remove(member) {
+                if let Some((run, ..)) = self.members.remove(member) {
                     self.die(run, events);
                 }
                 let new = !self.removed.contains(member);
                 self.removed.push(*member);
                 Closed::Removed(new)
             }
-            Close::Format(_) => Closed::Format(1),
+            Close::Format(format) => {
+                if self.members.values().all(|(.., reads)| reads >= format) {
+                    self.format = self.format.max(*format);
+                }
+                Closed::Format(self.format)
+            }
         }
     }
 
@@ -194,9 +201,12 @@ impl Model {
         if self.removed.contains(&asked.member) {
             return Registered::Removed;
         }
+        if asked.info.formats.1 < self.format {
+            return Registered::Format(self.format);
+        }
         let row = self.members.get(&asked.member).copied();
-        let latest = row.map(|(run, _)| run);
-        if let Some((run, nonce)) = row
+        let latest = row.map(|(run, ..)| run);
+        if let Some((run, nonce, _)) = row
             && nonce == asked.nonce
             && self.live.contains_key(&run)
         {
@@ -212,7 +222,8 @@ impl Model {
             self.die(run, events);
         }
         let run = Incarnation(index);
-        self.members.insert(asked.member, (run, asked.nonce));
+        let row = (run, asked.nonce, asked.info.formats.1);
+        self.members.insert(asked.member, row);
         self.live.insert(run, (asked.member, 1, BTreeMap::new()));
         Registered::As(run)
     }
@@ -280,6 +291,7 @@ impl Seen {
                 Registered::Superseded(_) => "superseded",
                 Registered::Removed => "refused as removed",
                 Registered::Full => "full",
+                Registered::Format(_) => "refused by its formats",
             },
             Closed::Dead(true) => "died",
             Closed::Dead(false) => "died twice",
@@ -290,7 +302,8 @@ impl Seen {
             Closed::CleanedUp { removed: 1.., .. } => "cleaned up in part",
             Closed::CleanedUp { .. } => "nothing to clean up",
             Closed::Removed(_) => "removed",
-            Closed::Format(_) => "format",
+            Closed::Format(1) => "format",
+            Closed::Format(_) => "format raised",
         }));
         for what in seen {
             *self.0.entry(what).or_default() += 1;
@@ -298,6 +311,6 @@ impl Seen {
     }
 
     pub(super) fn assert_all(&self) {
-        assert_eq!(self.0.len(), 22, "not all came to pass: {:?}", self.0);
+        assert_eq!(self.0.len(), 24, "not all came to pass: {:?}", self.0);
     }
 }
