@@ -6,6 +6,7 @@
 mod bell;
 pub mod clock;
 mod config;
+mod elections;
 mod error;
 mod identity;
 mod proposer;

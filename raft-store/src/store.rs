@@ -11,10 +11,11 @@ use crate::error::{Error, Fatal, Refusal};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
 use crate::limits::Limits;
+use crate::link::Nobody;
 use crate::log;
 use crate::proposer::{Proposer, Queue};
 use crate::raft::compaction::Compaction;
-use crate::raft::core::{self, Core};
+use crate::raft::core::{self, Beginning, Core, Start};
 use crate::rounds::Rounds;
 use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
 use crate::waiters::Waiters;
@@ -103,8 +104,14 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         settings.limits.window_results,
     );
     let begin = |dir: &std::path::Path| identity.begin(&*disk, dir);
+    let beginning = Beginning {
+        member,
+        begun,
+        start: Start::Found,
+    };
+    let link = Arc::new(Nobody);
     let (core, told) =
-        core::start(&settings, &parts, (member, begun), waiters.clone(), begin).await?;
+        core::start(&settings, &parts, beginning, link, waiters.clone(), begin).await?;
     let (queue, rounds) = (Queue::default(), Rounds::default());
     let proposer = Proposer {
         core: core.clone(),

@@ -84,3 +84,25 @@ pub(crate) trait Serve: Send + Sync {
     /// The reply to a request of a peer that was not refused.
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply>;
 }
+
+/// The link of a member without peers.
+pub(crate) struct Nobody;
+
+impl Link for Nobody {
+    fn call(
+        &self,
+        _to: MemberId,
+        _request: Request,
+        _limit: Duration,
+    ) -> BoxFuture<'_, Result<Reply, LinkError>> {
+        Box::pin(std::future::ready(Err(LinkError::Unreachable)))
+    }
+
+    fn peers(&self) -> Vec<Hello> {
+        Vec::new()
+    }
+
+    fn connected(&self, _to: MemberId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}

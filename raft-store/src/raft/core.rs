@@ -8,18 +8,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal as CoreFatal, RaftError};
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::log_store::{LogStore, Opening};
 use super::machine::{Around, Machine};
+use super::members;
+use super::network::Network;
 use super::pacing::Pacing;
-use super::solitary::Solitary;
+use super::peers::Peers;
 use super::types::{Command, Raft, Types, decode_meta, to_log_id};
 use crate::bell::Bell;
+use crate::clock::Clock;
 use crate::config::{Parts, Settings};
+use crate::elections;
 use crate::error::{Fatal, OpenError};
+use crate::gate::Tasks;
 use crate::ids::MemberId;
+use crate::link::Link;
 use crate::log::{self, Log};
+use crate::random::Random;
 use crate::snapshot::publish::Snapshots;
 use crate::state::State;
 use crate::waiters::Waiters;
@@ -33,14 +41,47 @@ const FRAME_BYTES: u64 = 4 << 20;
 pub(crate) struct Core(Arc<Shared>);
 
 struct Shared {
+    member: MemberId,
     raft: Raft,
     log: Log,
     machine: Machine,
     snapshots: Snapshots,
+    around: Surroundings,
+    /// The vote found at the start.
+    found_vote: log::Vote,
     leading: AtomicBool,
     leadership: Bell,
     /// [`Core::shutdown`] was called.
     stopping: AtomicBool,
+    /// Why [`Core::fail`] was called.
+    failure: Mutex<Option<String>>,
+}
+
+/// What a core stands on besides its disk.
+struct Surroundings {
+    link: Arc<dyn Link>,
+    peers: Arc<Peers>,
+    tasks: Tasks,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// What a member does whose log is empty. One with a log goes on with it, whatever is said here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Founds a cluster of itself alone.
+    Found,
+    /// Waits until a leader sends it entries.
+    Wait,
+}
+
+/// Who starts, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    pub(crate) member: MemberId,
+    /// A log was opened in this directory before: there must be one now.
+    pub(crate) begun: bool,
+    pub(crate) start: Start,
 }
 
 /// What became of an entry.
@@ -136,15 +177,17 @@ fn recover(
     })
 }
 
-/// Opens log and snapshots and starts the core. A directory without a log founds a cluster of this member alone.
-/// `begin` is called between the two.
+/// Opens log and snapshots and starts the core; `begin` is called between the two. Peers are asked over `link`; what
+/// they ask goes to an [`super::inbox::Inbox`].
 pub(crate) async fn start(
     settings: &Settings,
     parts: &Parts,
-    (member, begun): (MemberId, bool),
+    beginning: Beginning,
+    link: Arc<dyn Link>,
     waiters: Waiters,
     begin: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<(Core, oneshot::Receiver<Fatal>), OpenError> {
+    let Beginning { member, begun, .. } = beginning;
     let recovered = recover(settings, parts, member, begun)?;
     begin(&settings.dir)?;
     let Recovered {
@@ -165,20 +208,36 @@ pub(crate) async fn start(
     let machine = Machine::new(state, meta.as_deref(), around).map_err(raft_error)?;
     let store = LogStore::new(log.clone(), pacing, opening);
     let config = Arc::new(config().validate().map_err(raft_error)?);
+    let peers = Arc::new(Peers::new(member, parts.clock.clone()));
+    let network = Network {
+        link: link.clone(),
+        peers: peers.clone(),
+    };
+    let found_vote = log.vote().unwrap_or_default();
     // openraft's own tasks belong to the gate of the task that starts it.
     let of_core = machine.clone();
     let starting = parts
         .tasks
-        .spawn(async move { Raft::new(member.0, config, Solitary, store, of_core).await });
+        .spawn(async move { Raft::new(member.0, config, network, store, of_core).await });
     let raft = starting.await.map_err(raft_error)?.map_err(raft_error)?;
     let core = Core(Arc::new(Shared {
+        member,
         raft,
         log,
         machine,
         snapshots,
+        around: Surroundings {
+            link,
+            peers,
+            tasks: parts.tasks.clone(),
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
+        },
+        found_vote,
         leading: AtomicBool::new(false),
         leadership: Bell::default(),
         stopping: AtomicBool::new(false),
+        failure: Mutex::new(None),
     }));
     let (tell, told) = oneshot::channel();
     let watching = core.clone();
@@ -188,16 +247,21 @@ pub(crate) async fn start(
             let _ = tell.send(fatal);
         }
     });
-    core.begin(member).await.map_err(raft_error)?;
+    core.begin(beginning.start).await.map_err(raft_error)?;
+    parts.tasks.spawn(elections::run(core.clone()));
     Ok((core, told))
 }
 
 impl Core {
     /// Founds or, as the only voter, elects itself at once: there is nobody whose lease it could break.
-    async fn begin(&self, member: MemberId) -> Result<(), String> {
-        let raft = &self.0.raft;
+    async fn begin(&self, start: Start) -> Result<(), String> {
+        let (raft, member) = (&self.0.raft, self.0.member);
         let text = |error: CoreFatal<u64>| error.to_string();
         if !raft.is_initialized().await.map_err(text)? {
+            if start == Start::Wait {
+                return Ok(());
+            }
+            self.0.around.peers.electing();
             let alone = BTreeSet::from([member.0]);
             return raft.initialize(alone).await.map_err(|e| e.to_string());
         }
@@ -207,6 +271,7 @@ impl Core {
         };
         let voters = raft.with_raft_state(voters).await.map_err(text)?;
         if voters == BTreeSet::from([member.0]) {
+            self.0.around.peers.electing();
             raft.trigger().elect().await.map_err(text)?;
         }
         Ok(())
@@ -216,7 +281,17 @@ impl Core {
     async fn watch(&self) -> Option<Fatal> {
         let mut metrics = self.0.raft.server_metrics();
         loop {
-            let leading = metrics.borrow_and_update().state == ServerState::Leader;
+            let (leading, membership) = {
+                let metrics = metrics.borrow_and_update();
+                let leading = metrics.state == ServerState::Leader;
+                (leading, metrics.membership_config.clone())
+            };
+            let peers = &self.0.around.peers;
+            peers.set_voters(members::configurations(membership.membership()));
+            if self.0.leading.load(Ordering::Acquire) {
+                // Whoever led heard itself.
+                peers.heard();
+            }
             self.0.leading.store(leading, Ordering::Release);
             self.0.leadership.ring();
             if metrics.changed().await.is_err() {
@@ -229,12 +304,47 @@ impl Core {
         if self.0.stopping.load(Ordering::Acquire) {
             return None;
         }
+        if let Some(reason) = self.0.failure.lock().take() {
+            return Some(Fatal { reason });
+        }
         let state = self.0.raft.metrics().borrow().running_state.clone();
         let reason = match state {
             Ok(()) => "the core of consensus panicked".to_owned(),
             Err(error) => error.to_string(),
         };
         Some(Fatal { reason })
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.0.around.peers
+    }
+
+    pub(super) fn found_vote(&self) -> log::Vote {
+        self.0.found_vote
+    }
+
+    pub(crate) fn member(&self) -> MemberId {
+        self.0.member
+    }
+
+    pub(crate) fn link(&self) -> &dyn Link {
+        &*self.0.around.link
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.around.tasks
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.around.clock
+    }
+
+    pub(crate) fn random(&self) -> &dyn Random {
+        &*self.0.around.random
     }
 
     pub(crate) fn machine(&self) -> &Machine {
@@ -304,6 +414,14 @@ impl Core {
         let trigger = self.0.raft.trigger();
         let _ = trigger.snapshot().await;
         let _ = trigger.purge_log(upto).await;
+    }
+
+    /// Ends the core as one that has failed: whoever waits for its end is told the reason.
+    pub(crate) async fn fail(&self, reason: String) {
+        tracing::error!(reason, "this member ends");
+        self.0.failure.lock().get_or_insert(reason);
+        // An error: it had ended by itself.
+        let _ = self.0.raft.shutdown().await;
     }
 
     /// Ends the core, and with it everything that stands on it.

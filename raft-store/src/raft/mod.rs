@@ -1,12 +1,17 @@
 //! openraft, and what adapts it; nothing outside this folder names it.
 
+mod budget;
 pub(crate) mod compaction;
 pub(crate) mod core;
+pub(crate) mod inbox;
 mod log_store;
 pub(crate) mod machine;
+pub(crate) mod members;
+mod network;
 mod pacing;
+mod peers;
+pub(crate) mod reign;
 mod runtime;
-mod solitary;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{self, Receipt};
+use super::core::{self, Beginning, Receipt, Start};
 use crate::config::{Parts, Settings};
 use crate::disk::SimDisk;
 use crate::entry::{Close, EntryBody};
 use crate::gate::{Gate, Tasks};
 use crate::ids::{BootNonce, MemberId};
 use crate::limits::Limits;
+use crate::link::Nobody;
 use crate::raft::Command;
 use crate::random::Seeded;
 use crate::waiters::Waiters;
@@ -29,8 +30,16 @@ async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let mut settings = Settings::new("member");
     settings.segment_bytes = 1 << 20;
     let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);
-    let member = (MemberId(7), false);
-    let started = core::start(&settings, &parts, member, waiters.clone(), |_| Ok(())).await;
+    let beginning = Beginning {
+        member: MemberId(7),
+        begun: false,
+        start: Start::Found,
+    };
+    let link = Arc::new(Nobody);
+    let started = core::start(&settings, &parts, beginning, link, waiters.clone(), |_| {
+        Ok(())
+    });
+    let started = started.await;
     let (core, fatal) = started.expect("it starts");
     assert!(core.wait_leading(&waiters).await);
     let body = EntryBody {

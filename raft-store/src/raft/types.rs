@@ -128,6 +128,14 @@ pub(super) fn from_vote(vote: log::Vote) -> Vote {
     }
 }
 
+/// As a peer said it.
+pub(super) fn exact_vote(vote: log::Vote) -> Vote {
+    Vote {
+        leader_id: LeaderId::new(vote.term, vote.node),
+        committed: vote.committed,
+    }
+}
+
 /// As the log keeps it.
 pub(super) fn to_logged(entry: &Entry) -> Result<log::Entry, Error> {
     let body = match &entry.payload {

@@ -1,0 +1,156 @@
+//! Elections: who has heard no leader for a while asks the others whether they have, and then elects itself; who leads
+//! sends heartbeats. openraft does neither by itself here (DESIGN §7).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::ids::MemberId;
+use crate::link::messages::{Reply, Request};
+use crate::log::LogId;
+use crate::raft::core::Core;
+
+/// Between two heartbeats.
+const BEAT: Duration = Duration::from_millis(200);
+/// A leader is suspected after so much silence, and up to `SUSPECT_SPREAD` more.
+const SUSPECT: Duration = Duration::from_millis(1000);
+const SUSPECT_SPREAD: Duration = Duration::from_millis(400);
+/// Whoever has heard a leader within this time agrees to no election. openraft's lease is as long.
+const LEASE: Duration = Duration::from_millis(900);
+/// After a pre-vote without a majority, and up to as much more as stands behind it.
+const PRE_VOTE_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_millis(200));
+/// After an election that was lost.
+const ELECT_AGAIN: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(300));
+/// An answer to a pre-vote, and the result of an election, are waited for so long.
+const ANSWER: Duration = Duration::from_millis(650);
+/// How often a member that is no voter looks whether it has become one.
+const LEARNER_LOOKS: Duration = Duration::from_millis(200);
+
+/// Runs until the core has ended.
+pub(crate) async fn run(core: Core) {
+    while step(&core).await.is_some() {}
+}
+
+async fn sleep(core: &Core, time: Duration) {
+    tokio::time::sleep(core.clock().wait(time)).await;
+}
+
+/// `least`, and by chance up to `spread` more.
+fn draw(core: &Core, (least, spread): (Duration, Duration)) -> Duration {
+    let micros = core.random().below(spread.as_micros() as u64 + 1);
+    least + Duration::from_micros(micros)
+}
+
+/// A heartbeat, or one suspicion with what follows. `None`: the core has ended.
+async fn step(core: &Core) -> Option<()> {
+    if core.is_leading() {
+        if !core.heartbeat().await {
+            return None;
+        }
+        core.heard();
+        sleep(core, BEAT).await;
+        return Some(());
+    }
+    let member = core.member();
+    if !core.membership().is_voter(member) {
+        core.standing().await?;
+        sleep(core, LEARNER_LOOKS).await;
+        return Some(());
+    }
+    let patience = draw(core, (SUSPECT, SUSPECT_SPREAD));
+    if !is_silent(core, patience).await {
+        return Some(());
+    }
+    tracing::info!(%member, term = core.term(), "no leader is heard");
+    while core.silence() >= LEASE && !core.is_leading() {
+        if !pre_vote(core).await {
+            core.standing().await?;
+            sleep(core, draw(core, PRE_VOTE_AGAIN)).await;
+            continue;
+        }
+        if elect(core).await? {
+            break;
+        }
+        sleep(core, draw(core, ELECT_AGAIN)).await;
+    }
+    Some(())
+}
+
+/// Waits until no leader was heard for `patience`; `false`: this member has begun to lead.
+async fn is_silent(core: &Core, patience: Duration) -> bool {
+    loop {
+        let silence = core.silence();
+        if core.is_leading() {
+            return false;
+        }
+        if silence >= patience {
+            return true;
+        }
+        sleep(core, patience - silence).await;
+    }
+}
+
+/// Whether a majority of each configuration would elect this member.
+async fn pre_vote(core: &Core) -> bool {
+    let membership = core.membership();
+    let (member, last) = (core.member(), core.last());
+    if !membership.is_voter(member) {
+        return false;
+    }
+    let mut agreed = BTreeSet::from([member]);
+    let agree = |agreed: &BTreeSet<MemberId>| membership.is_quorum(|voter| agreed.contains(&voter));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let term = core.term() + 1;
+    let voters: BTreeSet<_> = membership.voters.iter().flatten().copied().collect();
+    for voter in voters.into_iter().filter(|voter| *voter != member) {
+        let (core, tell) = (core.clone(), tell.clone());
+        core.clone().tasks().spawn(async move {
+            let asked = Request::PreVote { term, last };
+            let answer = core.link().call(voter, asked, ANSWER).await;
+            if matches!(answer, Ok(Reply::PreVote(true))) {
+                // Nobody counts any more when there is a majority.
+                let _ = tell.send(voter);
+            }
+        });
+    }
+    drop(tell);
+    while !agree(&agreed) {
+        match told.recv().await {
+            Some(voter) => agreed.insert(voter),
+            None => return false,
+        };
+    }
+    true
+}
+
+/// Whether this member would vote for one whose log ends at `last`.
+pub(crate) async fn would_vote(core: &Core, last: Option<LogId>) -> bool {
+    let hears = || match core.is_leading() {
+        true => core.has_quorum(),
+        false => core.silence() < LEASE,
+    };
+    if hears() {
+        return false;
+    }
+    let Some(standing) = core.standing().await else {
+        return false;
+    };
+    let leased = standing.vote.committed && !standing.leading && standing.vote_age <= LEASE;
+    !leased && !hears() && last >= core.last()
+}
+
+/// Elects this member, and waits for what comes of it. `None`: the core has ended.
+async fn elect(core: &Core) -> Option<bool> {
+    if !core.elect().await {
+        return None;
+    }
+    let standing = core.standing().await?;
+    if standing.leading {
+        return Some(true);
+    }
+    let limit = core.clock().wait(ANSWER);
+    core.votes_are_in(standing.vote, limit).await;
+    Some(core.standing().await?.leading)
+}
