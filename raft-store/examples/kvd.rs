@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_store::disk::FileDisk;
+use raft_store::founding::Alone;
 use raft_store::gate::Tasks;
 use raft_store::ids::Revision;
 use raft_store::random::SystemRandom;
@@ -58,10 +59,13 @@ pub fn run(directory: &Path, address: &str) -> ExitCode {
 }
 
 async fn serve(directory: &Path, address: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let disk = Arc::new(FileDisk::open(directory)?);
     let parts = Parts {
         clock: Arc::new(raft_store::clock::SystemClock),
         transport: Arc::new(raft_store::transport::Nowhere),
-        disk: Arc::new(FileDisk::open(directory)?),
+        founding: Arc::new(Alone::new(disk.clone(), "member")),
+        discovery: Arc::new([]),
+        disk,
         random: Arc::new(SystemRandom),
         spawner: Arc::new(Threads),
         tasks: Tasks::system(),

@@ -25,6 +25,18 @@ impl Clock for SystemClock {
     }
 }
 
+/// What people call the time. Only certificates have dates; nothing else asks.
+pub trait WallClock: Send + Sync {
+    /// Seconds since 1970.
+    fn unix_seconds(&self) -> i64;
+}
+
+impl WallClock for SystemClock {
+    fn unix_seconds(&self) -> i64 {
+        rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
+    }
+}
+
 /// tokio's clock from a fixed beginning, faster or slower by `rate_ppm` millionths: for simulation.
 pub struct RuntimeClock {
     start: tokio::time::Instant,

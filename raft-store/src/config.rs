@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::discovery::Discovery;
 use crate::disk::Disk;
 use crate::entry::MemberInfo;
+use crate::founding::FoundingRecord;
 use crate::gate::Tasks;
 use crate::limits::Limits;
+use crate::observe::Observer;
 use crate::random::Random;
 use crate::spawner::Spawner;
 use crate::transport::Transport;
@@ -21,6 +24,9 @@ pub struct Settings {
     pub dir: PathBuf,
     /// What others are told of this member.
     pub info: MemberInfo,
+    /// Whether this member may found a cluster where the founding record has no row. One that may not waits for a row,
+    /// or for a peer that has a cluster.
+    pub may_found: bool,
     /// The same on all members.
     pub limits: Limits,
     pub watches: HubLimits,
@@ -37,6 +43,8 @@ pub struct Settings {
     pub snapshot_check: Duration,
     /// Entries behind a published snapshot that stay in the log.
     pub log_keep_entries: u64,
+    #[doc(hidden)]
+    pub observer: Observer,
 }
 
 impl Settings {
@@ -45,6 +53,7 @@ impl Settings {
         Self {
             dir: dir.into(),
             info: MemberInfo::default(),
+            may_found: true,
             limits: Limits::format_1(),
             watches: HubLimits::default(),
             segment_bytes: 64 << 20,
@@ -54,6 +63,7 @@ impl Settings {
             snapshot_entries: 1000,
             snapshot_check: Duration::from_secs(1),
             log_keep_entries: 0,
+            observer: Observer::default(),
         }
     }
 }
@@ -65,6 +75,10 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     pub clock: Arc<dyn Clock>,
     pub transport: Arc<dyn Transport>,
+    /// Says which cluster there is. [`crate::founding::Alone`]: none that others share.
+    pub founding: Arc<dyn FoundingRecord>,
+    /// Where other members may be.
+    pub discovery: Arc<[Box<dyn Discovery>]>,
     /// Runs the jobs that own files: threads in production.
     pub spawner: Arc<dyn Spawner>,
     /// Runs everything else.

@@ -6,11 +6,16 @@
 mod bell;
 pub mod clock;
 mod config;
+pub mod discovery;
 mod elections;
 mod error;
+pub mod founding;
 mod identity;
+#[doc(hidden)]
+pub mod observe;
 mod proposer;
 mod rounds;
+mod serve;
 mod store;
 mod waiters;
 
@@ -22,6 +27,7 @@ pub mod disk;
 pub mod entry;
 pub mod gate;
 pub mod ids;
+mod leases;
 pub mod limits;
 mod link;
 #[doc(hidden)]
@@ -41,4 +47,6 @@ pub use config::{Parts, Settings};
 pub use entry::{Action, Expect, MemberInfo, Write};
 pub use error::{Error, Fatal, OpenError, Refusal};
 pub use state::{Item, Versioned};
-pub use store::{BatchOutcome, FatalWatch, Resolution, Status, Store, WriteOutcome, open};
+pub use store::{
+    BatchOutcome, FatalWatch, Inspection, Resolution, Status, Store, WriteOutcome, open,
+};

@@ -1,6 +1,8 @@
 //! Limits, with their units. Those that apply looks at ([`Limits`]) must be the same on every member: they belong to
 //! the cluster format, so they are constants of the build and no setting; tests alone make smaller ones.
 
+use std::time::Duration;
+
 /// The cluster format a new cluster begins with, and the highest that this build knows.
 pub const CLUSTER_FORMAT_FIRST: u16 = 1;
 pub const CLUSTER_FORMAT_KNOWN: u16 = 1;
@@ -12,6 +14,10 @@ pub const ENTRY_PROPOSALS: usize = 512;
 pub const ENTRY_BYTES: usize = 256 * 1024;
 /// Proposals of one member that wait for their result; more are answered `Busy`.
 pub const PROPOSALS_IN_FLIGHT: usize = 4096;
+/// Commands of the store itself that wait for the leader; more are answered `Busy` and asked for again.
+pub const COMMANDS_WAITING: usize = 256;
+/// Reads of one member, its own and those of peers, that wait for a round; more are answered `Busy`.
+pub const READS_IN_FLIGHT: usize = 8192;
 /// Watches of one member.
 pub const WATCHES: usize = 1024;
 /// Events waiting for one watcher, in bytes of keys and values (and 64 for each); over it, it gets `Resync`.
@@ -30,6 +36,12 @@ pub const ADDRESS_BYTES: usize = 255;
 pub const ZONE_BYTES: usize = 64;
 /// What a record costs over its key and value, in bytes: charged to `store_bytes`.
 pub const RECORD_OVERHEAD_BYTES: usize = 72;
+
+/// A member's lease, counted by the leader from the last renewal it received.
+pub const LEASE: Duration = Duration::from_secs(6);
+/// What a holder takes off its lease and the leader adds to it: each has twice what two clocks may drift apart in that
+/// time (2 × 1 %), and the rest is for a task that runs late.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
 /// What apply looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,230 +1,162 @@
 //! Group commit: everything that waits becomes one entry, at most two of which are unfinished, so that the sync of the
-//! second overlaps the commit of the first (DESIGN §4). It also registers this run.
+//! second overlaps the commit of the first (DESIGN §4). A member that follows forwards instead, one batch at a time.
+//!
+//! Answers come from apply. Whatever has none when leader or term change is sent again under the same id: the window
+//! makes that safe.
+
+mod queue;
+mod register;
+
+pub(crate) use queue::{Place, Queue};
+pub(crate) use register::Registrar;
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Duration;
 
-use crate::entry::{Close, EntryBody, MemberInfo, Op, Proposal, Registration};
-use crate::error::Error;
-use crate::ids::{MemberId, ProposalId};
-use crate::limits::{ENTRY_BYTES, ENTRY_PROPOSALS, PROPOSALS_IN_FLIGHT};
+use crate::entry::EntryBody;
+use crate::ids::MemberId;
+use crate::link::messages::{Forwarded, NotServed, Reply, Request};
+use crate::link::{Link, LinkError};
 use crate::raft::Command;
-use crate::raft::core::{Core, Receipt, Receiver};
-use crate::state::Registered;
+use crate::raft::core::{Core, Leadership, Receipt, Receiver};
 use crate::waiters::Waiters;
+use queue::Batch;
 
 /// Entries handed to the core and not yet applied.
 const ENTRIES_IN_FLIGHT: usize = 2;
-/// A run that others keep overtaking gives up: its directory is used twice.
-const REGISTRATIONS: usize = 8;
-/// Between two attempts while nobody leads.
+/// Between two attempts while nobody takes what waits.
 const PAUSE: Duration = Duration::from_millis(20);
-/// What a proposal's numbers may add when `lowest_unanswered` is filled in.
-const NUMBERS_BYTES: usize = 10;
-
-/// Proposals that wait for an entry. Clones are handles to the same.
-#[derive(Clone, Default)]
-pub(crate) struct Queue(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    waiting: Mutex<VecDeque<(Proposal, usize)>>,
-    /// The proposer alone waits for it.
-    added: Notify,
-}
-
-impl Queue {
-    /// `TooLarge` if it does not fit into an entry, `Busy` if too many wait.
-    pub(crate) fn push(&self, id: ProposalId, op: Op) -> Result<(), Error> {
-        let proposal = Proposal {
-            id,
-            lowest_unanswered: 0,
-            op,
-        };
-        let bytes = proposal.encoded_bytes() + NUMBERS_BYTES;
-        if bytes > ENTRY_BYTES {
-            let (what, limit_bytes) = ("a proposal", ENTRY_BYTES);
-            return Err(Error::TooLarge { what, limit_bytes });
-        }
-        let mut waiting = self.0.waiting.lock();
-        if waiting.len() >= PROPOSALS_IN_FLIGHT {
-            return Err(Error::Busy);
-        }
-        waiting.push_back((proposal, bytes));
-        drop(waiting);
-        self.0.added.notify_one();
-        Ok(())
-    }
-
-    /// As many as fit into one entry.
-    fn take(&self) -> Vec<Proposal> {
-        let mut waiting = self.0.waiting.lock();
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        while taken.len() < ENTRY_PROPOSALS {
-            match waiting.front() {
-                Some((_, more)) if bytes + more <= ENTRY_BYTES => bytes += more,
-                _ => break,
-            }
-            taken.extend(waiting.pop_front().map(|(proposal, _)| proposal));
-        }
-        taken
-    }
-
-    /// Those of an entry that was not appended come first again.
-    fn put_back(&self, proposals: &[Proposal]) {
-        let mut waiting = self.0.waiting.lock();
-        for proposal in proposals.iter().rev() {
-            let bytes = proposal.encoded_bytes() + NUMBERS_BYTES;
-            waiting.push_front((proposal.clone(), bytes));
-        }
-    }
-}
+/// For space on the disk.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+/// For the answer to a forward, which is early: it only says that the leader has it.
+const FORWARD_LIMIT: Duration = Duration::from_secs(1);
 
 /// The task behind a [`Queue`].
 pub(crate) struct Proposer {
     pub(crate) core: Core,
     pub(crate) waiters: Waiters,
     pub(crate) queue: Queue,
-    pub(crate) member: MemberId,
-    pub(crate) info: MemberInfo,
+    pub(crate) link: Arc<dyn Link>,
 }
 
-/// An entry that the core has.
-struct Unfinished {
-    receiver: Receiver,
-    proposals: Vec<Proposal>,
-}
+type Over<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 impl Proposer {
-    /// Registers this run, then proposes until the store has closed.
+    /// Proposes and forwards until the store has closed.
     pub(crate) async fn run(self) {
-        if let Err(reason) = self.register().await {
-            tracing::error!(reason, "this run is not registered");
-            return;
-        }
-        let mut unfinished = VecDeque::new();
-        let mut closed = pin!(self.waiters.closed());
-        loop {
-            while unfinished.len() < ENTRIES_IN_FLIGHT {
-                let proposals = self.queue.take();
-                if proposals.is_empty() {
-                    break;
+        while !self.waiters.is_closed() {
+            let now = self.core.leadership();
+            self.queue.all_again();
+            let mut over = pin!(self.over(now));
+            match now.leader {
+                _ if now.leading => {
+                    self.lead(over).await;
+                    self.queue.forget_foreign();
                 }
-                match self.send(proposals).await {
-                    Some(sent) => unfinished.push_back(sent),
+                Some(leader) => self.follow(leader, over).await,
+                None => over.as_mut().await,
+            }
+        }
+    }
+
+    /// Waits until leader or term are not `now`'s any more, or the store has closed.
+    async fn over(&self, now: Leadership) {
+        let ready = || {
+            let same = self.core.leadership() == now;
+            (!same || self.waiters.is_closed()).then_some(())
+        };
+        self.core.wait_leadership(ready).await;
+    }
+
+    async fn lead(&self, mut over: Over<'_>) {
+        let mut unfinished = VecDeque::new();
+        loop {
+            let no_space = self.core.log().is_full();
+            while unfinished.len() < ENTRIES_IN_FLIGHT && !no_space {
+                let Some(batch) = self.queue.take(&self.waiters, true) else {
+                    break;
+                };
+                match self.hand_over(batch).await {
+                    Some(receiver) => unfinished.push_back(receiver),
                     None => return,
                 }
             }
             let full = unfinished.len() == ENTRIES_IN_FLIGHT;
             let receipt = tokio::select! {
                 biased;
-                () = &mut closed => return,
+                () = &mut over => return,
                 receipt = first(&mut unfinished) => receipt,
-                () = self.queue.0.added.notified(), if !full => continue,
+                () = tokio::time::sleep(FULL_PAUSE), if no_space => continue,
+                () = self.queue.added(), if !full => continue,
             };
-            let finished = unfinished.pop_front();
-            match (receipt, finished) {
-                (Receipt::NotLeader, Some(finished)) => {
-                    self.queue.put_back(&finished.proposals);
-                    tokio::time::sleep(PAUSE).await;
-                    if !self.core.wait_leading(&self.waiters).await {
-                        return;
-                    }
-                }
-                (Receipt::Ended, _) => return,
-                (Receipt::Applied | Receipt::NotLeader, _) => {}
+            unfinished.pop_front();
+            match receipt {
+                Receipt::Applied => {}
+                Receipt::NotLeader => return tokio::time::sleep(PAUSE).await,
+                // The end of the store follows, which is told to everybody.
+                Receipt::Ended => return over.await,
             }
         }
     }
 
-    async fn send(&self, mut proposals: Vec<Proposal>) -> Option<Unfinished> {
-        let lowest = self.waiters.lowest_unanswered();
-        for proposal in &mut proposals {
-            proposal.lowest_unanswered = lowest;
-        }
+    async fn hand_over(&self, batch: Batch) -> Option<Receiver> {
         let body = EntryBody {
-            proposals: proposals.clone(),
-            close: None,
+            proposals: batch.proposals,
+            close: batch.command,
         };
-        let receiver = self.hand_over(body).await?;
-        Some(Unfinished {
-            receiver,
-            proposals,
-        })
-    }
-
-    async fn hand_over(&self, body: EntryBody) -> Option<Receiver> {
         match Command::new(body) {
             Ok(command) => self.core.propose(command).await,
             Err(error) => {
-                // The store lets nothing in that an entry cannot hold.
+                // The queue lets nothing in that an entry cannot hold.
                 tracing::error!(%error, "an entry cannot be encoded");
                 None
             }
         }
     }
 
-    /// Asks for an incarnation, behind a round: the latest one must be known, or the answer is another's.
-    async fn register(&self) -> Result<(), &'static str> {
-        const ENDED: &str = "the store has closed";
-        for _ in 0..REGISTRATIONS {
-            self.waiters.register_again();
-            let latest = loop {
-                if !self.core.wait_leading(&self.waiters).await {
-                    return Err(ENDED);
-                }
-                match self.core.read_index().await {
-                    Ok(index) if self.core.machine().wait_applied(index).await => {}
-                    Ok(_) => return Err(ENDED),
-                    Err(_) => {
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
+    async fn follow(&self, leader: MemberId, mut over: Over<'_>) {
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = &mut over => return,
+                batch = self.queue.next(&self.waiters) => batch,
+            };
+            let request = Request::Forward(batch.proposals.clone());
+            let reply = tokio::select! {
+                biased;
+                () = &mut over => return,
+                reply = self.link.call(leader, request, FORWARD_LIMIT) => reply,
+            };
+            match reply {
+                Ok(Reply::Forwarded(Forwarded::Queued)) => continue,
+                Ok(Reply::Forwarded(why)) => {
+                    self.queue.refused(&batch);
+                    if why == Forwarded::Not(NotServed::NoQuorum) {
+                        self.waiters.refuse(&self.queue.never_sent(&batch));
                     }
                 }
-                if let Some(state) = self.core.machine().read() {
-                    break state.members().get(self.member).map(|row| row.incarnation);
+                Ok(Reply::Unfit) | Err(LinkError::Unreachable | LinkError::Refused(_)) => {
+                    self.queue.refused(&batch);
                 }
-            };
-            let asked = Registration {
-                member: self.member,
-                nonce: self.waiters.nonce(),
-                latest,
-                info: self.info.clone(),
-            };
-            let body = EntryBody {
-                proposals: Vec::new(),
-                close: Some(Close::Register(asked)),
-            };
-            let mut receiver = self.hand_over(body).await.ok_or(ENDED)?;
-            match receiver.receipt().await {
-                Receipt::Applied => {}
-                Receipt::NotLeader => continue,
-                Receipt::Ended => return Err(ENDED),
+                Ok(_) | Err(LinkError::NoReply) => self.queue.unknown(&batch),
             }
-            match self.waiters.registered().await {
-                Some(Registered::As(_)) => return Ok(()),
-                Some(Registered::Superseded(_)) => {}
-                Some(Registered::Removed) => return Err("this member was removed"),
-                Some(Registered::Format(_)) => {
-                    return Err("this build does not read the cluster's format");
-                }
-                Some(Registered::Full) => return Err("there are as many members as may be"),
-                None => return Err(ENDED),
+            tokio::select! {
+                biased;
+                () = &mut over => return,
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
-        Err("another run of this member registers at the same time")
     }
 }
 
 /// The receipt of the oldest entry; waits for ever if there is none.
-async fn first(unfinished: &mut VecDeque<Unfinished>) -> Receipt {
+async fn first(unfinished: &mut VecDeque<Receiver>) -> Receipt {
     match unfinished.front_mut() {
-        Some(first) => first.receiver.receipt().await,
+        Some(first) => first.receipt().await,
         None => std::future::pending().await,
     }
 }

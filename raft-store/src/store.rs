@@ -11,14 +11,16 @@ use crate::error::{Error, Fatal, Refusal};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
 use crate::limits::Limits;
-use crate::link::Nobody;
+use crate::link::{self, AddressBook, Link};
 use crate::log;
-use crate::proposer::{Proposer, Queue};
+use crate::proposer::{Place, Proposer, Queue, Registrar};
 use crate::raft::compaction::Compaction;
 use crate::raft::core::{self, Beginning, Core, Start};
+use crate::raft::inbox::Inbox;
 use crate::rounds::Rounds;
+use crate::serve::{Running, Server, Who};
 use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
-use crate::waiters::Waiters;
+use crate::waiters::{Ticket, Told, Waiters};
 use crate::watch::{self, Watch};
 
 /// An open store. Clones are handles to the same; it runs until [`Store::shutdown`].
@@ -83,6 +85,22 @@ pub struct Status {
     pub watches: usize,
 }
 
+/// See [`Store::inspect`].
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inspection {
+    pub term: u64,
+    pub leader: Option<MemberId>,
+    pub leading: bool,
+    /// Of this run, without an answer.
+    pub calls: usize,
+    /// Of other members, waiting here.
+    pub forwards: usize,
+    pub commands: usize,
+    pub reads: usize,
+    pub log_last: Option<log::LogId>,
+}
+
 /// Tells of the end of a store that has failed; the process should end too.
 pub struct FatalWatch(tokio::sync::oneshot::Receiver<Fatal>);
 
@@ -98,38 +116,59 @@ impl FatalWatch {
 pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
     let disk = parts.disk.clone();
     let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;
-    let Identity { member, begun } = identity;
+    let Identity {
+        member,
+        begun,
+        belongs,
+    } = identity;
+    let recovered = core::recover(&settings, &parts, member, begun)?;
+    identity.begin(&*disk, &settings.dir)?;
     let waiters = Waiters::new(
         BootNonce(parts.random.u64()),
         settings.limits.window_results,
     );
-    let begin = |dir: &std::path::Path| identity.begin(&*disk, dir);
-    let beginning = Beginning {
+    let who = Who {
         member,
-        begun,
-        start: Start::Found,
-    };
-    let link = Arc::new(Nobody);
-    let (core, told) =
-        core::start(&settings, &parts, beginning, link, waiters.clone(), begin).await?;
-    let (queue, rounds) = (Queue::default(), Rounds::default());
-    let proposer = Proposer {
-        core: core.clone(),
-        waiters: waiters.clone(),
-        queue: queue.clone(),
-        member,
+        nonce: waiters.nonce(),
         info: settings.info.clone(),
     };
-    parts.tasks.spawn(proposer.run());
-    parts
-        .tasks
-        .spawn(rounds.clone().run(core.clone(), waiters.clone()));
-    let limits = settings.limits;
-    let compaction = Compaction::new(core.clone(), settings, parts.spawner.clone());
-    let closed = waiters.clone();
-    parts
-        .tasks
-        .spawn(compaction.run(move || closed.is_closed()));
+    let server = Server::new(
+        who,
+        recovered.log.clone(),
+        belongs.map(|belongs| belongs.cluster),
+    );
+    // The core talks over the link, and the link begins by saying what the log holds.
+    let book = AddressBook::default();
+    let link = link::start(&parts, server.clone(), book.clone());
+    let started = core::start(
+        &settings,
+        &parts,
+        recovered,
+        Beginning {
+            member,
+            start: Start::Found,
+        },
+        link.clone(),
+        waiters.clone(),
+    );
+    let (core, told) = started.await?;
+    let running = Running {
+        inbox: Inbox::new(core.clone()),
+        core,
+        queue: Queue::default(),
+        rounds: Rounds::default(),
+        limits: settings.limits,
+    };
+    server.begin(running.clone());
+    run(&settings, &parts, &running, &waiters, &link, member);
+    parts.tasks.spawn(keep_book(running.core.clone(), book));
+    let Running {
+        core,
+        queue,
+        rounds,
+        limits,
+        ..
+    } = running;
     let store = Store(Arc::new(Inner {
         core,
         waiters,
@@ -139,6 +178,60 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         member,
     }));
     Ok((store, FatalWatch(told)))
+}
+
+/// Keeps the addresses in the book as the rows of the state say.
+async fn keep_book(core: Core, book: AddressBook) {
+    let mut members = core.machine().members();
+    loop {
+        let rows = members.iter();
+        book.set_rows(
+            rows.map(|(id, row)| (id, row.info.addresses.clone()))
+                .collect(),
+        );
+        match core.machine().wait_members(&members).await {
+            Some(changed) => members = changed,
+            None => return,
+        }
+    }
+}
+
+/// Starts what runs as long as the store is open.
+fn run(
+    settings: &Settings,
+    parts: &Parts,
+    running: &Running,
+    waiters: &Waiters,
+    link: &Arc<dyn Link>,
+    member: MemberId,
+) {
+    let tasks = &parts.tasks;
+    let (core, waiters, link) = (running.core.clone(), waiters.clone(), link.clone());
+    let proposer = Proposer {
+        core: core.clone(),
+        waiters: waiters.clone(),
+        queue: running.queue.clone(),
+        link: link.clone(),
+    };
+    tasks.spawn(proposer.run());
+    let registrar = Registrar {
+        core: core.clone(),
+        waiters: waiters.clone(),
+        queue: running.queue.clone(),
+        rounds: running.rounds.clone(),
+        link: link.clone(),
+        member,
+        info: settings.info.clone(),
+    };
+    tasks.spawn(registrar.run());
+    tasks.spawn(
+        running
+            .rounds
+            .clone()
+            .run(core.clone(), waiters.clone(), link),
+    );
+    let compaction = Compaction::new(core, settings.clone(), parts.spawner.clone());
+    tasks.spawn(compaction.run(move || waiters.is_closed()));
 }
 
 impl Store {
@@ -284,9 +377,14 @@ impl Store {
             };
         }
         let mut ticket = self.0.waiters.again(id)?;
-        self.0.queue.push(id, Op::Nop)?;
-        let fate = timeout_at(deadline, ticket.fate()).await;
-        Ok(match fate.ok().flatten().ok_or(Error::Unknown(id))? {
+        let _place = self.0.queue.push(id, Op::Nop)?;
+        let told = timeout_at(deadline, ticket.fate()).await;
+        let fate = match told.ok().flatten() {
+            Some(Told::Fate(fate)) => fate,
+            Some(Told::NoQuorum) => return Err(Error::NoQuorum),
+            None => return Err(Error::Unknown(id)),
+        };
+        Ok(match fate {
             Fate::Known(Outcome::Nop | Outcome::TooLarge) => Resolution::Never,
             Fate::Known(Outcome::Write(outcome)) => Resolution::Applied(vec![outcome_of(outcome)]),
             Fate::Known(Outcome::Batch(outcomes)) => Resolution::Applied(
@@ -341,6 +439,23 @@ impl Store {
         })
     }
 
+    /// What a simulation wants to know besides what it is shown.
+    #[doc(hidden)]
+    pub fn inspect(&self) -> Inspection {
+        let now = self.0.core.leadership();
+        let (calls, forwards, commands) = self.0.queue.lengths();
+        Inspection {
+            term: now.term,
+            leader: now.leader,
+            leading: now.leading,
+            calls,
+            forwards,
+            commands,
+            reads: self.0.rounds.waiting(),
+            log_last: self.0.core.log().log_state().last,
+        }
+    }
+
     /// Ends the store: what is under way is answered, `Unknown` at worst, and the log is closed.
     pub async fn shutdown(self) {
         self.0.core.shutdown().await;
@@ -364,17 +479,25 @@ impl Store {
         if self.0.core.log().is_full() {
             return Err(Error::DiskFull);
         }
+        if self.0.core.is_leading() && !self.0.core.has_quorum() {
+            return Err(Error::NoQuorum);
+        }
         let mut ticket = self.0.waiters.begin()?;
         let id = ticket.id;
-        if let Err(error) = self.0.queue.push(id, op) {
-            ticket.forget();
-            return Err(error);
-        }
-        let fate = timeout_at(deadline, ticket.fate()).await;
-        match fate.ok().flatten().ok_or(Error::Unknown(id))? {
-            Fate::Known(outcome) => Ok(outcome),
-            Fate::Stale => Err(Error::Stale),
-            Fate::Dead => Err(Error::Dead),
+        let place = match self.0.queue.push(id, op) {
+            Ok(place) => place,
+            Err(error) => {
+                ticket.forget();
+                return Err(error);
+            }
+        };
+        match timeout_at(deadline, ticket.fate()).await {
+            Ok(Some(Told::Fate(Fate::Known(outcome)))) => Ok(outcome),
+            Ok(Some(Told::Fate(Fate::Stale))) => Err(Error::Stale),
+            Ok(Some(Told::Fate(Fate::Dead))) => Err(Error::Dead),
+            Ok(Some(Told::NoQuorum)) => Err(Error::NoQuorum),
+            Ok(None) => Err(given_up(ticket, place, Error::Closed)),
+            Err(_) => Err(given_up(ticket, place, Error::NoQuorum)),
         }
     }
 
@@ -388,6 +511,18 @@ impl Store {
             state::WriteOutcome::Conflict(_) => Ok(WriteOutcome::Conflict(self.get(key)?.0)),
             other => outcome_of(other),
         })
+    }
+}
+
+/// Nobody has answered a call: `never` if nobody had it, and nobody will.
+fn given_up(ticket: Ticket, place: Place, never: Error) -> Error {
+    let id = ticket.id;
+    match place.leave() {
+        true => Error::Unknown(id),
+        false => {
+            ticket.forget();
+            never
+        }
     }
 }
 

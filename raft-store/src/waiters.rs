@@ -30,7 +30,7 @@ struct Inner {
     registered: Option<Registered>,
     closed: bool,
     next: u64,
-    waiting: BTreeMap<u64, Vec<(u64, oneshot::Sender<Fate>)>>,
+    waiting: BTreeMap<u64, Vec<(u64, oneshot::Sender<Told>)>>,
     /// Waiters, not sequences.
     count: usize,
     /// Numbers waiters.
@@ -44,7 +44,15 @@ pub(crate) struct Ticket {
     waiters: Waiters,
     pub(crate) id: ProposalId,
     number: u64,
-    told: oneshot::Receiver<Fate>,
+    told: oneshot::Receiver<Told>,
+}
+
+/// What a waiter is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Fate(Fate),
+    /// Nobody has taken it, and nobody will: the leader has no quorum.
+    NoQuorum,
 }
 
 impl Waiters {
@@ -174,7 +182,10 @@ impl Waiters {
             Some(Close::Register(asked)) if asked.nonce == self.0.nonce => applied.closed,
             _ => None,
         };
-        if let Some(Closed::Registered { outcome, .. }) = asked {
+        if let Some(Closed::Registered { outcome, .. }) = asked
+            && inner.incarnation().is_none()
+        {
+            // A question that was asked twice says nothing new.
             inner.registered = Some(outcome);
         }
         let own = inner.incarnation();
@@ -208,6 +219,14 @@ impl Waiters {
         }
     }
 
+    /// Tells those who wait for these that nobody has taken them.
+    pub(crate) fn refuse(&self, sequences: &[u64]) {
+        let mut inner = self.0.inner.lock();
+        for sequence in sequences {
+            inner.tell(*sequence, &Told::NoQuorum);
+        }
+    }
+
     /// Answers everybody that nobody knows: the store has ended.
     pub(crate) fn close(&self) {
         let mut inner = self.0.inner.lock();
@@ -228,6 +247,10 @@ impl Inner {
     }
 
     fn answer(&mut self, sequence: u64, fate: &Fate) {
+        self.tell(sequence, &Told::Fate(fate.clone()));
+    }
+
+    fn tell(&mut self, sequence: u64, what: &Told) {
         // Without a waiter it stays unresolved: who gave it up may still ask, and the window must have it then.
         let Some(waiting) = self.waiting.remove(&sequence) else {
             return;
@@ -236,14 +259,14 @@ impl Inner {
         self.count -= waiting.len();
         for (_, tell) in waiting {
             // Its caller may have gone in this moment.
-            let _ = tell.send(fate.clone());
+            let _ = tell.send(what.clone());
         }
     }
 }
 
 impl Ticket {
     /// What became of it; `None` when the store has ended.
-    pub(crate) async fn fate(&mut self) -> Option<Fate> {
+    pub(crate) async fn fate(&mut self) -> Option<Told> {
         (&mut self.told).await.ok()
     }
 
@@ -320,8 +343,9 @@ mod tests {
         let id = first.id;
         let mut other = waiters.again(id).expect("a place");
         answer(&waiters, id);
-        assert_eq!(first.fate().await, Some(Fate::Known(Outcome::Nop)));
-        assert_eq!(other.fate().await, Some(Fate::Known(Outcome::Nop)));
+        let nop = Some(Told::Fate(Fate::Known(Outcome::Nop)));
+        assert_eq!(first.fate().await, nop);
+        assert_eq!(other.fate().await, nop);
         assert_eq!(waiters.lowest_unanswered(), 2);
         let id = second.id;
         drop(second);

@@ -3,6 +3,7 @@
 use super::disk::{Directory, Times, bare};
 use bytes::Bytes;
 use raft_store::disk::FileDisk;
+use raft_store::founding::Alone;
 use raft_store::gate::Tasks;
 use raft_store::random::SystemRandom;
 use raft_store::spawner::Threads;
@@ -104,8 +105,12 @@ pub fn run(within: &Path, time: Duration) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let directory = Directory::new(within);
     runtime.block_on(async {
+        let disk = FileDisk::open(&directory.0).expect("a directory can be made");
+        let disk = Arc::new(disk);
         let parts = Parts {
-            disk: Arc::new(FileDisk::open(&directory.0).expect("a directory can be made")),
+            founding: Arc::new(Alone::new(disk.clone(), "member")),
+            discovery: Arc::new([]),
+            disk,
             random: Arc::new(SystemRandom),
             clock: Arc::new(raft_store::clock::SystemClock),
             transport: Arc::new(raft_store::transport::Nowhere),

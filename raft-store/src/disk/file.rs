@@ -5,7 +5,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ impl Disk for FileDisk {
         options.read(true);
         options.write(how != Open::Read);
         options.create_new(how == Open::Create);
+        // What a member writes, its key among it, concerns nobody else on the machine.
+        options.mode(0o600);
         let file = options.open(self.root.join(path))?;
         Ok(Box::new(RealFile(file)))
     }

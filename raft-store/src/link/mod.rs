@@ -1,8 +1,15 @@
 //! Requests between members, over the streams of a [`crate::transport::Transport`].
 
+mod book;
+mod manager;
 pub(crate) mod messages;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use book::AddressBook;
+
+use crate::config::Parts;
 
 use crate::ids::{BootNonce, ClusterId, MemberId};
 use crate::log::{LogId, Vote};
@@ -71,6 +78,19 @@ pub(crate) trait Link: Send + Sync {
 
     /// Waits until `to` is connected.
     fn connected(&self, to: MemberId) -> BoxFuture<'_, ()>;
+
+    /// Asks who is at `address`: a dial and a hello, `limit` at most. Who answers is a peer from then on.
+    fn greet<'a>(
+        &'a self,
+        address: &'a str,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Hello, LinkError>>;
+
+    /// Says hello again to everybody: what [`Serve::hello`] says has changed, or [`Serve::judge`] judges otherwise.
+    fn renew(&self);
+
+    /// Ends all connections; nothing is dialled or accepted any more.
+    fn close(&self);
 }
 
 /// How a member answers others.
@@ -85,9 +105,17 @@ pub(crate) trait Serve: Send + Sync {
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply>;
 }
 
+/// Starts the connections of this member: they are kept open to all who have a row in the book, and made to others
+/// that are asked for. Needs a tokio runtime around it.
+pub(crate) fn start(parts: &Parts, serve: Arc<dyn Serve>, book: AddressBook) -> Arc<dyn Link> {
+    manager::start(parts, serve, book)
+}
+
 /// The link of a member without peers.
+#[cfg(test)]
 pub(crate) struct Nobody;
 
+#[cfg(test)]
 impl Link for Nobody {
     fn call(
         &self,
@@ -105,4 +133,12 @@ impl Link for Nobody {
     fn connected(&self, _to: MemberId) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
+
+    fn greet<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Hello, LinkError>> {
+        Box::pin(std::future::ready(Err(LinkError::Unreachable)))
+    }
+
+    fn renew(&self) {}
+
+    fn close(&self) {}
 }

@@ -1,13 +1,13 @@
 //! Starting openraft on what was recovered, asking it for things without naming it, and noticing its end.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal as CoreFatal, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::raft::ClientWriteResult;
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -27,6 +27,7 @@ use crate::gate::Tasks;
 use crate::ids::MemberId;
 use crate::link::Link;
 use crate::log::{self, Log};
+use crate::observe::{Observer, Seen};
 use crate::random::Random;
 use crate::snapshot::publish::Snapshots;
 use crate::state::State;
@@ -50,6 +51,7 @@ struct Shared {
     /// The vote found at the start.
     found_vote: log::Vote,
     leading: AtomicBool,
+    leader: Mutex<Leadership>,
     leadership: Bell,
     /// [`Core::shutdown`] was called.
     stopping: AtomicBool,
@@ -79,9 +81,17 @@ pub(crate) enum Start {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Beginning {
     pub(crate) member: MemberId,
-    /// A log was opened in this directory before: there must be one now.
-    pub(crate) begun: bool,
     pub(crate) start: Start,
+}
+
+/// Who leads, as far as this member knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Leadership {
+    /// Of the vote that this member holds.
+    pub(crate) term: u64,
+    pub(crate) leader: Option<MemberId>,
+    /// This member does.
+    pub(crate) leading: bool,
 }
 
 /// What became of an entry.
@@ -137,14 +147,15 @@ fn raft_error(error: impl std::fmt::Display) -> OpenError {
 }
 
 /// What a member's directory holds.
-struct Recovered {
-    log: Log,
+pub(crate) struct Recovered {
+    pub(crate) log: Log,
     snapshots: Snapshots,
     state: State,
     meta: Option<Vec<u8>>,
 }
 
-fn recover(
+/// Opens log and snapshots. `begun`: a log was there before.
+pub(crate) fn recover(
     settings: &Settings,
     parts: &Parts,
     member: MemberId,
@@ -177,19 +188,32 @@ fn recover(
     })
 }
 
-/// Opens log and snapshots and starts the core; `begin` is called between the two. Peers are asked over `link`; what
-/// they ask goes to an [`super::inbox::Inbox`].
+fn show(observer: &Observer, log: &Log, state: &State, meta: Option<&[u8]>) {
+    let all = || log.read(0..u64::MAX, usize::MAX).unwrap_or_default();
+    let applied = meta.and_then(|meta| decode_meta(meta).ok()?.0);
+    let mut entries = Vec::new();
+    observer.see(|| {
+        entries = all();
+        Seen::Opened {
+            vote: log.vote(),
+            purged: log.log_state().purged,
+            entries: &entries,
+            applied: applied.map(to_log_id),
+            hash: state.hash(),
+        }
+    });
+}
+
+/// Starts the core. Peers are asked over `link`; what they ask goes to an [`super::inbox::Inbox`].
 pub(crate) async fn start(
     settings: &Settings,
     parts: &Parts,
+    recovered: Recovered,
     beginning: Beginning,
     link: Arc<dyn Link>,
     waiters: Waiters,
-    begin: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<(Core, oneshot::Receiver<Fatal>), OpenError> {
-    let Beginning { member, begun, .. } = beginning;
-    let recovered = recover(settings, parts, member, begun)?;
-    begin(&settings.dir)?;
+    let member = beginning.member;
     let Recovered {
         log,
         snapshots,
@@ -204,9 +228,11 @@ pub(crate) async fn start(
         snapshots: snapshots.clone(),
         pacing: pacing.clone(),
         opening: opening.clone(),
+        observer: settings.observer.clone(),
     };
+    show(&settings.observer, &log, &state, meta.as_deref());
     let machine = Machine::new(state, meta.as_deref(), around).map_err(raft_error)?;
-    let store = LogStore::new(log.clone(), pacing, opening);
+    let store = LogStore::new(log.clone(), pacing, opening, settings.observer.clone());
     let config = Arc::new(config().validate().map_err(raft_error)?);
     let peers = Arc::new(Peers::new(member, parts.clock.clone()));
     let network = Network {
@@ -235,6 +261,7 @@ pub(crate) async fn start(
         },
         found_vote,
         leading: AtomicBool::new(false),
+        leader: Mutex::default(),
         leadership: Bell::default(),
         stopping: AtomicBool::new(false),
         failure: Mutex::new(None),
@@ -281,24 +308,20 @@ impl Core {
     async fn watch(&self) -> Option<Fatal> {
         let mut metrics = self.0.raft.server_metrics();
         loop {
-            let (leading, membership) = {
+            let membership = {
                 let metrics = metrics.borrow_and_update();
-                let leading = metrics.state == ServerState::Leader;
-                (leading, metrics.membership_config.clone())
+                self.note(&metrics);
+                metrics.membership_config.clone()
             };
             let peers = &self.0.around.peers;
             peers.set_voters(members::configurations(membership.membership()));
-            if self.0.leading.load(Ordering::Acquire) {
-                // Whoever led heard itself.
-                peers.heard();
-            }
-            self.0.leading.store(leading, Ordering::Release);
             self.0.leadership.ring();
             if metrics.changed().await.is_err() {
                 break;
             }
         }
         self.0.leading.store(false, Ordering::Release);
+        *self.0.leader.lock() = Leadership::default();
         self.0.machine.close();
         self.0.leadership.ring();
         if self.0.stopping.load(Ordering::Acquire) {
@@ -313,6 +336,19 @@ impl Core {
             Err(error) => error.to_string(),
         };
         Some(Fatal { reason })
+    }
+
+    fn note(&self, metrics: &RaftServerMetrics<u64, EmptyNode>) {
+        let leading = metrics.state == ServerState::Leader;
+        *self.0.leader.lock() = Leadership {
+            term: metrics.vote.leader_id.term,
+            leader: metrics.current_leader.map(MemberId),
+            leading,
+        };
+        if self.0.leading.swap(leading, Ordering::AcqRel) {
+            // Whoever led heard itself.
+            self.0.around.peers.heard();
+        }
     }
 
     pub(super) fn raft(&self) -> &Raft {
@@ -361,6 +397,19 @@ impl Core {
 
     pub(crate) fn is_leading(&self) -> bool {
         self.0.leading.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn leadership(&self) -> Leadership {
+        *self.0.leader.lock()
+    }
+
+    pub(crate) fn leader(&self) -> Option<MemberId> {
+        self.leadership().leader
+    }
+
+    /// Waits until `ready` gives something; it is asked again whenever leadership changes.
+    pub(crate) async fn wait_leadership<T>(&self, ready: impl FnMut() -> Option<T>) -> T {
+        self.0.leadership.wait(ready).await
     }
 
     /// Waits until this member leads; `false` when the core has ended.

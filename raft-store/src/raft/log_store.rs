@@ -16,6 +16,7 @@ use super::types::{
     to_logged, to_vote,
 };
 use crate::log::{self, Done, Log};
+use crate::observe::{Observer, Seen};
 
 /// Most bytes read for one peer at a time; one entry at least.
 const READ_BYTES: usize = 512 << 10;
@@ -50,14 +51,21 @@ pub(super) struct LogStore {
     log: Log,
     pacing: Arc<Pacing>,
     opening: Arc<Opening>,
+    observer: Observer,
 }
 
 impl LogStore {
-    pub(super) fn new(log: Log, pacing: Arc<Pacing>, opening: Arc<Opening>) -> Self {
+    pub(super) fn new(
+        log: Log,
+        pacing: Arc<Pacing>,
+        opening: Arc<Opening>,
+        observer: Observer,
+    ) -> Self {
         Self {
             log,
             pacing,
             opening,
+            observer,
         }
     }
 }
@@ -139,7 +147,9 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let saved = durable(|done| self.log.save_vote(to_vote(vote), done)).await;
-        Ok(saved.map_err(StorageIOError::write_vote)?)
+        saved.map_err(StorageIOError::write_vote)?;
+        self.observer.see(|| Seen::Voted(to_vote(vote)));
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -151,6 +161,8 @@ impl RaftLogStorage<Types> for LogStore {
         self.log.save_committed(committed.map(to_log_id));
         if let Some(committed) = committed {
             self.pacing.committed(committed.index);
+            let committed = to_log_id(committed);
+            self.observer.see(|| Seen::Committed(committed));
         }
         Ok(())
     }
@@ -176,6 +188,7 @@ impl RaftLogStorage<Types> for LogStore {
             .iter()
             .map(|entry| (entry.id.index, entry.body.len()))
             .collect();
+        self.observer.see(|| Seen::Appended(&logged));
         let done = Box::new(move |result| done.log_io_completed(result));
         self.log
             .append(logged, done)
@@ -188,6 +201,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
         let since = since.index;
+        self.observer.see(|| Seen::Truncated { since });
         let truncated = durable(|done| self.log.truncate(since, done)).await;
         truncated.map_err(StorageIOError::write_logs)?;
         self.pacing.truncated(since);
@@ -197,7 +211,9 @@ impl RaftLogStorage<Types> for LogStore {
 
     /// Only noted: openraft purges before the snapshot that allows it is installed.
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
-        let noted = self.log.purge(to_log_id(upto));
+        let upto = to_log_id(upto);
+        self.observer.see(|| Seen::Purged(upto));
+        let noted = self.log.purge(upto);
         Ok(noted.map_err(|why| StorageIOError::write_logs(error(why)))?)
     }
 }

@@ -12,13 +12,14 @@ use super::log_store::Opening;
 use super::pacing::Pacing;
 use super::types::{
     Entry, Error, LogId, Snapshot, SnapshotFile, SnapshotMeta, StorageError, StoredMembership,
-    Types, decode_meta, encode_meta,
+    Types, decode_meta, encode_meta, to_log_id,
 };
 use crate::bell::Bell;
 use crate::entry::EntryBody;
 use crate::limits::DIFFERENCE_CHANGES;
+use crate::observe::{Observer, Seen};
 use crate::snapshot::publish::{Published, Snapshots};
-use crate::state::{self, Applied, State};
+use crate::state::{self, Applied, Members, State};
 use crate::waiters::Waiters;
 use crate::watch::{self, Hub};
 
@@ -55,7 +56,10 @@ struct Shared {
     snapshots: Snapshots,
     pacing: Arc<Pacing>,
     opening: Arc<Opening>,
+    observer: Observer,
     applied: Bell,
+    /// Rung when a row of a member may have changed.
+    members: Bell,
 }
 
 /// What the machine tells, and where its snapshots are.
@@ -65,6 +69,7 @@ pub(super) struct Around {
     pub(super) snapshots: Snapshots,
     pub(super) pacing: Arc<Pacing>,
     pub(super) opening: Arc<Opening>,
+    pub(super) observer: Observer,
 }
 
 fn bytes_of(entry: &Entry) -> u64 {
@@ -84,6 +89,7 @@ impl Machine {
             snapshots,
             pacing,
             opening,
+            observer,
         } = around;
         let live = Live {
             state,
@@ -100,7 +106,9 @@ impl Machine {
             snapshots,
             pacing,
             opening,
+            observer,
             applied: Bell::default(),
+            members: Bell::default(),
         })))
     }
 
@@ -134,6 +142,24 @@ impl Machine {
         self.0.applied.wait(ready).await
     }
 
+    /// The members' rows, also before local reads are open.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        self.0.live.read().state.shared_members().clone()
+    }
+
+    /// Waits until the rows are others than `known`; `None` when the store has ended.
+    pub(crate) async fn wait_members(&self, known: &Arc<Members>) -> Option<Arc<Members>> {
+        let ready = || {
+            let live = self.0.live.read();
+            if live.failed {
+                return Some(None);
+            }
+            let members = live.state.shared_members();
+            (!Arc::ptr_eq(members, known)).then(|| Some(members.clone()))
+        };
+        self.0.members.wait(ready).await
+    }
+
     /// A clone of the state at an entry's end, and what belongs beside it in a snapshot. `None`: nothing is applied, or
     /// all of it is published.
     pub(super) fn capture(&self) -> Result<Option<(State, Vec<u8>)>, Error> {
@@ -159,6 +185,7 @@ impl Machine {
         self.0.waiters.close();
         self.0.hub.close();
         self.0.applied.ring();
+        self.0.members.ring();
     }
 
     fn apply_one(&self, entry: &Entry) -> Result<(), String> {
@@ -184,11 +211,19 @@ impl Machine {
                 return Err(format!("applying entry {index} panicked"));
             }
         };
+        let id = to_log_id(entry.log_id);
+        self.0.observer.see(|| Seen::Applied {
+            id,
+            hash: live.state.hash(),
+        });
         drop(live);
         self.0.hub.publish(&applied.events);
         self.0.waiters.applied(body, applied);
         self.0.pacing.applied(index);
         self.0.applied.ring();
+        if body.close.is_some() {
+            self.0.members.ring();
+        }
         Ok(())
     }
 
@@ -205,8 +240,11 @@ impl Machine {
         self.0.waiters.installed(&state);
         if let Some(last) = meta.last_log_id {
             self.0.pacing.applied(last.index);
+            let (id, hash) = (to_log_id(last), state.hash());
+            self.0.observer.see(|| Seen::Installed { id, hash });
         }
         self.0.applied.ring();
+        self.0.members.ring();
     }
 
     fn current(&self) -> Result<Option<Snapshot>, StorageError> {

@@ -36,12 +36,6 @@ impl Core {
         self.vote().term
     }
 
-    /// Who leads, as far as this member knows.
-    pub(crate) fn leader(&self) -> Option<MemberId> {
-        let leader = self.raft().server_metrics().borrow().current_leader;
-        leader.map(MemberId)
-    }
-
     /// The last entry in the log here, durable or not.
     pub(crate) fn last(&self) -> Option<LogId> {
         self.log().log_state().last

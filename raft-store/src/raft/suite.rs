@@ -214,9 +214,10 @@ impl StoreBuilder<Types, Filled, Surrounded, ()> for Builder {
             snapshots: snapshots.clone(),
             pacing: pacing.clone(),
             opening: opening.clone(),
+            observer: Default::default(),
         };
         let machine = Machine::new(state, None, around).expect("no meta");
-        let store = LogStore::new(log.clone(), pacing, opening);
+        let store = LogStore::new(log.clone(), pacing, opening, Default::default());
         let of_log = snapshots.clone();
         let store = Filled {
             store,

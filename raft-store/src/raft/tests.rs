@@ -19,10 +19,13 @@ use crate::waiters::Waiters;
 async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let random = Arc::new(Seeded::new(1, "core"));
     let tasks = Tasks::gated(Gate::new(Box::new(Seeded::new(1, "gate"))));
+    let disk = Arc::new(SimDisk::new(random.clone()));
     let parts = Parts {
         clock: Arc::new(crate::clock::RuntimeClock::new(0)),
         transport: Arc::new(crate::transport::Nowhere),
-        disk: Arc::new(SimDisk::new(random.clone())),
+        founding: Arc::new(crate::founding::Alone::new(disk.clone(), "member")),
+        discovery: Arc::new([]),
+        disk,
         random,
         spawner: Arc::new(tasks.clone()),
         tasks,
@@ -30,16 +33,22 @@ async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let mut settings = Settings::new("member");
     settings.segment_bytes = 1 << 20;
     let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);
+    let member = MemberId(7);
+    let recovered = core::recover(&settings, &parts, member, false).expect("an empty disk");
     let beginning = Beginning {
-        member: MemberId(7),
-        begun: false,
+        member,
         start: Start::Found,
     };
     let link = Arc::new(Nobody);
-    let started = core::start(&settings, &parts, beginning, link, waiters.clone(), |_| {
-        Ok(())
-    });
-    let started = started.await;
+    let started = core::start(
+        &settings,
+        &parts,
+        recovered,
+        beginning,
+        link,
+        waiters.clone(),
+    )
+    .await;
     let (core, fatal) = started.expect("it starts");
     assert!(core.wait_leading(&waiters).await);
     let body = EntryBody {

@@ -133,6 +133,11 @@ impl State {
         &self.members
     }
 
+    /// [`State::members`]; the pointer changes with the content.
+    pub(crate) fn shared_members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
     /// The window of a live incarnation.
     pub fn window(&self, incarnation: Incarnation) -> Option<&Window> {
         self.windows.get(&incarnation).map(|window| &**window)

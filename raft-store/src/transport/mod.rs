@@ -1,13 +1,21 @@
 //! Byte streams between members, whose other end is known: TCP with TLS in production, simulated links in tests.
 //! Everything above (hello, frames, requests, channels) is the same on both.
 
+pub mod registry;
+pub mod secret;
+pub mod tcp;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ids::MemberId;
+pub use registry::Registry;
+pub use secret::JoinSecret;
+pub use tcp::{TcpParts, TcpSettings, TcpTransport};
 
 /// A future behind a pointer: these traits are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -28,11 +36,21 @@ pub struct Connected {
 
 /// Opens streams to other members and accepts theirs. Dropping a future that is not ready gives the attempt up.
 pub trait Transport: Send + Sync {
-    /// Opens a stream to whoever listens at `address` (`host:port`).
+    /// Opens a stream to whoever listens at `address` (`host:port`). Where members need certificates and this one has
+    /// none, it asks there for one first: `NotConnected` if nobody there has a cluster.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connected>>;
 
     /// The next stream that another member has opened. An error ends the store: nobody can reach it any more.
     fn accept(&self) -> BoxFuture<'_, io::Result<Connected>>;
+
+    /// This member founds a cluster: whatever its members need to know each other is made, durably. Called when the
+    /// founding record names this member and before consensus begins; harmless when repeated.
+    fn found(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// The store is open, and keeps what the transports of all members share. Called once.
+    fn attach(&self, _registry: Arc<dyn Registry>) {}
 }
 
 /// The transport of a member that has no peers.

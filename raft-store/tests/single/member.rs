@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_store::disk::SimDisk;
+use raft_store::founding::Alone;
 use raft_store::gate::{Gate, Tasks};
 use raft_store::ids::{Incarnation, Revision};
 use raft_store::random::Seeded;
@@ -37,10 +38,13 @@ impl Member {
     pub async fn open(disk: &SimDisk, settings: Settings, seed: u64) -> Result<Member, Error> {
         let gate = Gate::new(Box::new(Seeded::new(seed, "gate")));
         let tasks = Tasks::gated(gate.clone());
+        let disk_of_parts = Arc::new(disk.clone());
         let parts = Parts {
             clock: Arc::new(raft_store::clock::RuntimeClock::new(0)),
             transport: Arc::new(raft_store::transport::Nowhere),
-            disk: Arc::new(disk.clone()),
+            founding: Arc::new(Alone::new(disk_of_parts.clone(), "member")),
+            discovery: Arc::new([]),
+            disk: disk_of_parts,
             random: Arc::new(Seeded::new(seed, "member")),
             spawner: Arc::new(tasks.clone()),
             tasks,

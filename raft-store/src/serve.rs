@@ -1,0 +1,186 @@
+//! What this member answers when others ask: who it is, whom it talks to, and which part serves which request.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::entry::MemberInfo;
+use crate::error::Error;
+use crate::ids::{BootNonce, ClusterId, MemberId};
+use crate::limits::Limits;
+use crate::link::messages::{Forwarded, NotServed, Reply, Request};
+use crate::link::{Hello, Refused, Serve};
+use crate::log::Log;
+use crate::proposer::Queue;
+use crate::raft::core::{Core, NoIndex};
+use crate::raft::inbox::Inbox;
+use crate::rounds::Rounds;
+use crate::transport::BoxFuture;
+
+/// Who this member is.
+pub(crate) struct Who {
+    pub(crate) member: MemberId,
+    pub(crate) nonce: BootNonce,
+    pub(crate) info: MemberInfo,
+}
+
+/// The parts that serve, once they run. Until then everything is answered `Unfit`.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) core: Core,
+    pub(crate) inbox: Inbox,
+    pub(crate) queue: Queue,
+    pub(crate) rounds: Rounds,
+    pub(crate) limits: Limits,
+}
+
+/// See the module's documentation. Links begin before the parts run, since the core needs them.
+pub(crate) struct Server {
+    who: Who,
+    log: Log,
+    /// `None` on an empty disk; then found or heard of.
+    cluster: Mutex<Option<ClusterId>>,
+    running: OnceLock<Running>,
+}
+
+impl Server {
+    pub(crate) fn new(who: Who, log: Log, cluster: Option<ClusterId>) -> Arc<Self> {
+        Arc::new(Self {
+            who,
+            log,
+            cluster: Mutex::new(cluster),
+            running: OnceLock::new(),
+        })
+    }
+
+    /// This member has founded a cluster, or joined one.
+    pub(crate) fn belongs_to(&self, cluster: ClusterId) {
+        *self.cluster.lock() = Some(cluster);
+    }
+
+    /// From now on requests are served.
+    pub(crate) fn begin(&self, running: Running) {
+        // Begun once: a second beginning would be a second store over the same link.
+        let _ = self.running.set(running);
+    }
+}
+
+impl Serve for Server {
+    fn hello(&self) -> Hello {
+        Hello {
+            cluster: *self.cluster.lock(),
+            member: self.who.member,
+            nonce: self.who.nonce,
+            formats: self.who.info.formats,
+            vote: self.log.vote(),
+            last: self.log.log_state().last,
+            addresses: self.who.info.addresses.clone(),
+        }
+    }
+
+    fn judge(&self, peer: &Hello) -> Result<(), Refused> {
+        let own = *self.cluster.lock();
+        if own.is_some() && peer.cluster.is_some() && own != peer.cluster {
+            return Err(Refused::Cluster);
+        }
+        let (lowest, highest) = self.who.info.formats;
+        if peer.formats.1 < lowest || peer.formats.0 > highest {
+            return Err(Refused::Format);
+        }
+        if let Some(running) = self.running.get() {
+            running.judge(peer)?;
+        }
+        Ok(())
+    }
+
+    fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply> {
+        match self.running.get() {
+            Some(running) => Box::pin(running.clone().serve(from, request)),
+            None => Box::pin(std::future::ready(Reply::Unfit)),
+        }
+    }
+}
+
+impl Running {
+    fn judge(&self, peer: &Hello) -> Result<(), Refused> {
+        if self.core.is_barred(peer.member) {
+            return Err(Refused::Reverted);
+        }
+        match self.core.machine().read() {
+            Some(state) if state.members().is_removed(peer.member) => Err(Refused::Removed),
+            _ => Ok(()),
+        }
+    }
+
+    async fn serve(self, from: MemberId, request: Request) -> Reply {
+        match request {
+            Request::Forward(proposals) => match self.leads() {
+                Ok(()) if self.is_removed(from) => Reply::Forwarded(Forwarded::Removed),
+                Ok(()) => Reply::Forwarded(forwarded(self.queue.push_foreign(proposals))),
+                Err(why) => Reply::Forwarded(Forwarded::Not(why)),
+            },
+            Request::Register(asked) if asked.member != from => Reply::Unfit,
+            Request::Register(asked) => match self.leads() {
+                Ok(()) => Reply::Forwarded(self.register(asked)),
+                Err(why) => Reply::Forwarded(Forwarded::Not(why)),
+            },
+            Request::ReadIndex => {
+                let index = self.rounds.index().await;
+                Reply::ReadIndex(index.map_err(|why| match why {
+                    NoIndex::NoQuorum => NotServed::NoQuorum,
+                    NoIndex::NotLeader | NoIndex::Ended => self.not_leader(),
+                }))
+            }
+            Request::Append { .. }
+            | Request::Vote { .. }
+            | Request::PreVote { .. }
+            | Request::Ping { .. }
+            | Request::TakeVote { .. }
+            | Request::Elect { .. }
+            | Request::SnapshotOffer { .. }
+            | Request::SnapshotChunk { .. }
+            | Request::SnapshotInstall { .. } => self.inbox.serve(from, request).await,
+            // Their parts are not there yet.
+            Request::Renew { .. } => Reply::Unfit,
+            Request::StateHash { .. } => Reply::Unfit,
+        }
+    }
+
+    fn not_leader(&self) -> NotServed {
+        NotServed::NotLeader(self.core.leader())
+    }
+
+    fn leads(&self) -> Result<(), NotServed> {
+        match self.core.is_leading() {
+            true if self.core.has_quorum() => Ok(()),
+            true => Err(NotServed::NoQuorum),
+            false => Err(self.not_leader()),
+        }
+    }
+
+    fn is_removed(&self, member: MemberId) -> bool {
+        let state = self.core.machine().read();
+        state.is_some_and(|state| state.members().is_removed(member))
+    }
+
+    fn register(&self, asked: crate::entry::Registration) -> Forwarded {
+        if let Some(state) = self.core.machine().read() {
+            let members = state.members();
+            if members.is_removed(asked.member) {
+                return Forwarded::Removed;
+            }
+            let new = members.get(asked.member).is_none();
+            if new && members.iter().count() >= self.limits.members {
+                return Forwarded::Full;
+            }
+        }
+        forwarded(self.queue.command(crate::entry::Close::Register(asked)))
+    }
+}
+
+fn forwarded(pushed: Result<(), Error>) -> Forwarded {
+    match pushed {
+        Ok(()) => Forwarded::Queued,
+        Err(_) => Forwarded::Not(NotServed::Busy),
+    }
+}
