@@ -3,6 +3,8 @@
 
 pub mod registry;
 pub mod secret;
+#[doc(hidden)]
+pub mod sim;
 pub mod tcp;
 
 use std::future::Future;
