@@ -1,6 +1,8 @@
 //! Byte streams between members, whose other end is known: TCP with TLS in production, simulated links in tests.
 //! Everything above (hello, frames, requests, channels) is the same on both.
 
+mod authority;
+mod certificate;
 pub mod registry;
 pub mod secret;
 #[doc(hidden)]
