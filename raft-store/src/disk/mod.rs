@@ -61,3 +61,17 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], at: u64) -> io::Result<()>
     }
     Err(io::ErrorKind::UnexpectedEof.into())
 }
+
+/// Replaces a small file of `dir` whole: written aside, synced, renamed, durable on return. Blocks its thread; a
+/// simulated disk's time is not waited for.
+pub fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(format!("{name}.unfinished"));
+    if disk.list(dir)?.contains(&unfinished) {
+        disk.remove(&unfinished)?;
+    }
+    let mut file = disk.open(&unfinished, Open::Create)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&unfinished, &dir.join(name))?;
+    disk.sync_dir(dir)
+}

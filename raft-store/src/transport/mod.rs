@@ -3,11 +3,15 @@
 
 mod authority;
 mod certificate;
+mod credentials;
+mod join;
 pub mod registry;
 pub mod secret;
 #[doc(hidden)]
 pub mod sim;
 pub mod tcp;
+mod tls;
+mod unfinished;
 
 use std::future::Future;
 use std::io;
@@ -19,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::ids::MemberId;
 pub use registry::Registry;
 pub use secret::JoinSecret;
-pub use tcp::{TcpParts, TcpSettings, TcpTransport};
+pub use tcp::{Counters, TcpParts, TcpSettings, TcpTransport};
 
 /// A future behind a pointer: these traits are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,130 @@
+//! The opening side: as a member, or to become one.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{DIAL_MS, Error, Shared};
+use crate::transport::credentials::Granted;
+use crate::transport::join::{self, Refusal};
+use crate::transport::tls::{self, Purpose};
+use crate::transport::{Connected, certificate};
+
+impl From<join::Error> for Error {
+    fn from(error: join::Error) -> Self {
+        let kind = match error {
+            join::Error::Io(error) => return Error::Io(error),
+            join::Error::Refused(Refusal::NoCluster) => io::ErrorKind::NotConnected,
+            join::Error::Refused(Refusal::NotNow) => io::ErrorKind::WouldBlock,
+            join::Error::Refused(_) | join::Error::Unproven => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Error::Io(io::Error::new(kind, error))
+    }
+}
+
+impl Shared {
+    /// Opens a stream as a member; joins first where this one has no certificate that others take.
+    pub(super) async fn connect(&self, address: &str) -> io::Result<Connected> {
+        let dial = async {
+            if !self.is_certified() {
+                self.join(address).await?;
+            }
+            self.talk(address).await
+        };
+        let connected = timeout(self.limit(DIAL_MS), dial).await;
+        Ok(connected.map_err(|_| io::ErrorKind::TimedOut)??)
+    }
+
+    /// Whether there is a certificate, and not one that ended so long ago that nobody takes it.
+    fn is_certified(&self) -> bool {
+        let facts = self.setup().facts;
+        facts.is_some_and(|facts| facts.check_dates(self.now()).is_ok())
+    }
+
+    async fn talk(&self, address: &str) -> Result<Connected, Error> {
+        let stream = self.open(address, Purpose::Talk).await?;
+        let setup = self.setup();
+        let authority = setup
+            .authority
+            .as_ref()
+            .ok_or(certificate::Error::Foreign)?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = shown.first().ok_or(certificate::Error::Foreign)?;
+        let facts = authority.check(shown)?;
+        let address = stream.get_ref().0.peer_addr()?.to_string();
+        Ok(Connected {
+            stream: Box::new(stream),
+            member: facts.member,
+            address,
+        })
+    }
+
+    /// A TLS connection for one purpose.
+    async fn open(&self, address: &str, purpose: Purpose) -> Result<TlsStream<TcpStream>, Error> {
+        let config = self.setup().client(purpose);
+        let config = config.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(tls::no_name(), stream).await?;
+        let agreed = stream.get_ref().1.alpn_protocol().and_then(Purpose::of);
+        if agreed != Some(purpose) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "another protocol");
+            return Err(error.into());
+        }
+        Ok(stream)
+    }
+
+    /// Becomes a member with a certificate from whoever listens at `address`.
+    async fn join(&self, address: &str) -> Result<(), Error> {
+        // One at a time; who waited finds that another has done it.
+        let mut credentials = self.credentials.lock().await;
+        if self.is_certified() {
+            return Ok(());
+        }
+        let secrets = self.secrets();
+        if secrets.is_empty() {
+            return Err(crate::transport::authority::Error::NoSecret.into());
+        }
+        let mut stream = self.open(address, Purpose::Join).await?;
+        let connection = stream.get_ref().1;
+        let exporter = connection.export_keying_material([0; 32], join::EXPORTER, None)?;
+        join::prove(&mut stream, &exporter, &secrets).await?;
+        let request = certificate::request(self.member, &credentials.key)?;
+        let owner = (self.member, credentials.public_key());
+        let granted = join::ask(&mut stream, &request, owner).await?;
+        let _ = stream.shutdown().await;
+        self.check_granted(&granted)?;
+        self.take_granted(&mut credentials, granted)?;
+        tracing::info!(member = %self.member, address, "this member has a certificate");
+        Ok(())
+    }
+
+    /// Asks a member for a certificate with new dates.
+    pub(super) async fn renew(&self, address: &str) -> Result<(), Error> {
+        let mut credentials = self.credentials.lock().await;
+        let mut stream = self.open(address, Purpose::Renew).await?;
+        let request = certificate::request(self.member, &credentials.key)?;
+        let owner = (self.member, credentials.public_key());
+        let granted = join::ask(&mut stream, &request, owner).await?;
+        let _ = stream.shutdown().await;
+        self.check_granted(&granted)?;
+        self.take_granted(&mut credentials, granted)
+    }
+
+    /// A member never changes its authority, and takes no certificate that it would not take from others.
+    fn check_granted(&self, granted: &Granted) -> Result<(), certificate::Error> {
+        let setup = self.setup();
+        let ours = setup.authority.as_ref();
+        if ours.is_some_and(|authority| *authority != granted.authority) {
+            return Err(certificate::Error::Foreign);
+        }
+        granted.facts.check_dates(self.now())
+    }
+}
