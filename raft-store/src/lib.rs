@@ -13,6 +13,7 @@ pub mod founding;
 mod identity;
 #[doc(hidden)]
 pub mod observe;
+mod peers;
 mod proposer;
 mod rounds;
 mod serve;
@@ -46,6 +47,8 @@ pub mod watch;
 pub use config::{Parts, Settings};
 pub use entry::{Action, Expect, MemberInfo, Write};
 pub use error::{Error, Fatal, OpenError, Refusal};
+pub use leases::{Lease, LeaseWatch};
+pub use peers::{Peer, PeerWatch};
 pub use state::{Item, Versioned};
 pub use store::{
     BatchOutcome, FatalWatch, Inspection, Resolution, Status, Store, WriteOutcome, open,

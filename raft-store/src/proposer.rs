@@ -54,7 +54,7 @@ impl Proposer {
             let mut over = pin!(self.over(now));
             match now.leader {
                 _ if now.leading => {
-                    self.lead(over).await;
+                    self.lead(now.term, over).await;
                     self.queue.forget_foreign();
                 }
                 Some(leader) => self.follow(leader, over).await,
@@ -72,12 +72,12 @@ impl Proposer {
         self.core.wait_leadership(ready).await;
     }
 
-    async fn lead(&self, mut over: Over<'_>) {
+    async fn lead(&self, term: u64, mut over: Over<'_>) {
         let mut unfinished = VecDeque::new();
         loop {
             let no_space = self.core.log().is_full();
             while unfinished.len() < ENTRIES_IN_FLIGHT && !no_space {
-                let Some(batch) = self.queue.take(&self.waiters, true) else {
+                let Some(batch) = self.queue.take(&self.waiters, Some(term)) else {
                     break;
                 };
                 match self.hand_over(batch).await {

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use crate::entry::MemberInfo;
 use crate::error::Error;
 use crate::ids::{BootNonce, ClusterId, MemberId};
+use crate::leases::Leases;
 use crate::limits::Limits;
 use crate::link::messages::{Forwarded, NotServed, Reply, Request};
 use crate::link::{Hello, Refused, Serve};
@@ -31,6 +32,7 @@ pub(crate) struct Running {
     pub(crate) inbox: Inbox,
     pub(crate) queue: Queue,
     pub(crate) rounds: Rounds,
+    pub(crate) leases: Leases,
     pub(crate) limits: Limits,
 }
 
@@ -140,8 +142,9 @@ impl Running {
             | Request::SnapshotOffer { .. }
             | Request::SnapshotChunk { .. }
             | Request::SnapshotInstall { .. } => self.inbox.serve(from, request).await,
-            // Their parts are not there yet.
-            Request::Renew { .. } => Reply::Unfit,
+            Request::Renew { incarnation } => {
+                Reply::Renewed(self.leases.renewed(from, incarnation).await)
+            }
             Request::StateHash { .. } => Reply::Unfit,
         }
     }

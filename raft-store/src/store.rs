@@ -10,9 +10,11 @@ use crate::entry::{Action, Expect, Op, Write};
 use crate::error::{Error, Fatal, Refusal};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
+use crate::leases::{self, LeaseWatch, Leases};
 use crate::limits::Limits;
 use crate::link::{self, AddressBook, Link};
 use crate::log;
+use crate::peers::PeerWatch;
 use crate::proposer::{Place, Proposer, Queue, Registrar};
 use crate::raft::compaction::Compaction;
 use crate::raft::core::{self, Beginning, Core, Start};
@@ -32,6 +34,7 @@ struct Inner {
     waiters: Waiters,
     queue: Queue,
     rounds: Rounds,
+    leases: Leases,
     limits: Limits,
     member: MemberId,
 }
@@ -152,11 +155,21 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         waiters.clone(),
     );
     let (core, told) = started.await?;
+    let queue = Queue::default();
+    let leases = Leases::new(leases::Around {
+        core: core.clone(),
+        waiters: waiters.clone(),
+        queue: queue.clone(),
+        link: link.clone(),
+        clock: parts.clock.clone(),
+        member,
+    });
     let running = Running {
         inbox: Inbox::new(core.clone()),
         core,
-        queue: Queue::default(),
+        queue,
         rounds: Rounds::default(),
+        leases,
         limits: settings.limits,
     };
     server.begin(running.clone());
@@ -166,6 +179,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         core,
         queue,
         rounds,
+        leases,
         limits,
         ..
     } = running;
@@ -174,6 +188,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         waiters,
         queue,
         rounds,
+        leases,
         limits,
         member,
     }));
@@ -224,6 +239,8 @@ fn run(
         info: settings.info.clone(),
     };
     tasks.spawn(registrar.run());
+    tasks.spawn(running.leases.clone().hold());
+    tasks.spawn(running.leases.clone().rule());
     tasks.spawn(
         running
             .rounds
@@ -414,6 +431,16 @@ impl Store {
     /// This run's, once it is registered.
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.0.waiters.incarnation()
+    }
+
+    /// The lease of this run: while it is held, nobody takes what this run owns. Whoever loses it should end.
+    pub fn lease(&self) -> LeaseWatch {
+        self.0.leases.watch()
+    }
+
+    /// Tells which other members are up, as the entries say.
+    pub fn peers(&self) -> PeerWatch {
+        PeerWatch::new(self.0.core.machine().clone(), self.0.member)
     }
 
     /// Fails as a local read does.

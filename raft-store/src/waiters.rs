@@ -12,7 +12,7 @@ use crate::entry::{Close, EntryBody};
 use crate::error::Error;
 use crate::ids::{BootNonce, Incarnation, ProposalId};
 use crate::limits::PROPOSALS_IN_FLIGHT;
-use crate::state::{Applied, Closed, Fate, Registered, State};
+use crate::state::{Applied, Closed, Event, Fate, Registered, State};
 
 /// All who wait. Clones are handles to the same.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ struct Shared {
 
 struct Inner {
     registered: Option<Registered>,
+    /// This run was declared dead.
+    dead: bool,
     closed: bool,
     next: u64,
     waiting: BTreeMap<u64, Vec<(u64, oneshot::Sender<Told>)>>,
@@ -59,6 +61,7 @@ impl Waiters {
     pub(crate) fn new(nonce: BootNonce, window_results: usize) -> Self {
         let inner = Inner {
             registered: None,
+            dead: false,
             closed: false,
             next: 1,
             waiting: BTreeMap::new(),
@@ -85,6 +88,22 @@ impl Waiters {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.0.inner.lock().closed
+    }
+
+    /// Whether this run was declared dead: it can propose nothing any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.0.inner.lock().dead
+    }
+
+    /// Waits until this run was declared dead, or the store has ended.
+    pub(crate) async fn ended(&self) {
+        let ended = || (self.is_dead() || self.is_closed()).then_some(());
+        self.0.changed.wait(ended).await;
+    }
+
+    /// Waits until this run is registered.
+    pub(crate) async fn run(&self) -> Incarnation {
+        self.0.changed.wait(|| self.incarnation()).await
     }
 
     /// Waits until the store has ended.
@@ -116,6 +135,9 @@ impl Waiters {
             return Err(Error::Closed);
         }
         let incarnation = inner.incarnation().ok_or(Error::NotReady)?;
+        if inner.dead {
+            return Err(Error::Dead);
+        }
         let lowest = inner.waiting.first_key_value().map(|(lowest, _)| *lowest);
         let span = inner.next - lowest.unwrap_or(inner.next);
         if inner.count >= PROPOSALS_IN_FLIGHT || span >= self.0.window_results {
@@ -194,8 +216,13 @@ impl Waiters {
                 inner.answer(answer.id.sequence, &answer.fate);
             }
         }
+        // A run dies by a command, and its death is an event of its own.
+        let died = applied.closed.is_some() && own.is_some_and(|own| ends(&applied.events, own));
+        if died {
+            inner.die();
+        }
         drop(inner);
-        if asked.is_some() {
+        if asked.is_some() || died {
             self.0.changed.ring();
         }
     }
@@ -206,12 +233,16 @@ impl Waiters {
         let Some(own) = inner.incarnation() else {
             return;
         };
+        let Some(window) = state.window(own) else {
+            inner.die();
+            drop(inner);
+            return self.0.changed.ring();
+        };
         let sequences: Vec<_> = inner.waiting.keys().copied().collect();
         for sequence in sequences {
-            let fate = match state.window(own) {
-                None => Some(Fate::Dead),
-                Some(window) if sequence < window.floor() => Some(Fate::Stale),
-                Some(window) => window.result(sequence).cloned().map(Fate::Known),
+            let fate = match sequence < window.floor() {
+                true => Some(Fate::Stale),
+                false => window.result(sequence).cloned().map(Fate::Known),
             };
             if let Some(fate) = fate {
                 inner.answer(sequence, &fate);
@@ -238,11 +269,25 @@ impl Waiters {
     }
 }
 
+fn ends(events: &[Event], run: Incarnation) -> bool {
+    let is_death = |event: &Event| matches!(event, Event::Orphaned { owner, .. } if *owner == run);
+    events.iter().any(is_death)
+}
+
 impl Inner {
     fn incarnation(&self) -> Option<Incarnation> {
         match self.registered {
             Some(Registered::As(incarnation)) => Some(incarnation),
             _ => None,
+        }
+    }
+
+    /// Whoever still waits waits for what no entry can do any more: what was applied was answered.
+    fn die(&mut self) {
+        self.dead = true;
+        let sequences: Vec<_> = self.waiting.keys().copied().collect();
+        for sequence in sequences {
+            self.answer(sequence, &Fate::Dead);
         }
     }
 

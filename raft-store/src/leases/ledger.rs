@@ -69,6 +69,11 @@ impl Ledger {
         Noted::Received
     }
 
+    /// Whether a run is being declared dead by this leader.
+    pub(super) fn condemns(&self, term: u64, incarnation: Incarnation) -> bool {
+        self.term == term && self.condemned.contains(&incarnation)
+    }
+
     /// Looked at several times a second. Which of the `live` are to be declared dead: the same ones again until they are.
     pub(super) fn dead(
         &mut self,
@@ -84,8 +89,9 @@ impl Ledger {
         for incarnation in live {
             // A run that has just registered begins now.
             let heard = *self.heard.entry(*incarnation).or_insert(now);
-            if now >= heard.max(self.began) + LEASE + LEASE_MARGIN {
-                self.condemned.insert(*incarnation);
+            let over = now >= heard.max(self.began) + LEASE + LEASE_MARGIN;
+            if over && self.condemned.insert(*incarnation) {
+                tracing::info!(%incarnation, term, "a run renews its lease no more");
             }
         }
         self.condemned.iter().copied().collect()

@@ -211,7 +211,8 @@ impl World {
 
     fn granted(&mut self, now: u64, sent: u64) {
         let clock = self.of_holder;
-        if let Lease::Held { until } = self.holder.granted(clock.at(sent), clock.at(now)) {
+        self.holder.granted(clock.at(sent), clock.at(now));
+        if let Lease::Held { until } = self.holder.at(clock.at(now)) {
             self.held.push((now, clock.real(until)));
         }
     }

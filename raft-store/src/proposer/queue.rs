@@ -34,7 +34,8 @@ struct Inner {
     waiting: VecDeque<Waiting>,
     /// Of `waiting`.
     foreign: usize,
-    commands: VecDeque<Close>,
+    /// Those with a term close an entry of that term or none.
+    commands: VecDeque<(Option<u64>, Close)>,
     /// Numbers places.
     places: u64,
     held: bool,
@@ -170,6 +171,15 @@ impl Queue {
     /// Has the leader propose a command of the store itself. It may be lost with the leadership, so whoever wants it
     /// asks until it is applied; the same one is not added twice. `Busy` if too many wait.
     pub(crate) fn command(&self, command: Close) -> Result<(), Error> {
+        self.add_command((None, command))
+    }
+
+    /// [`Queue::command`] for a decision that holds only while this member leads `term`.
+    pub(crate) fn command_of(&self, term: u64, command: Close) -> Result<(), Error> {
+        self.add_command((Some(term), command))
+    }
+
+    fn add_command(&self, command: (Option<u64>, Close)) -> Result<(), Error> {
         let mut inner = self.0.inner.lock();
         if inner.commands.contains(&command) {
             return Ok(());
@@ -189,8 +199,8 @@ impl Queue {
         self.0.added.notify_one();
     }
 
-    /// As much as fits into one entry, with a command if `leading`; `None` if nothing waits.
-    pub(super) fn take(&self, waiters: &Waiters, leading: bool) -> Option<Batch> {
+    /// As much as fits into one entry, with a command if this member leads `term`; `None` if nothing waits.
+    pub(super) fn take(&self, waiters: &Waiters, term: Option<u64>) -> Option<Batch> {
         // Before the lock of the queue: a place and a ticket are taken together, in that order.
         let lowest = waiters.lowest_unanswered();
         let mut guard = self.0.inner.lock();
@@ -227,8 +237,11 @@ impl Queue {
                 None => break,
             }
         }
-        if leading {
-            batch.command = inner.commands.pop_front();
+        if term.is_some() {
+            // Decisions of other terms are void.
+            let waits = |(of, _): &(Option<u64>, Close)| of.is_none() || *of == term;
+            inner.commands.retain(waits);
+            batch.command = inner.commands.pop_front().map(|(_, command)| command);
         }
         let empty = batch.proposals.is_empty() && batch.command.is_none();
         (!empty).then_some(batch)
@@ -237,7 +250,7 @@ impl Queue {
     /// [`Queue::take`] of a member that follows, when something waits.
     pub(super) async fn next(&self, waiters: &Waiters) -> Batch {
         loop {
-            if let Some(batch) = self.take(waiters, false) {
+            if let Some(batch) = self.take(waiters, None) {
                 return batch;
             }
             self.added().await;

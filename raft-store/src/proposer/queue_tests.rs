@@ -36,15 +36,15 @@ fn a_call_is_sent_again_until_its_place_is_left() {
     let places: Vec<_> = (1..=3)
         .map(|n| queue.push(id(n), Op::Nop).expect("a place"))
         .collect();
-    let batch = queue.take(&waiters, false).expect("three");
+    let batch = queue.take(&waiters, None).expect("three");
     assert_eq!(sequences(&batch), [1, 2, 3]);
-    assert!(queue.take(&waiters, false).is_none());
+    assert!(queue.take(&waiters, None).is_none());
     assert!(queue.never_sent(&batch).is_empty());
     queue.refused(&batch);
     assert_eq!(queue.never_sent(&batch), [1, 2, 3]);
-    let batch = queue.take(&waiters, false).expect("three again");
+    let batch = queue.take(&waiters, None).expect("three again");
     queue.unknown(&batch);
-    let batch = queue.take(&waiters, false).expect("three again");
+    let batch = queue.take(&waiters, None).expect("three again");
     queue.refused(&batch);
     assert!(
         queue.never_sent(&batch).is_empty(),
@@ -54,7 +54,7 @@ fn a_call_is_sent_again_until_its_place_is_left() {
     assert!(!fresh.leave(), "nobody has it");
     assert!(places[0].leave());
     drop(places);
-    assert!(queue.take(&waiters, false).is_none());
+    assert!(queue.take(&waiters, None).is_none());
     assert_eq!(queue.lengths(), (0, 0, 0));
 }
 
@@ -69,12 +69,12 @@ fn who_asks_again_takes_the_place() {
     let first = queue.push(id(1), write).expect("a place");
     let second = queue.push(id(1), Op::Nop).expect("a place");
     drop(first);
-    let batch = queue.take(&waiters, false).expect("the second");
+    let batch = queue.take(&waiters, None).expect("the second");
     assert_eq!(sequences(&batch), [1]);
     assert_eq!(batch.proposals[0].op, Op::Nop);
     drop(second);
     queue.all_again();
-    assert!(queue.take(&waiters, false).is_none());
+    assert!(queue.take(&waiters, None).is_none());
 }
 
 #[test]
@@ -88,13 +88,13 @@ fn what_others_sent_goes_with_the_leadership() {
     queue.command(dead.clone()).expect("room");
     queue.command(dead.clone()).expect("the same");
     assert_eq!(queue.lengths(), (1, 2, 1));
-    let batch = queue.take(&waiters, true).expect("all");
+    let batch = queue.take(&waiters, Some(1)).expect("all");
     assert_eq!(sequences(&batch), [1, 7, 8]);
     assert_eq!(batch.command, Some(dead));
     queue.push_foreign(vec![foreign(9)]).expect("room");
     queue.forget_foreign();
     queue.all_again();
-    let batch = queue.take(&waiters, true).expect("its own");
+    let batch = queue.take(&waiters, Some(1)).expect("its own");
     assert_eq!(sequences(&batch), [1]);
 }
 
@@ -112,11 +112,11 @@ fn what_waits_is_bounded() {
     }
     let more = queue.command(Close::Format(2));
     assert!(matches!(more, Err(Error::Busy)));
-    let batch = queue.take(&waiters, true).expect("full");
+    let batch = queue.take(&waiters, Some(1)).expect("full");
     assert_eq!(batch.proposals.len(), ENTRY_PROPOSALS);
     queue.hold(true);
-    assert!(queue.take(&waiters, true).is_none());
+    assert!(queue.take(&waiters, Some(1)).is_none());
     assert!(queue.push_foreign(vec![foreign(1)]).is_err());
     queue.hold(false);
-    assert!(queue.take(&waiters, true).is_some());
+    assert!(queue.take(&waiters, Some(1)).is_some());
 }

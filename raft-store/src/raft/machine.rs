@@ -17,6 +17,7 @@ use super::types::{
 use crate::bell::Bell;
 use crate::entry::EntryBody;
 use crate::limits::DIFFERENCE_CHANGES;
+use crate::log;
 use crate::observe::{Observer, Seen};
 use crate::snapshot::publish::{Published, Snapshots};
 use crate::state::{self, Applied, Members, State};
@@ -117,6 +118,12 @@ impl Machine {
         let live = self.0.live.read();
         let open = live.next() >= self.0.opening.next() && !live.failed;
         open.then(|| RwLockReadGuard::map(live, |live| &live.state))
+    }
+
+    /// The last entry applied; `None` also when an apply went wrong.
+    pub(crate) fn applied(&self) -> Option<log::LogId> {
+        let live = self.0.live.read();
+        live.applied.filter(|_| !live.failed).map(to_log_id)
     }
 
     pub(crate) fn hub(&self) -> &Hub {
