@@ -1,0 +1,205 @@
+//! Leadership handed over within milliseconds, without waiting until anybody misses the leader (DESIGN §7).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::ids::MemberId;
+use crate::link::messages::{Reply, Request};
+use crate::log::Vote;
+use crate::proposer::Queue;
+use crate::raft::core::Core;
+
+/// How often the target's progress is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// Voters that have not stored the vote by then are left out: the target asks them itself.
+const STORE_LIMIT: Duration = Duration::from_millis(300);
+/// For the target to begin its election.
+const ELECT_LIMIT: Duration = Duration::from_millis(500);
+
+/// Why leadership was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HandOverError {
+    #[error("this member does not lead")]
+    NotLeading,
+    /// Two configurations decide until the change of voters is over.
+    #[error("the voters are being changed")]
+    Joint,
+    #[error("no other voter answers, or it is not one that was asked for")]
+    NoTarget,
+    #[error("leadership is being handed over already")]
+    UnderWay,
+    /// This member leads on.
+    #[error("the target did not catch up before the deadline")]
+    Behind,
+    /// This member leads no more; the others elect somebody as they do without a leader.
+    #[error("leadership was given up, but the target was not seen to lead before the deadline")]
+    NotElected,
+}
+
+/// Clones are handles to the same.
+#[derive(Clone)]
+pub(crate) struct HandOver(Arc<Shared>);
+
+struct Shared {
+    core: Core,
+    queue: Queue,
+    under_way: AtomicBool,
+}
+
+/// While it lives, nothing is proposed and no other hand-over begins.
+struct Held<'a>(&'a Shared);
+
+impl<'a> Held<'a> {
+    fn new(shared: &'a Shared) -> Option<Self> {
+        if shared.under_way.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        shared.queue.hold(true);
+        Some(Self(shared))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.queue.hold(false);
+        self.0.under_way.store(false, Ordering::Release);
+    }
+}
+
+impl HandOver {
+    pub(crate) fn new(core: Core, queue: Queue) -> Self {
+        let under_way = AtomicBool::new(false);
+        Self(Arc::new(Shared {
+            core,
+            queue,
+            under_way,
+        }))
+    }
+
+    /// Whether nobody may change the membership now: the target must have it.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.under_way.load(Ordering::Acquire)
+    }
+
+    /// Hands leadership to `to`, or to the voter that is nearest to it.
+    pub(crate) async fn run(
+        &self,
+        to: Option<MemberId>,
+        deadline: Instant,
+    ) -> Result<MemberId, HandOverError> {
+        let core = &self.0.core;
+        if !core.is_leading() {
+            return Err(HandOverError::NotLeading);
+        }
+        let held = Held::new(&self.0).ok_or(HandOverError::UnderWay)?;
+        let target = self.target(to)?;
+        timeout_at(deadline, self.caught_up(target))
+            .await
+            .unwrap_or(Err(HandOverError::Behind))?;
+        let leader = core.vote();
+        let vote = Vote {
+            term: leader.term + 1,
+            node: target.0,
+            committed: false,
+        };
+        self.store(leader, vote, target).await?;
+        // From here on this member follows: what waits may go to whoever leads next.
+        drop(held);
+        let request = Request::Elect { leader, vote };
+        let elected = core.link().call(target, request, ELECT_LIMIT).await;
+        tracing::info!(%target, ?elected, "leadership is handed over");
+        let seen = core.wait_leadership(|| {
+            let now = core.leadership();
+            (now.term >= vote.term && now.leader.is_some()).then_some(now.leader)
+        });
+        match timeout_at(deadline, seen).await {
+            Ok(Some(leader)) if leader == target => Ok(target),
+            Ok(_) | Err(_) => Err(HandOverError::NotElected),
+        }
+    }
+
+    /// A voter of the only configuration: the one asked for, or who has most of the log and is connected.
+    fn target(&self, to: Option<MemberId>) -> Result<MemberId, HandOverError> {
+        let core = &self.0.core;
+        let membership = core.membership();
+        let [voters] = &membership.voters[..] else {
+            return Err(HandOverError::Joint);
+        };
+        let progress = core.progress();
+        let matched = |member: &MemberId| progress.get(member).copied().flatten();
+        let connected: BTreeSet<_> = core.link().peers().iter().map(|peer| peer.member).collect();
+        let fit = |member: &&MemberId| {
+            **member != core.member() && connected.contains(member) && !core.is_barred(**member)
+        };
+        let found = match to {
+            Some(to) => voters.get(&to).filter(fit),
+            None => voters.iter().filter(fit).max_by_key(|id| matched(id)),
+        };
+        found.copied().ok_or(HandOverError::NoTarget)
+    }
+
+    /// Waits until all that was proposed is applied here and is in the target's log.
+    async fn caught_up(&self, target: MemberId) -> Result<(), HandOverError> {
+        let core = &self.0.core;
+        loop {
+            if !core.is_leading() {
+                return Err(HandOverError::NotLeading);
+            }
+            // Both read anew each time: an entry may have been on its way when the queue was held.
+            let last = core.last();
+            let applied = last == core.machine().applied();
+            let matched = core.progress().get(&target).copied().flatten();
+            if applied && matched == last.map(|last| last.index) {
+                // A change of the membership may have begun before it was forbidden.
+                return match core.membership().voters.len() {
+                    1 => Ok(()),
+                    _ => Err(HandOverError::Joint),
+                };
+            }
+            tokio::time::sleep(core.clock().wait(LOOK)).await;
+        }
+    }
+
+    /// Has this member and the other voters store the vote. `Ok` when a majority with the target has, or has had the
+    /// time to: nothing is lost by asking the target too early.
+    async fn store(
+        &self,
+        leader: Vote,
+        vote: Vote,
+        target: MemberId,
+    ) -> Result<(), HandOverError> {
+        let core = &self.0.core;
+        let membership = core.membership();
+        // This member first: if it does not lead any more as it thinks, nobody else is bothered.
+        if !core.take_vote(leader, vote).await {
+            return Err(HandOverError::NotLeading);
+        }
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let others = membership.voters.iter().flatten().copied();
+        for voter in others.filter(|voter| *voter != target && *voter != core.member()) {
+            let (asked, tell) = (core.clone(), tell.clone());
+            core.tasks().spawn(async move {
+                let request = Request::TakeVote { leader, vote };
+                let answer = asked.link().call(voter, request, STORE_LIMIT).await;
+                if matches!(answer, Ok(Reply::Taken(true))) {
+                    // Nobody counts any more when there is a majority.
+                    let _ = tell.send(voter);
+                }
+            });
+        }
+        drop(tell);
+        let mut stored = BTreeSet::from([core.member(), target]);
+        while !membership.is_quorum(|voter| stored.contains(&voter)) {
+            match told.recv().await {
+                Some(voter) => stored.insert(voter),
+                None => break,
+            };
+        }
+        Ok(())
+    }
+}
