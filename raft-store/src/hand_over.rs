@@ -167,12 +167,7 @@ impl HandOver {
 
     /// Has this member and the other voters store the vote. `Ok` when a majority with the target has, or has had the
     /// time to: nothing is lost by asking the target too early.
-    async fn store(
-        &self,
-        leader: Vote,
-        vote: Vote,
-        target: MemberId,
-    ) -> Result<(), HandOverError> {
+    async fn store(&self, leader: Vote, vote: Vote, target: MemberId) -> Result<(), HandOverError> {
         let core = &self.0.core;
         let membership = core.membership();
         // This member first: if it does not lead any more as it thinks, nobody else is bothered.

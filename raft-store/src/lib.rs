@@ -10,6 +10,7 @@ pub mod discovery;
 mod elections;
 mod error;
 pub mod founding;
+mod hand_over;
 mod identity;
 #[doc(hidden)]
 pub mod observe;
@@ -47,6 +48,7 @@ pub mod watch;
 pub use config::{Parts, Settings};
 pub use entry::{Action, Expect, MemberInfo, Write};
 pub use error::{Error, Fatal, OpenError, Refusal};
+pub use hand_over::HandOverError;
 pub use leases::{Lease, LeaseWatch};
 pub use peers::{Peer, PeerWatch};
 pub use state::{Item, Versioned};

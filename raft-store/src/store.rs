@@ -8,9 +8,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Parts, Settings};
 use crate::entry::{Action, Expect, Op, Write};
 use crate::error::{Error, Fatal, Refusal};
+use crate::hand_over::{HandOver, HandOverError};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
-use crate::leases::{self, LeaseWatch, Leases};
+use crate::leases::{LeaseWatch, Leases};
 use crate::limits::Limits;
 use crate::link::{self, AddressBook, Link};
 use crate::log;
@@ -35,6 +36,7 @@ struct Inner {
     queue: Queue,
     rounds: Rounds,
     leases: Leases,
+    hand_over: HandOver,
     limits: Limits,
     member: MemberId,
 }
@@ -156,14 +158,8 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
     );
     let (core, told) = started.await?;
     let queue = Queue::default();
-    let leases = Leases::new(leases::Around {
-        core: core.clone(),
-        waiters: waiters.clone(),
-        queue: queue.clone(),
-        link: link.clone(),
-        clock: parts.clock.clone(),
-        member,
-    });
+    let leases = Leases::new(core.clone(), waiters.clone(), queue.clone());
+    let hand_over = HandOver::new(core.clone(), queue.clone());
     let running = Running {
         inbox: Inbox::new(core.clone()),
         core,
@@ -189,6 +185,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         queue,
         rounds,
         leases,
+        hand_over,
         limits,
         member,
     }));
@@ -436,6 +433,15 @@ impl Store {
     /// The lease of this run: while it is held, nobody takes what this run owns. Whoever loses it should end.
     pub fn lease(&self) -> LeaseWatch {
         self.0.leases.watch()
+    }
+
+    /// Hands leadership, which this member must have, to `to` or to whoever is nearest to it; who leads now.
+    pub async fn hand_over(
+        &self,
+        to: Option<MemberId>,
+        deadline: Instant,
+    ) -> Result<MemberId, HandOverError> {
+        self.0.hand_over.run(to, deadline).await
     }
 
     /// Tells which other members are up, as the entries say.

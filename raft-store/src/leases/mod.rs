@@ -14,9 +14,6 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::bell::Bell;
-use crate::clock::Clock;
-use crate::ids::MemberId;
-use crate::link::Link;
 use crate::proposer::Queue;
 use crate::raft::core::Core;
 use crate::waiters::Waiters;
@@ -25,22 +22,14 @@ use ledger::Ledger;
 
 pub use holder::Lease;
 
-/// What leases stand on.
-pub(crate) struct Around {
-    pub(crate) core: Core,
-    pub(crate) waiters: Waiters,
-    pub(crate) queue: Queue,
-    pub(crate) link: Arc<dyn Link>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) member: MemberId,
-}
-
 /// Clones are handles to the same.
 #[derive(Clone)]
 pub(crate) struct Leases(Arc<Shared>);
 
 struct Shared {
-    around: Around,
+    core: Core,
+    waiters: Waiters,
+    queue: Queue,
     holder: Mutex<Holder>,
     ledger: Mutex<Ledger>,
     /// The lease of this run was granted for the first time, or is lost.
@@ -48,9 +37,11 @@ struct Shared {
 }
 
 impl Leases {
-    pub(crate) fn new(around: Around) -> Self {
+    pub(crate) fn new(core: Core, waiters: Waiters, queue: Queue) -> Self {
         Self(Arc::new(Shared {
-            around,
+            core,
+            waiters,
+            queue,
             holder: Mutex::new(Holder::new()),
             ledger: Mutex::default(),
             changed: Bell::default(),
@@ -63,7 +54,7 @@ impl Leases {
 
     /// Of this run.
     fn state(&self) -> Lease {
-        let dead = self.0.around.waiters.is_dead();
+        let dead = self.0.waiters.is_dead();
         let proven = self.proven();
         self.change(|holder, now| match (dead, proven) {
             (true, _) => holder.lose(),
@@ -83,7 +74,7 @@ impl Leases {
     fn change(&self, change: impl FnOnce(&mut Holder, Duration)) -> Lease {
         let mut holder = self.0.holder.lock();
         // Under the lock: no later change has an earlier time.
-        let now = self.0.around.clock.now();
+        let now = self.0.core.clock().now();
         let before = holder.clone();
         change(&mut holder, now);
         let after = holder.at(now);
@@ -133,7 +124,7 @@ impl LeaseWatch {
                     self.held().await;
                 }
                 Lease::Held { until } => {
-                    let clock = &shared.around.clock;
+                    let clock = shared.core.clock();
                     let left = until.saturating_sub(clock.now());
                     // Whether it was renewed meanwhile is seen in the next round.
                     let _ = timeout(clock.wait(left), lost).await;

@@ -20,15 +20,15 @@ impl Leases {
     pub(crate) async fn hold(self) {
         tokio::select! {
             biased;
-            () = self.0.around.waiters.ended() => {}
+            () = self.0.waiters.ended() => {}
             () = self.renew_on() => {}
         }
         self.lose();
     }
 
     async fn renew_on(&self) {
-        let clock = &self.0.around.clock;
-        let incarnation = self.0.around.waiters.run().await;
+        let clock = self.0.core.clock();
+        let incarnation = self.0.waiters.run().await;
         while self.state() != Lease::Lost {
             let sent = clock.now();
             let pause = match self.ask(incarnation).await {
@@ -45,24 +45,22 @@ impl Leases {
 
     /// `None`: nobody has answered.
     async fn ask(&self, incarnation: Incarnation) -> Option<Renewed> {
-        let around = &self.0.around;
-        let limit = around.clock.wait(LIMIT);
-        let known = around.core.leadership();
-        let over = around
-            .core
-            .wait_leadership(|| (around.core.leadership() != known).then_some(()));
+        let core = &self.0.core;
+        let limit = core.clock().wait(LIMIT);
+        let known = core.leadership();
+        let over = core.wait_leadership(|| (core.leadership() != known).then_some(()));
         let Some(leader) = known.leader else {
             let _ = timeout(limit, over).await;
             return None;
         };
-        if leader == around.member {
+        if leader == core.member() {
             return timeout(limit, self.renewed(leader, incarnation)).await.ok();
         }
         let request = Request::Renew { incarnation };
         tokio::select! {
             biased;
             () = over => None,
-            reply = around.link.call(leader, request, limit) => match reply {
+            reply = core.link().call(leader, request, limit) => match reply {
                 Ok(Reply::Renewed(renewed)) => Some(renewed),
                 Ok(_) | Err(_) => None,
             },

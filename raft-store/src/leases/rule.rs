@@ -23,9 +23,9 @@ impl Leases {
     /// What becomes of a renewal by a run of `from` that has just been received. Granted, if this member still leads
     /// when a quorum has answered what it sent after the receipt, and the run is seen to live by then.
     pub(crate) async fn renewed(&self, from: MemberId, incarnation: Incarnation) -> Renewed {
-        let around = &self.0.around;
-        let known = around.core.leadership();
-        let not_leader = || Renewed::Not(NotServed::NotLeader(around.core.leader()));
+        let core = &self.0.core;
+        let known = core.leadership();
+        let not_leader = || Renewed::Not(NotServed::NotLeader(core.leader()));
         if !known.leading {
             return not_leader();
         }
@@ -35,30 +35,30 @@ impl Leases {
             Noted::Condemned => return Renewed::Lost,
             Noted::Over => return not_leader(),
         }
-        while around.core.leadership() == known {
+        while core.leadership() == known {
             let answered = self.answered(known);
             if answered.is_some_and(|answered| answered >= received)
                 && let Some(renewed) = self.judge(known.term, from, incarnation)
             {
                 return renewed;
             }
-            if around.clock.now().saturating_sub(received) >= GRANT_LIMIT {
+            if core.clock().now().saturating_sub(received) >= GRANT_LIMIT {
                 return Renewed::Not(NotServed::NoQuorum);
             }
-            tokio::time::sleep(around.clock.wait(GRANT_LOOK)).await;
+            tokio::time::sleep(core.clock().wait(GRANT_LOOK)).await;
         }
         not_leader()
     }
 
     fn note(&self, term: u64, incarnation: Incarnation) -> (Duration, Noted) {
         let mut ledger = self.0.ledger.lock();
-        let received = self.0.around.clock.now();
+        let received = self.0.core.clock().now();
         (received, ledger.received(term, incarnation, received))
     }
 
     /// When what a quorum has answered was sent, if this member leads as it did when it was asked.
     fn answered(&self, known: Leadership) -> Option<Duration> {
-        let core = &self.0.around.core;
+        let core = &self.0.core;
         let answered = core.quorum_clock();
         answered.filter(|_| core.leadership() == known)
     }
@@ -66,18 +66,18 @@ impl Leases {
     /// A leader holds its own lease by the answers of a quorum alone. A lone voter, whom nobody can take anything from,
     /// so holds it also when it was stopped for long.
     pub(super) fn proven(&self) -> Option<Duration> {
-        let around = &self.0.around;
-        let known = around.core.leadership();
-        let run = around.waiters.incarnation().filter(|_| known.leading)?;
+        let core = &self.0.core;
+        let known = core.leadership();
+        let run = self.0.waiters.incarnation().filter(|_| known.leading)?;
         let answered = self.answered(known)?;
-        let lives = self.judge(known.term, around.member, run) == Some(Renewed::Granted);
+        let lives = self.judge(known.term, core.member(), run) == Some(Renewed::Granted);
         (lives && !self.0.ledger.lock().condemns(known.term, run)).then_some(answered)
     }
 
     /// `None`: not everything is applied here that says whether the run lives. That is all entries of earlier terms,
     /// which may end it, and the one that registered it.
     fn judge(&self, term: u64, from: MemberId, incarnation: Incarnation) -> Option<Renewed> {
-        let machine = self.0.around.core.machine();
+        let machine = self.0.core.machine();
         let applied = machine.applied()?;
         if applied.term != term || applied.index < incarnation.0 {
             return None;
@@ -93,7 +93,7 @@ impl Leases {
 
     /// Runs until the store has closed.
     pub(crate) async fn rule(self) {
-        let waiters = &self.0.around.waiters;
+        let waiters = &self.0.waiters;
         tokio::select! {
             biased;
             () = waiters.closed() => {}
@@ -102,7 +102,7 @@ impl Leases {
     }
 
     async fn look_on(&self) {
-        let clock = &self.0.around.clock;
+        let clock = self.0.core.clock();
         loop {
             let pause = match self.look() {
                 true => CLEAN_UP,
@@ -114,12 +114,12 @@ impl Leases {
 
     /// Whether there is more to do soon.
     fn look(&self) -> bool {
-        let around = &self.0.around;
-        let known = around.core.leadership();
+        let core = &self.0.core;
+        let known = core.leadership();
         if !known.leading {
             return false;
         }
-        let Some(state) = around.core.machine().read() else {
+        let Some(state) = core.machine().read() else {
             return false;
         };
         let rows = state.members().iter().filter(|(_, row)| row.live);
@@ -127,7 +127,7 @@ impl Leases {
         let orphaned = state.orphaned_owners().next();
         drop(state);
         let mut ledger = self.0.ledger.lock();
-        let now = around.clock.now();
+        let now = core.clock().now();
         let dead = ledger.dead(known.term, &live, now);
         drop(ledger);
         for incarnation in dead {
@@ -142,6 +142,6 @@ impl Leases {
     /// Commands may be lost with the leadership, and are harmless when repeated: each look asks again.
     fn command(&self, close: Close, term: u64) {
         // Busy: the next look asks again.
-        let _ = self.0.around.queue.command_of(term, close);
+        let _ = self.0.queue.command_of(term, close);
     }
 }
