@@ -23,6 +23,9 @@ pub enum Error {
     /// [`crate::Store::resolve`] has taken its place: it never was and never will be applied.
     #[error("the proposal was withdrawn")]
     Withdrawn,
+    /// [`crate::Store::drain`] was called: what is under way is finished, and nothing new is taken.
+    #[error("the store is being drained")]
+    Draining,
     /// This run was declared dead; it can propose nothing any more.
     #[error("this run was declared dead")]
     Dead,

@@ -13,9 +13,12 @@ use crate::link::messages::{Reply, Request};
 use crate::log::Vote;
 use crate::proposer::Queue;
 use crate::raft::core::Core;
+use crate::waiters::Waiters;
 
 /// How often the target's progress is looked at.
 const LOOK: Duration = Duration::from_millis(2);
+/// How often a store that is being drained is looked at.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// Voters that have not stored the vote by then are left out: the target asks them itself.
 const STORE_LIMIT: Duration = Duration::from_millis(300);
 /// For the target to begin its election.
@@ -121,6 +124,30 @@ impl HandOver {
             Ok(Some(leader)) if leader == target => Ok(target),
             Ok(_) | Err(_) => Err(HandOverError::NotElected),
         }
+    }
+
+    /// Gives leadership away, however often it comes back, until nobody waits for an answer of `waiters`. Then this
+    /// run can end without anybody noticing. `Behind` at the deadline.
+    pub(crate) async fn drain(
+        &self,
+        waiters: &Waiters,
+        deadline: Instant,
+    ) -> Result<(), HandOverError> {
+        waiters.drain();
+        while Instant::now() < deadline && !waiters.is_closed() {
+            let given = self.run(None, deadline).await;
+            // Whoever is alone has nobody to give it to.
+            let membership = self.0.core.membership();
+            let member = self.0.core.member();
+            let alone = membership.is_quorum(|voter| voter == member);
+            let leads = self.0.core.is_leading() && !alone;
+            if !leads && waiters.is_idle() {
+                return Ok(());
+            }
+            tracing::debug!(?given, "draining");
+            tokio::time::sleep(self.0.core.clock().wait(DRAIN_LOOK)).await;
+        }
+        Err(HandOverError::Behind)
     }
 
     /// A voter of the only configuration: the one asked for, or who has most of the log and is connected.

@@ -444,6 +444,11 @@ impl Store {
         self.0.hand_over.run(to, deadline).await
     }
 
+    /// Prepares the end of this run: gives leadership away, takes no more calls, and waits for those under way.
+    pub async fn drain(&self, deadline: Instant) -> Result<(), HandOverError> {
+        self.0.hand_over.drain(&self.0.waiters, deadline).await
+    }
+
     /// Tells which other members are up, as the entries say.
     pub fn peers(&self) -> PeerWatch {
         PeerWatch::new(self.0.core.machine().clone(), self.0.member)

@@ -30,6 +30,8 @@ struct Inner {
     registered: Option<Registered>,
     /// This run was declared dead.
     dead: bool,
+    /// No new calls are taken.
+    draining: bool,
     closed: bool,
     next: u64,
     waiting: BTreeMap<u64, Vec<(u64, oneshot::Sender<Told>)>>,
@@ -62,6 +64,7 @@ impl Waiters {
         let inner = Inner {
             registered: None,
             dead: false,
+            draining: false,
             closed: false,
             next: 1,
             waiting: BTreeMap::new(),
@@ -93,6 +96,16 @@ impl Waiters {
     /// Whether this run was declared dead: it can propose nothing any more.
     pub(crate) fn is_dead(&self) -> bool {
         self.0.inner.lock().dead
+    }
+
+    /// Takes no new calls from now on.
+    pub(crate) fn drain(&self) {
+        self.0.inner.lock().draining = true;
+    }
+
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.inner.lock().count == 0
     }
 
     /// Waits until this run was declared dead, or the store has ended.
@@ -137,6 +150,9 @@ impl Waiters {
         let incarnation = inner.incarnation().ok_or(Error::NotReady)?;
         if inner.dead {
             return Err(Error::Dead);
+        }
+        if inner.draining {
+            return Err(Error::Draining);
         }
         let lowest = inner.waiting.first_key_value().map(|(lowest, _)| *lowest);
         let span = inner.next - lowest.unwrap_or(inner.next);
