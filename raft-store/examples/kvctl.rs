@@ -1,38 +1,76 @@
-//! Asks a `kvd`: `kvctl ADDRESS get KEY | put KEY VALUE | put-if KEY REVISION VALUE | delete KEY | watch PREFIX | status`.
-//! Prints the answer; exits with 1 if it is an error.
+//! Asks a `kvd`: `kvctl [--json] ADDRESS[,ADDRESS…] REQUEST…`, with the requests of `kvd.rs`, and `kvctl secret`, which
+//! makes a join secret. Prints the answer; exits with 1 if it is an error, with 3 if nobody knows what became of a write.
+//!
+//! Of several addresses the first that answers is asked.
 
+#[path = "support/answers.rs"]
+mod answers;
+
+use answers::Answer;
+use raft_store::random::SystemRandom;
+use raft_store::transport::JoinSecret;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: kvctl [--json] ADDRESS[,ADDRESS…] REQUEST…
+  get KEY                         put KEY VALUE
+  put-if KEY REVISION VALUE       (revision 0: the key must not be there)
+  delete KEY [REVISION]           watch PREFIX
+  status                          drain
+or: kvctl secret                  (prints a join secret for the daemons' --join-secret-file)";
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, request @ ..] = &arguments[..] else {
-        eprintln!("usage: kvctl ADDRESS REQUEST…");
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let before = arguments.len();
+    arguments.retain(|argument| argument != "--json");
+    let json = arguments.len() < before;
+    if arguments == ["secret"] {
+        println!("{}", JoinSecret::mint(&SystemRandom).text());
+        return ExitCode::SUCCESS;
+    }
+    let [addresses, request @ ..] = &arguments[..] else {
+        eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match ask(address, request) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("kvctl: {address}: {error}");
-            ExitCode::FAILURE
+    if request.is_empty() {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    let mut reasons = Vec::new();
+    for address in addresses.split(',') {
+        match TcpStream::connect(address) {
+            Ok(stream) => return ExitCode::from(ask(stream, request, json)),
+            Err(error) => reasons.push(format!("{address}: {error}")),
         }
     }
+    eprintln!("kvctl: nobody answers: {}", reasons.join("; "));
+    eprintln!(
+        "Is the daemon running? Its client address is the one that it prints as `listening`."
+    );
+    ExitCode::FAILURE
 }
 
-/// Whether the answer is none of an error.
-fn ask(address: &str, request: &[String]) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(address)?;
-    writeln!(stream, "{}", request.join(" "))?;
+/// The exit code. The daemon's end is an error, and in the middle of a write one that tells nothing.
+fn ask(mut stream: TcpStream, request: &[String], json: bool) -> u8 {
+    let sent = writeln!(stream, "{}", request.join(" "));
     let watching = request.first().is_some_and(|verb| verb == "watch");
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        println!("{line}");
-        if !watching || line.starts_with("error ") {
-            return Ok(!line.starts_with("error "));
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let answer = Answer::read(&line);
+        println!("{}", if json { answer.json() } else { answer.text() });
+        if let Some(hint) = answer.hint(request) {
+            eprintln!("{hint}");
+        }
+        if !watching || answer.code() != 0 {
+            return answer.code();
         }
     }
-    // The daemon went.
-    Ok(false)
+    let answer = match (watching, sent) {
+        (false, Ok(())) => "error unknown the daemon ended before it answered",
+        _ => "error closed the daemon ended",
+    };
+    let answer = Answer::read(answer);
+    println!("{}", if json { answer.json() } else { answer.text() });
+    answer.code()
 }

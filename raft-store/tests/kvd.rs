@@ -1,12 +1,11 @@
-//! Real processes: this binary starts itself as the daemon of `examples/kvd.rs`, and kills it.
+//! Real processes: this binary starts itself as the daemon of `examples/support/daemon`, and kills it.
 
-#[allow(dead_code, reason = "its main is not this binary's")]
-#[path = "../examples/kvd.rs"]
-mod kvd;
+#[path = "../examples/support/daemon/mod.rs"]
+mod daemon;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,8 @@ const DIRECTORY: &str = "RAFT_STORE_KVD_DIRECTORY";
 /// The daemon itself, when this binary was started for that.
 #[test]
 fn daemon() {
-    if let Some(directory) = std::env::var_os(DIRECTORY) {
-        let code = kvd::run(Path::new(&directory), "127.0.0.1:0");
+    if let Ok(directory) = std::env::var(DIRECTORY) {
+        let code = daemon::main(&[directory]);
         std::process::exit(i32::from(code != ExitCode::SUCCESS));
     }
 }

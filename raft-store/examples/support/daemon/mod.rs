@@ -1,0 +1,117 @@
+//! The daemon behind `kvd`: a member of the store, and a protocol of lines for whoever asks it. Tests start it from
+//! their own binary.
+
+pub mod requests;
+pub mod settings;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use raft_store::Store;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use settings::{Arguments, USAGE};
+
+/// How long the store may take until it serves: a member that joins waits for the others.
+const OPENING: Duration = Duration::from_secs(300);
+/// How long handing leadership over may take when the daemon is to end.
+const DRAIN: Duration = Duration::from_secs(5);
+const LINE_BYTES: u64 = 128 << 10;
+
+/// The store, when it is open.
+type Opened = tokio::sync::watch::Receiver<Option<Store>>;
+
+/// The whole daemon, with what stands behind its name on the command line.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let arguments = match Arguments::read(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("kvd: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match runtime.block_on(serve(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    // Whoever asks while the store opens is told so, or waits.
+    let (opened, open) = tokio::sync::watch::channel(None);
+    let listener = TcpListener::bind(arguments.client).await?;
+    println!("listening {}", listener.local_addr()?);
+    tokio::spawn(listen(listener, open, arguments.deadline));
+    let (settings, parts) = arguments.parts().await?;
+    let (store, mut fatal) = raft_store::open(settings, parts).await?;
+    opened.send_replace(Some(store.clone()));
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        // Dead inside and alive outside is the worst that a daemon can be.
+        failed = fatal.wait() => failed.map_or(Ok(()), |failed| Err(failed.into())),
+        _ = terminate.recv() => {
+            // Nobody to hand over to: the others elect, which takes longer.
+            if let Err(error) = store.drain(Instant::now() + DRAIN).await {
+                eprintln!("kvd: {error}");
+            }
+            store.shutdown().await;
+            Ok(())
+        }
+    }
+}
+
+async fn listen(listener: TcpListener, open: Opened, deadline: Duration) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(client(stream, open.clone(), deadline))),
+            // Too many files: some client will go.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// The store, once it is ready for requests.
+async fn ready(open: &mut Opened) -> Option<Store> {
+    let store = open.wait_for(Option::is_some).await.ok()?.clone()?;
+    store.ready(Instant::now() + OPENING).await.ok()?;
+    Some(store)
+}
+
+/// Serves a connection until it ends; what goes wrong with it concerns nobody else.
+async fn client(
+    mut stream: TcpStream,
+    mut open: Opened,
+    deadline: Duration,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = String::new();
+        let length = (&mut read).take(LINE_BYTES).read_line(&mut line).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let deadline = Instant::now() + deadline;
+        let Ok(Some(store)) = tokio::time::timeout_at(deadline, ready(&mut open)).await else {
+            write
+                .write_all(b"error not-ready the store is not open yet\n")
+                .await?;
+            continue;
+        };
+        if let ["watch", prefix] = words[..] {
+            return requests::watch(&mut write, &store, prefix).await;
+        }
+        let answer = requests::answer(&store, &words, deadline).await;
+        write.write_all(format!("{answer}\n").as_bytes()).await?;
+    }
+}

@@ -1,0 +1,140 @@
+//! One daemon as a process: started, killed, stopped, continued.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cell::Again;
+
+/// Until a started daemon listens; it does so before it has peers.
+const START: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    Up,
+    /// SIGSTOP.
+    Stopped,
+    Down,
+}
+
+pub struct Member {
+    /// Everything it keeps, and beside it what it printed.
+    pub dir: PathBuf,
+    /// Words in front of its command.
+    pub within: Vec<String>,
+    pub arguments: Vec<String>,
+    process: Option<Child>,
+    stopped: bool,
+}
+
+impl Member {
+    pub fn new(dir: PathBuf, within: Vec<String>, arguments: Vec<String>) -> Self {
+        Self {
+            dir,
+            within,
+            arguments,
+            process: None,
+            stopped: false,
+        }
+    }
+
+    pub fn condition(&self) -> Condition {
+        match (&self.process, self.stopped) {
+            (None, _) => Condition::Down,
+            (Some(_), true) => Condition::Stopped,
+            (Some(_), false) => Condition::Up,
+        }
+    }
+
+    /// Starts it and waits until it listens. The address it says.
+    pub fn start(&mut self, again: Again) -> Result<String, String> {
+        assert!(self.process.is_none(), "it runs");
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.dir.with_extension("log"))
+            .expect("a file beside its directory");
+        let mut command = again.daemon(&self.within, &self.arguments);
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut process = command.spawn().expect("it starts");
+        let output = process.stdout.take().expect("piped");
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Reads on, or the daemon would block once the pipe is full.
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once("listening ") {
+                    // Nobody waits any longer than START.
+                    let _ = tell.send(address.to_owned());
+                }
+            }
+        });
+        self.process = Some(process);
+        self.stopped = false;
+        told.recv_timeout(START).map_err(|_| {
+            self.kill();
+            format!("{} does not listen: {}", self.dir.display(), self.said())
+        })
+    }
+
+    /// The end of what it printed.
+    pub fn said(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default();
+        let from = text.len().saturating_sub(2000);
+        text.get(from..).unwrap_or(&text).to_owned()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &self.process {
+            // It may have ended by itself.
+            let _ = kill_process(Pid::from_child(process), signal);
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(mut process) = self.process.take() {
+            // Its status tells nothing.
+            let _ = process.wait();
+        }
+    }
+
+    /// SIGTERM, then SIGKILL after `patience`. Whether it ended by itself.
+    pub fn terminate(&mut self, patience: Duration) -> bool {
+        self.signal(Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < patience && self.ended().is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let by_itself = self.ended().is_some();
+        self.kill();
+        by_itself
+    }
+
+    /// Its exit status, when it ended although nobody ended it.
+    pub fn ended(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        let status = process.try_wait().expect("its own child")?;
+        Some(status.to_string())
+    }
+
+    pub fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        self.stopped = true;
+    }
+
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+        self.stopped = false;
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,263 @@
+//! The members of a run, their links, and who could reach whom at what time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use raft_store::random::SystemRandom;
+use raft_store::transport::JoinSecret;
+
+use super::cell::Again;
+use super::client::{self, field};
+use super::gaps::Situation;
+use super::member::{Condition, Member};
+use super::net::Net;
+
+/// Members whose addresses everybody is told.
+const FIRST: usize = 3;
+const STATUS: Duration = Duration::from_secs(2);
+
+/// Whom clients may ask; changes as members come and go.
+pub type Targets = Arc<Mutex<Vec<SocketAddr>>>;
+
+pub struct World {
+    pub net: Net,
+    pub members: BTreeMap<usize, Member>,
+    pub targets: Targets,
+    /// What every member is started with, besides what is its own.
+    pub options: Vec<String>,
+    /// From the start on, whenever it changed.
+    pub situations: Vec<Situation>,
+    /// Daemons that ended although nobody ended them.
+    pub surprises: Vec<String>,
+    again: Again,
+    dir: PathBuf,
+    pub began: Instant,
+    voters: Option<BTreeSet<usize>>,
+}
+
+impl World {
+    pub fn new(net: Net, again: Again, dir: PathBuf) -> Self {
+        let secret = JoinSecret::mint(&SystemRandom).text();
+        std::fs::write(dir.join("secret"), secret).expect("a file in a directory of ours");
+        Self {
+            net,
+            members: BTreeMap::new(),
+            targets: Targets::default(),
+            options: Vec::new(),
+            situations: Vec::new(),
+            surprises: Vec::new(),
+            again,
+            dir,
+            began: Instant::now(),
+            voters: None,
+        }
+    }
+
+    /// A member that never was before, with an empty disk. It is not started.
+    pub fn add(&mut self, number: usize) {
+        self.net.add(number);
+        let dir = self.dir.join(format!("m{number}"));
+        let own = [
+            ("--dir", dir.display().to_string()),
+            ("--client", self.net.client_address(number).to_string()),
+        ];
+        let own = own
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value]);
+        let arguments = own.chain(self.options.iter().cloned()).collect();
+        let member = Member::new(dir, self.net.within(number), arguments);
+        self.members.insert(number, member);
+        self.list();
+        self.note();
+    }
+
+    /// Addresses of the first members, wherever they are by now.
+    fn peers(&self) -> String {
+        let addresses = (1..=FIRST).map(|member| self.net.member_address(member).to_string());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// Ends it for good, disk included.
+    pub fn discard(&mut self, number: usize) {
+        if let Some(mut member) = self.members.remove(&number) {
+            member.kill();
+            std::fs::remove_dir_all(&member.dir).expect("its directory is there");
+        }
+        self.list();
+        self.note();
+    }
+
+    fn list(&self) {
+        let addresses = self
+            .members
+            .keys()
+            .map(|member| self.net.client_address(*member));
+        *self.targets.lock().expect("nobody panics holding it") = addresses.collect();
+    }
+
+    fn member(&mut self, number: usize) -> &mut Member {
+        self.members.get_mut(&number).expect("a member of this run")
+    }
+
+    pub fn start(&mut self, number: usize) {
+        let again = self.again;
+        let started = self.member(number).start(again);
+        started.unwrap_or_else(|error| panic!("{error}"));
+        self.note();
+    }
+
+    pub fn kill(&mut self, number: usize) {
+        self.member(number).kill();
+        self.note();
+    }
+
+    pub fn terminate(&mut self, number: usize, patience: Duration) -> bool {
+        let ended = self.member(number).terminate(patience);
+        self.note();
+        ended
+    }
+
+    pub fn stop(&mut self, number: usize) {
+        self.member(number).stop();
+        self.note();
+    }
+
+    pub fn resume(&mut self, number: usize) {
+        self.member(number).resume();
+        self.note();
+    }
+
+    pub fn cut(&mut self, links: impl IntoIterator<Item = (usize, usize)>) {
+        self.net.cut(links);
+        self.note();
+    }
+
+    pub fn lose(&mut self, member: usize, percent: u32) {
+        self.net.lose(member, percent);
+        self.note();
+    }
+
+    /// All links are whole again.
+    pub fn mend(&mut self) {
+        self.net.heal();
+        self.note();
+    }
+
+    /// Everything runs and reaches everything.
+    pub fn heal(&mut self) {
+        self.net.heal();
+        let numbers: Vec<usize> = self.members.keys().copied().collect();
+        for number in numbers {
+            match self.members[&number].condition() {
+                Condition::Stopped => self.resume(number),
+                Condition::Down => self.start(number),
+                Condition::Up => {}
+            }
+        }
+        self.note();
+    }
+
+    /// Starts again what ended by itself, and remembers that it did.
+    pub fn look_after(&mut self) {
+        let numbers: Vec<usize> = self.members.keys().copied().collect();
+        for number in numbers {
+            if let Some(status) = self.member(number).ended() {
+                let (at, said) = (self.began.elapsed(), self.members[&number].said());
+                let last = said.lines().last().unwrap_or_default().to_owned();
+                self.surprises.push(format!(
+                    "{:.1} s: member {number}: {status}: {last}",
+                    at.as_secs_f64()
+                ));
+                self.kill(number);
+                self.start(number);
+            }
+        }
+        self.ask_voters();
+    }
+
+    pub fn status(&self, number: usize) -> Option<String> {
+        let address = self.net.client_address(number);
+        let answer = client::ask(address, "status", STATUS).ok()?;
+        answer.starts_with("status ").then_some(answer)
+    }
+
+    /// Who says that it leads; of several the one whose lead is newest.
+    pub fn leader(&self) -> Option<usize> {
+        let up = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.condition() == Condition::Up);
+        let leading = up.filter_map(|(number, _)| {
+            let status = self.status(*number)?;
+            let term = field(&status, "term").and_then(|term| term.parse().ok());
+            (field(&status, "leading") == Some("true")).then_some((term.unwrap_or(0u64), *number))
+        });
+        leading.max().map(|(_, number)| number)
+    }
+
+    /// Waits until somebody leads.
+    pub fn await_leader(&self, patience: Duration) -> Option<usize> {
+        let began = Instant::now();
+        loop {
+            match self.leader() {
+                None if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(50)),
+                found => return found,
+            }
+        }
+    }
+
+    /// Learns who votes; while nobody says, all members are taken for voters.
+    fn ask_voters(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let Some(status) = self.status(leader) else {
+            return;
+        };
+        let Some(voters) = field(&status, "voters") else {
+            return;
+        };
+        let ids: BTreeSet<&str> = voters.split(',').collect();
+        let numbers = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.condition() == Condition::Up);
+        let mut found = BTreeSet::new();
+        for (number, _) in numbers {
+            let id = self
+                .status(*number)
+                .and_then(|status| field(&status, "member").map(str::to_owned));
+            if id.is_some_and(|id| ids.contains(id.as_str())) {
+                found.insert(*number);
+            }
+        }
+        if found.len() == ids.len() && self.voters.as_ref() != Some(&found) {
+            self.voters = Some(found);
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        let up = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.condition() == Condition::Up);
+        let up: BTreeSet<usize> = up.map(|(number, _)| *number).collect();
+        let mut links = BTreeSet::new();
+        for from in &up {
+            links.extend(
+                up.iter()
+                    .filter(|to| self.net.open(*from, **to))
+                    .map(|to| (*from, *to)),
+            );
+        }
+        let all = || self.members.keys().copied().collect();
+        self.situations.push(Situation {
+            at: self.began.elapsed().as_nanos() as u64,
+            voters: self.voters.clone().unwrap_or_else(all),
+            up,
+            links,
+        });
+    }
+}
