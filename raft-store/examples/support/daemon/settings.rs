@@ -92,9 +92,16 @@ impl Arguments {
         if let (Some(listen), Some(secret)) = (self.listen, &self.secret) {
             let text = std::fs::read_to_string(secret);
             let text = text.map_err(|error| format!("{}: {error}", secret.display()))?;
-            let secrets = text.lines().map(JoinSecret::parse).collect::<Result<Vec<_>, _>>();
+            let secrets = text
+                .lines()
+                .map(JoinSecret::parse)
+                .collect::<Result<Vec<_>, _>>();
             let secrets = secrets.map_err(|error| format!("{}: {error}", secret.display()))?;
-            let tcp = TcpSettings { listen, dir: settings.dir.clone(), secrets };
+            let tcp = TcpSettings {
+                listen,
+                dir: settings.dir.clone(),
+                secrets,
+            };
             let parts = TcpParts {
                 disk: disk.clone(),
                 random: Arc::new(SystemRandom),
