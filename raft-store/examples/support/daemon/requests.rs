@@ -95,7 +95,11 @@ fn status(store: &Store) -> Result<String, Error> {
     let number = |index: Option<u64>| index.map_or("-".into(), |index| index.to_string());
     let seen = store.inspect();
     let leader = seen.leader.map_or("-".into(), |leader| leader.to_string());
-    let lease = if store.lease().is_held() { "held" } else { "lost" };
+    let lease = if store.lease().is_held() {
+        "held"
+    } else {
+        "lost"
+    };
     Ok(format!(
         "status member={} incarnation={} leading={} leader={leader} term={} lease={lease} revision={} keys={} bytes={} hash={:032x} snapshot={} purged={} last={} syncs={} entries={}",
         status.member,
