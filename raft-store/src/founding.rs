@@ -4,20 +4,31 @@
 //! for one row, so that of many who start at once one founds. Reading it leads at most to joining or waiting: founding
 //! follows from the answer of [`FoundingRecord::create`] alone, so a stale reading never makes a second cluster.
 
+mod decide;
+mod keep;
 mod records;
+mod settle;
+mod standing;
 
 use crate::ids::{ClusterId, MemberId};
 use crate::transport::BoxFuture;
 
+pub(crate) use keep::Keep;
 pub use records::{Alone, FileRecord};
+pub(crate) use settle::{Settled, Settling};
+pub(crate) use standing::Standing;
+pub use standing::{Belonging, Waiting};
 
 /// The row of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Founding {
     pub uuid: ClusterId,
-    /// Who minted the UUID, and alone may found under it.
+    /// Who minted the UUID, and alone may found under it. [`NOBODY`] once there is a leader.
     pub founder: MemberId,
 }
+
+/// The founder in the row of a cluster whose founding is over.
+pub const NOBODY: MemberId = MemberId(0);
 
 /// Why the record has given no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -32,6 +32,9 @@ pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
 pub const MEMBER_ADDRESSES: usize = 8;
 /// One address of a member.
 pub const ADDRESS_BYTES: usize = 255;
+/// Addresses taken from one way of discovery, and most bytes of what it reads them from.
+pub const DISCOVERED_ADDRESSES: usize = 64;
+pub const DISCOVERY_BYTES: usize = 64 * 1024;
 /// The zone of a member.
 pub const ZONE_BYTES: usize = 64;
 /// What a record costs over its key and value, in bytes: charged to `store_bytes`.

@@ -1,0 +1,117 @@
+//! What others may know of how this member comes to belong: its cluster, what it waits for, an alarm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::ids::ClusterId;
+
+/// How a member stands to its cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Belonging {
+    /// `None`: not decided yet.
+    pub cluster: Option<ClusterId>,
+    /// What is missing before this member can serve.
+    pub waiting: Option<Waiting>,
+    /// The founding record names this other cluster. Until a person has helped, the member is not ready; it goes on as
+    /// before otherwise, and changes its cluster never.
+    pub other: Option<ClusterId>,
+}
+
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub what: String,
+    /// For so long.
+    pub time: Duration,
+}
+
+/// Clones are handles to the same.
+#[derive(Clone)]
+pub(crate) struct Standing(Arc<Shared>);
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    now: Mutex<Now>,
+    changed: Bell,
+}
+
+#[derive(Default)]
+struct Now {
+    cluster: Option<ClusterId>,
+    waiting: Option<(String, Duration)>,
+    other: Option<ClusterId>,
+}
+
+impl Standing {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared {
+            clock,
+            now: Mutex::default(),
+            changed: Bell::default(),
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Belonging {
+        let now = self.0.now.lock();
+        let waiting = now.waiting.as_ref().map(|(what, since)| Waiting {
+            what: what.clone(),
+            time: self.0.clock.now().saturating_sub(*since),
+        });
+        Belonging {
+            cluster: now.cluster,
+            waiting,
+            other: now.other,
+        }
+    }
+
+    /// Waits until the record does not name another cluster.
+    pub(crate) async fn undisputed(&self) {
+        let fine = || self.0.now.lock().other.is_none().then_some(());
+        self.0.changed.wait(fine).await;
+    }
+
+    pub(super) fn belongs(&self, cluster: ClusterId) {
+        self.0.now.lock().cluster = Some(cluster);
+    }
+
+    /// Says so once; the time counts from there.
+    pub(super) fn waits(&self, what: String) {
+        let mut now = self.0.now.lock();
+        if now
+            .waiting
+            .as_ref()
+            .is_some_and(|(known, _)| *known == what)
+        {
+            return;
+        }
+        tracing::info!(what, "waiting");
+        now.waiting = Some((what, self.0.clock.now()));
+    }
+
+    pub(super) fn waits_no_more(&self) {
+        self.0.now.lock().waiting = None;
+    }
+
+    /// Says so at each change.
+    pub(super) fn disputed(&self, own: ClusterId, other: Option<ClusterId>) {
+        let mut now = self.0.now.lock();
+        if now.other == other {
+            return;
+        }
+        now.other = other;
+        drop(now);
+        self.0.changed.ring();
+        match other {
+            Some(other) => tracing::error!(
+                cluster = %own,
+                record = %other,
+                "the founding record names another cluster: this member is not ready until a person has decided"
+            ),
+            None => tracing::info!(cluster = %own, "the founding record names this cluster again"),
+        }
+    }
+}
