@@ -1,6 +1,6 @@
 //! What a caller of the store is told when a call did not do what it asks.
 
-use crate::ids::ProposalId;
+use crate::ids::{ClusterId, ProposalId};
 use crate::state;
 
 pub use crate::state::WriteRefusal as Refusal;
@@ -53,6 +53,9 @@ pub enum Error {
     /// A proposal of another run: it alone can resolve it while it lives.
     #[error("proposal {0} is of another run")]
     Foreign(ProposalId),
+    /// The founding record names this other cluster: a person must decide ([`crate::Store::belonging`]).
+    #[error("the founding record names another cluster, {0}")]
+    OtherCluster(ClusterId),
     #[error("the store is closed")]
     Closed,
     /// The store did not open.

@@ -4,6 +4,7 @@
 //! for one row, so that of many who start at once one founds. Reading it leads at most to joining or waiting: founding
 //! follows from the answer of [`FoundingRecord::create`] alone, so a stale reading never makes a second cluster.
 
+mod belong;
 mod decide;
 mod keep;
 mod records;
@@ -13,9 +14,9 @@ mod standing;
 use crate::ids::{ClusterId, MemberId};
 use crate::transport::BoxFuture;
 
-pub(crate) use keep::Keep;
+pub(crate) use belong::Belong;
 pub use records::{Alone, FileRecord};
-pub(crate) use settle::{Settled, Settling};
+pub(crate) use settle::Settling;
 pub(crate) use standing::Standing;
 pub use standing::{Belonging, Waiting};
 

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Parts, Settings};
+use crate::discovery::Search;
 use crate::entry::{Action, Expect, Op, Write};
 use crate::error::{Error, Fatal, Refusal};
+use crate::founding::{Belong, Belonging, Settling, Standing};
 use crate::hand_over::{HandOver, HandOverError};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
@@ -18,7 +20,7 @@ use crate::log;
 use crate::peers::PeerWatch;
 use crate::proposer::{Place, Proposer, Queue, Registrar};
 use crate::raft::compaction::Compaction;
-use crate::raft::core::{self, Beginning, Core, Start};
+use crate::raft::core::{self, Core};
 use crate::raft::inbox::Inbox;
 use crate::rounds::Rounds;
 use crate::serve::{Running, Server, Who};
@@ -39,6 +41,7 @@ struct Inner {
     hand_over: HandOver,
     limits: Limits,
     member: MemberId,
+    standing: Standing,
 }
 
 /// What one write came to.
@@ -116,17 +119,15 @@ impl FatalWatch {
     }
 }
 
-/// Opens the store in `settings.dir`: recovers what is there, or founds a cluster of this member alone. Reads files, so it
-/// blocks its thread for as long as that takes. The store serves local reads and writes when [`Store::ready`] says so.
+/// Opens the store in `settings.dir`: recovers what is there, or founds a cluster or joins one, as the founding record
+/// says. Reads files, so it blocks its thread for as long as that takes. The store serves local reads and writes when
+/// [`Store::ready`] says so; [`Store::belonging`] tells what is missing until then.
 pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
     let disk = parts.disk.clone();
     let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;
-    let Identity {
-        member,
-        begun,
-        belongs,
-    } = identity;
-    let recovered = core::recover(&settings, &parts, member, begun)?;
+    let member = identity.member;
+    let recovered = core::recover(&settings, &parts, member, identity.begun)?;
+    let log_empty = recovered.is_empty();
     identity.begin(&*disk, &settings.dir)?;
     let waiters = Waiters::new(
         BootNonce(parts.random.u64()),
@@ -137,11 +138,10 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         nonce: waiters.nonce(),
         info: settings.info.clone(),
     };
-    let server = Server::new(
-        who,
-        recovered.log.clone(),
-        belongs.map(|belongs| belongs.cluster),
-    );
+    // An empty directory belongs nowhere yet, whatever it was meant for.
+    let belongs = identity.belongs.filter(|_| !log_empty);
+    let cluster = belongs.map(|belongs| belongs.cluster);
+    let server = Server::new(who, recovered.log.clone(), cluster);
     // The core talks over the link, and the link begins by saying what the log holds.
     let book = AddressBook::default();
     let link = link::start(&parts, server.clone(), book.clone());
@@ -149,10 +149,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         &settings,
         &parts,
         recovered,
-        Beginning {
-            member,
-            start: Start::Found,
-        },
+        member,
         link.clone(),
         waiters.clone(),
     );
@@ -170,6 +167,23 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
     };
     server.begin(running.clone());
     run(&settings, &parts, &running, &waiters, &link, member);
+    let standing = Standing::new(parts.clock.clone());
+    let belong = Belong {
+        settling: Settling {
+            search: Search::start(&parts, &book),
+            parts: parts.clone(),
+            dir: settings.dir.clone(),
+            identity,
+            log_empty,
+            may_found: settings.may_found,
+            link,
+            standing: standing.clone(),
+        },
+        server,
+        core: running.core.clone(),
+        waiters: waiters.clone(),
+    };
+    parts.tasks.spawn(belong.run());
     parts.tasks.spawn(keep_book(running.core.clone(), book));
     let Running {
         core,
@@ -188,6 +202,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         hand_over,
         limits,
         member,
+        standing,
     }));
     Ok((store, FatalWatch(told)))
 }
@@ -257,11 +272,18 @@ impl Store {
         })
     }
 
-    /// Waits until this run is registered: it can propose, and local reads are open.
+    /// Waits until this run is registered (it can propose, and local reads are open) and the founding record names no
+    /// other cluster; one that gives no answer is not waited for.
     pub async fn ready(&self, deadline: Instant) -> Result<Incarnation, Error> {
         let outcome = timeout_at(deadline, self.0.waiters.registered()).await;
         match outcome.map_err(|_| Error::NoQuorum)? {
-            Some(Registered::As(incarnation)) => Ok(incarnation),
+            Some(Registered::As(incarnation)) => {
+                let disputed = timeout_at(deadline, self.0.standing.undisputed()).await;
+                match disputed.err().and(self.belonging().other) {
+                    Some(other) => Err(Error::OtherCluster(other)),
+                    None => Ok(incarnation),
+                }
+            }
             Some(Registered::Superseded(_)) => Err(Error::Dead),
             Some(Registered::Removed) => Err(Error::Removed),
             Some(Registered::Format(found)) => Err(Error::Format {
@@ -423,6 +445,11 @@ impl Store {
             },
             watch::Error::Closed => Error::Closed,
         })
+    }
+
+    /// Which cluster this member belongs to, what it waits for, and whether the founding record names another.
+    pub fn belonging(&self) -> Belonging {
+        self.0.standing.now()
     }
 
     /// This run's, once it is registered.

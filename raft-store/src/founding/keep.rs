@@ -1,6 +1,7 @@
 //! The record of a cluster that runs: its leader puts the row again when it is missing, everybody looks whether it names
 //! another cluster.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    pub(crate) async fn run(self, leading: impl Fn() -> bool) {
+    pub(crate) async fn run(self, leading: impl Fn() -> bool) -> Infallible {
         // A reading may be old: only the second one in a row counts. What `create` answers is so.
         let mut suspected = None;
         loop {
@@ -42,6 +43,7 @@ impl Keep {
                 Err(error) => {
                     // Nothing follows from it: the cluster goes on without the record.
                     tracing::warn!(%error, "the founding record");
+                    self.standing.looked();
                     sleep(self.clock.wait(WATCHFUL)).await;
                     continue;
                 }

@@ -44,6 +44,8 @@ struct Now {
     cluster: Option<ClusterId>,
     waiting: Option<(String, Duration)>,
     other: Option<ClusterId>,
+    /// The record of the cluster was looked at, or gave no answer.
+    looked: bool,
 }
 
 impl Standing {
@@ -68,10 +70,19 @@ impl Standing {
         }
     }
 
-    /// Waits until the record does not name another cluster.
+    /// Waits until the record was looked at and names no other cluster.
     pub(crate) async fn undisputed(&self) {
-        let fine = || self.0.now.lock().other.is_none().then_some(());
+        let fine = || {
+            let now = self.0.now.lock();
+            (now.looked && now.other.is_none()).then_some(())
+        };
         self.0.changed.wait(fine).await;
+    }
+
+    pub(super) fn looked(&self) {
+        if !std::mem::replace(&mut self.0.now.lock().looked, true) {
+            self.0.changed.ring();
+        }
     }
 
     pub(super) fn belongs(&self, cluster: ClusterId) {
@@ -98,6 +109,11 @@ impl Standing {
 
     /// Says so at each change.
     pub(super) fn disputed(&self, own: ClusterId, other: Option<ClusterId>) {
+        self.note(own, other);
+        self.looked();
+    }
+
+    fn note(&self, own: ClusterId, other: Option<ClusterId>) {
         let mut now = self.0.now.lock();
         if now.other == other {
             return;

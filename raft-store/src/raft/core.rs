@@ -68,22 +68,6 @@ struct Surroundings {
     random: Arc<dyn Random>,
 }
 
-/// What a member does whose log is empty. One with a log goes on with it, whatever is said here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Founds a cluster of itself alone.
-    Found,
-    /// Waits until a leader sends it entries.
-    Wait,
-}
-
-/// Who starts, and how.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Beginning {
-    pub(crate) member: MemberId,
-    pub(crate) start: Start,
-}
-
 /// Who leads, as far as this member knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Leadership {
@@ -154,6 +138,14 @@ pub(crate) struct Recovered {
     meta: Option<Vec<u8>>,
 }
 
+impl Recovered {
+    /// No vote, no entry, no snapshot: this member has promised nothing to anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        let of_log = self.log.log_state();
+        of_log.last.is_none() && self.log.vote().is_none() && self.meta.is_none()
+    }
+}
+
 /// Opens log and snapshots. `begun`: a log was there before.
 pub(crate) fn recover(
     settings: &Settings,
@@ -209,11 +201,10 @@ pub(crate) async fn start(
     settings: &Settings,
     parts: &Parts,
     recovered: Recovered,
-    beginning: Beginning,
+    member: MemberId,
     link: Arc<dyn Link>,
     waiters: Waiters,
 ) -> Result<(Core, oneshot::Receiver<Fatal>), OpenError> {
-    let member = beginning.member;
     let Recovered {
         log,
         snapshots,
@@ -274,24 +265,27 @@ pub(crate) async fn start(
             let _ = tell.send(fatal);
         }
     });
-    core.begin(beginning.start).await.map_err(raft_error)?;
+    core.begin().await.map_err(raft_error)?;
     parts.tasks.spawn(elections::run(core.clone()));
     Ok((core, told))
 }
 
 impl Core {
-    /// Founds or, as the only voter, elects itself at once: there is nobody whose lease it could break.
-    async fn begin(&self, start: Start) -> Result<(), String> {
+    /// Founds a cluster of this member alone. Nothing where a log has begun.
+    pub(crate) async fn found(&self) -> Result<(), String> {
+        let raft = &self.0.raft;
+        if raft.is_initialized().await.map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        self.0.around.peers.electing();
+        let alone = BTreeSet::from([self.0.member.0]);
+        raft.initialize(alone).await.map_err(|e| e.to_string())
+    }
+
+    /// The only voter elects itself at once: there is nobody whose lease it could break.
+    async fn begin(&self) -> Result<(), String> {
         let (raft, member) = (&self.0.raft, self.0.member);
         let text = |error: CoreFatal<u64>| error.to_string();
-        if !raft.is_initialized().await.map_err(text)? {
-            if start == Start::Wait {
-                return Ok(());
-            }
-            self.0.around.peers.electing();
-            let alone = BTreeSet::from([member.0]);
-            return raft.initialize(alone).await.map_err(|e| e.to_string());
-        }
         let voters = |state: &openraft::RaftState<_, _, _>| {
             let voters = state.membership_state.effective().membership().voter_ids();
             voters.collect::<BTreeSet<u64>>()

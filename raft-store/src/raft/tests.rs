@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{self, Beginning, Receipt, Start};
+use super::core::{self, Receipt};
 use crate::config::{Parts, Settings};
 use crate::disk::SimDisk;
 use crate::entry::{Close, EntryBody};
@@ -35,21 +35,10 @@ async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);
     let member = MemberId(7);
     let recovered = core::recover(&settings, &parts, member, false).expect("an empty disk");
-    let beginning = Beginning {
-        member,
-        start: Start::Found,
-    };
     let link = Arc::new(Nobody);
-    let started = core::start(
-        &settings,
-        &parts,
-        recovered,
-        beginning,
-        link,
-        waiters.clone(),
-    )
-    .await;
+    let started = core::start(&settings, &parts, recovered, member, link, waiters.clone()).await;
     let (core, fatal) = started.expect("it starts");
+    core.found().await.expect("an empty log");
     assert!(core.wait_leading(&waiters).await);
     let body = EntryBody {
         proposals: Vec::new(),
