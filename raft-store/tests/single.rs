@@ -4,6 +4,8 @@
 mod basics;
 #[path = "single/determinism.rs"]
 mod determinism;
+#[path = "single/leases.rs"]
+mod leases;
 #[path = "single/lives.rs"]
 mod lives;
 #[path = "single/member.rs"]
