@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
@@ -114,7 +114,7 @@ pub struct TcpTransport {
     shared: Arc<Shared>,
     accepted: Mutex<mpsc::Receiver<Connected>>,
     address: SocketAddr,
-    listener: AbortHandle,
+    listening: AbortHandle,
     upkeep: OnceLock<AbortHandle>,
 }
 
@@ -130,6 +130,8 @@ struct Shared {
     credentials: Mutex<Credentials>,
     setup: RwLock<Arc<Setup>>,
     registry: OnceLock<Arc<dyn Registry>>,
+    /// Until the port is closed: whoever closes it does so at once, whatever the task is doing.
+    listener: parking_lot::Mutex<Option<TcpListener>>,
     unfinished: Unfinished,
     joiners: Semaphore,
     accepted: mpsc::Sender<Connected>,
@@ -171,17 +173,18 @@ impl TcpTransport {
             credentials: Mutex::new(credentials),
             setup: RwLock::new(Arc::new(setup)),
             registry: OnceLock::new(),
+            listener: parking_lot::Mutex::new(Some(listener)),
             unfinished: Unfinished::default(),
             joiners: Semaphore::new(JOINERS),
             accepted: sender,
             look: tokio::sync::Notify::new(),
         });
-        let listener = tasks.spawn(listen::run(shared.clone(), listener));
+        let listening = tasks.spawn(listen::run(shared.clone()));
         Ok(Self {
             shared,
             accepted: Mutex::new(accepted),
             address,
-            listener: listener.abort_handle(),
+            listening: listening.abort_handle(),
             upkeep: OnceLock::new(),
         })
     }
@@ -232,7 +235,8 @@ impl TcpTransport {
 
 impl Drop for TcpTransport {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.shared.listener.lock().take();
+        self.listening.abort();
         self.shared.unfinished.close();
         if let Some(upkeep) = self.upkeep.get() {
             upkeep.abort();

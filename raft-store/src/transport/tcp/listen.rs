@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -24,10 +24,10 @@ const PAUSE_MS: u64 = 100;
 /// How long a joiner with another secret keeps its place among the unfinished.
 const WRONG_SECRET_MS: u64 = 1_000;
 
-/// Accepts until it is dropped.
-pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
+/// Accepts until the port is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while let Some(accepted) = accept(&shared).await {
+        match accepted {
             Ok((stream, address)) => begin(&shared, stream, address),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
@@ -38,6 +38,15 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
             }
         }
     }
+}
+
+/// The next connection; `None` when the port is closed.
+async fn accept(shared: &Shared) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|context| match &*shared.listener.lock() {
+        Some(listener) => listener.poll_accept(context).map(Some),
+        None => Poll::Ready(None),
+    })
+    .await
 }
 
 /// It was gone before it was accepted.
