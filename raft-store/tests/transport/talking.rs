@@ -98,7 +98,7 @@ async fn a_dropped_port_is_closed() {
     let mut pair = cluster.founder.talk(&member).await;
     drop(member);
     let read = idle.read_u8().await;
-    assert_eq!(read.err().expect("closed").kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(read.expect_err("closed").kind(), ErrorKind::UnexpectedEof);
     let mut refused = false;
     for _ in 0..100 {
         refused = cluster.founder.port.connect(&address).await.is_err();
