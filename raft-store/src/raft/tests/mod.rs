@@ -1,5 +1,8 @@
 //! A core that cannot go on ends, and says why.
 
+mod replication;
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 

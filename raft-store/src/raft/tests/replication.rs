@@ -1,0 +1,254 @@
+//! Replication and elections among a few members, one fault at a time.
+
+use std::time::Duration;
+
+use super::world::{World, pass};
+use crate::raft::core::Start;
+
+const SOON: Duration = Duration::from_secs(4);
+
+#[tokio::test(start_paused = true)]
+async fn two_members_have_one_state() {
+    let mut world = World::of(1, 2).await;
+    for _ in 0..20 {
+        world.put(100).await;
+    }
+    world.settled(SOON).await;
+    let terms = world.terms();
+    world.cut_off(2);
+    pass(1_500).await;
+    assert!(!world.member(1).core.has_quorum());
+    assert!(!world.member(2).core.has_quorum());
+    world.heal();
+    world.put(100).await;
+    world.settled(SOON).await;
+    assert_eq!(world.terms().len(), 1);
+    assert!(world.terms() >= terms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_is_killed_and_another_follows_within_two_seconds() {
+    for seed in 0..10 {
+        let mut world = World::of(seed, 3).await;
+        world.set_delay(Duration::from_millis(2));
+        for _ in 0..5 {
+            world.put(100).await;
+        }
+        let leader = world.leader(SOON).await;
+        world.kill(leader);
+        let next = world.leader(Duration::from_secs(2)).await;
+        assert_ne!(next, leader);
+        world.put(100).await;
+        world.restart(leader).await;
+        world.put(100).await;
+        world.settled(SOON).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_cut_off_and_healed_changes_no_term() {
+    let mut world = World::of(3, 3).await;
+    let (leader, terms) = (world.leader(SOON).await, world.terms());
+    let other = (1..=3).find(|id| *id != leader).expect("three");
+    world.cut_off(other);
+    for _ in 0..10 {
+        world.put(1000).await;
+        pass(500).await;
+    }
+    world.heal();
+    world.put(100).await;
+    world.settled(SOON).await;
+    assert_eq!(world.terms(), terms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_changes_no_term() {
+    for millis in [150, 400] {
+        let mut world = World::of(4, 3).await;
+        let (leader, terms) = (world.leader(SOON).await, world.terms());
+        let slow = (1..=3).find(|id| *id != leader).expect("three");
+        let time = Duration::from_millis(millis);
+        world.disks[&crate::ids::MemberId(slow)].set_sync_time(time, time);
+        for _ in 0..40 {
+            world.put(40_000).await;
+        }
+        pass(3_000).await;
+        world.settled(Duration::from_secs(30)).await;
+        assert_eq!(world.terms(), terms, "{millis} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_disks_are_slow_and_somebody_leads() {
+    for millis in [150, 400] {
+        let mut world = World::of(5, 3).await;
+        let time = Duration::from_millis(millis);
+        world
+            .disks
+            .values()
+            .for_each(|disk| disk.set_sync_time(time, time));
+        world.put(100).await;
+        let leader = world.leader(SOON).await;
+        world.kill(leader);
+        world.leader(Duration::from_secs(8)).await;
+        world.put(100).await;
+        let terms = world.terms();
+        for _ in 0..10 {
+            world.put(100_000).await;
+        }
+        assert_eq!(world.terms(), terms, "{millis} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hears_nobody_goes_mute() {
+    let mut world = World::of(6, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    for other in (1..=3).filter(|id| *id != leader) {
+        world.cut_one_way(other, leader);
+    }
+    pass(1_100).await;
+    let next = world.leader(Duration::from_secs(4)).await;
+    assert_ne!(next, leader);
+    world.put(100).await;
+    world.heal();
+    world.put(100).await;
+    world.settled(SOON).await;
+    assert_eq!(world.terms().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_leader_goes_on_when_it_is_heard_again() {
+    let mut world = World::of(7, 3).await;
+    world.put(100).await;
+    let (leader, terms) = (world.leader(SOON).await, world.terms());
+    // Nobody can be elected: the others do not hear each other either.
+    (1..=3).for_each(|id| world.cut_off(id));
+    pass(10_000).await;
+    assert!(!world.member(leader).core.has_quorum());
+    world.heal();
+    assert_eq!(world.leader(Duration::from_secs(3)).await, leader);
+    world.put(100).await;
+    world.settled(SOON).await;
+    assert_eq!(world.terms(), terms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_voters_live_without_two() {
+    let mut world = World::of(8, 5).await;
+    world.put(100).await;
+    for _ in 0..2 {
+        let leader = world.leader(SOON).await;
+        world.kill(leader);
+        world.leader(Duration::from_secs(3)).await;
+        world.put(100).await;
+    }
+    let gone: Vec<_> = (1..=5).filter(|id| !world.runs(*id)).collect();
+    for id in gone {
+        world.restart(id).await;
+    }
+    world.put(100).await;
+    world.settled(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_killed_and_elect_again() {
+    let mut world = World::of(9, 3).await;
+    for _ in 0..5 {
+        world.put(100).await;
+        (1..=3).for_each(|id| world.kill(id));
+        for id in 1..=3 {
+            world.restart(id).await;
+        }
+    }
+    world.put(100).await;
+    world.settled(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_leader_is_replaced_and_follows() {
+    let mut world = World::of(10, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    world.member(leader).gate.close();
+    pass(8_000).await;
+    world.member(leader).gate.open();
+    pass(1_000).await;
+    assert_ne!(world.leader(SOON).await, leader);
+    world.put(100).await;
+    world.settled(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_peer_is_tried_ten_times_a_second() {
+    let mut world = World::of(11, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    let dead = (1..=3).find(|id| *id != leader).expect("three");
+    world.kill(dead);
+    let before = world.lost(dead);
+    for _ in 0..100 {
+        world.put(100).await;
+        pass(100).await;
+    }
+    let tries = world.lost(dead) - before;
+    assert!(tries <= 101, "{tries} in ten seconds");
+    assert!(tries >= 10, "{tries} in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_entries_are_cut_to_what_a_peer_takes() {
+    let mut world = World::of(12, 2).await;
+    let leader = world.leader(SOON).await;
+    world.start(3, Start::Wait).await;
+    for _ in 0..60 {
+        world.put(60_000).await;
+    }
+    world.add_learner(leader, 3).await;
+    world.settled(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_stuck_ends_the_leader() {
+    let mut world = World::of(13, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    let other = (1..=3).find(|id| *id != leader).expect("three");
+    world.plant_panic(other);
+    let fatal = &mut world
+        .members
+        .get_mut(&crate::ids::MemberId(leader))
+        .expect("runs")
+        .fatal;
+    let fatal = tokio::time::timeout(Duration::from_secs(5), fatal).await;
+    let fatal = fatal.expect("in time").expect("told");
+    assert!(fatal.reason.contains("stuck"), "{}", fatal.reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_lost_its_log_is_barred() {
+    let mut world = World::of(14, 3).await;
+    for _ in 0..10 {
+        world.put(100).await;
+    }
+    world.settled(SOON).await;
+    let leader = world.leader(SOON).await;
+    let other = (1..=3).find(|id| *id != leader).expect("three");
+    world.kill(other);
+    world.disks.remove(&crate::ids::MemberId(other));
+    world.restart(other).await;
+    world.put(100).await;
+    pass(2_000).await;
+    assert!(
+        world
+            .member(leader)
+            .core
+            .is_barred(crate::ids::MemberId(other))
+    );
+    assert!(
+        world.member(other).core.last().is_none(),
+        "nothing is sent to it"
+    );
+    world.put(100).await;
+}
