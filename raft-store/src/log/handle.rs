@@ -142,6 +142,11 @@ impl Log {
         matches!(self.owner.shared.lock().spare, Spare::Failed)
     }
 
+    /// Most that the entries of one append may take, each by [`super::entry_bytes`].
+    pub(crate) fn append_bytes(&self) -> usize {
+        self.owner.shared.settings.frame_bytes - RECORD_BYTES
+    }
+
     /// Appends entries with consecutive indexes behind the last one. They can be read on return; `done` is called when
     /// they are durable. On an error nothing was appended and `done` is dropped.
     pub fn append(&self, entries: Vec<Entry>, done: Done) -> Result<(), Error> {

@@ -17,6 +17,7 @@ mod tail;
 mod writer;
 
 pub use error::Error;
+pub(crate) use frame::entry_bytes;
 pub use handle::Log;
 
 use bytes::Bytes;

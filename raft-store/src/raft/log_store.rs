@@ -86,6 +86,23 @@ async fn durable(ask: impl FnOnce(Done) -> Result<(), log::Error>) -> Result<(),
     told.await.unwrap_or_else(|_| Err(closed())).map_err(error)
 }
 
+/// Cut before the limit of one call; one part at least, with no entries if there are none.
+fn in_parts(entries: Vec<log::Entry>, limit_bytes: usize) -> Vec<Vec<log::Entry>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+    for entry in entries {
+        let more = log::entry_bytes(&entry);
+        if bytes + more > limit_bytes && bytes > 0 {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        if let Some(part) = parts.last_mut() {
+            part.push(entry);
+        }
+    }
+    parts
+}
+
 fn decoded(entries: Vec<log::Entry>) -> Result<Vec<Entry>, StorageError> {
     let decode = |entry: log::Entry| {
         let index = entry.id.index;
@@ -189,10 +206,21 @@ impl RaftLogStorage<Types> for LogStore {
             .map(|entry| (entry.id.index, entry.body.len()))
             .collect();
         self.observer.see(|| Seen::Appended(&logged));
-        let done = Box::new(move |result| done.log_io_completed(result));
-        self.log
-            .append(logged, done)
-            .map_err(|why| StorageIOError::write_logs(error(why)))?;
+        // What one peer sends may be more than a frame here holds. Order of calls is order on disk, so the last tells
+        // of all.
+        let limit = self.log.append_bytes();
+        let mut parts = in_parts(logged, limit).into_iter().peekable();
+        let mut done = Some(done);
+        while let Some(part) = parts.next() {
+            let done = done.take_if(|_| parts.peek().is_none());
+            let tell: Done = Box::new(move |result| {
+                if let Some(done) = done {
+                    done.log_io_completed(result);
+                }
+            });
+            let appended = self.log.append(part, tell);
+            appended.map_err(|why| StorageIOError::write_logs(error(why)))?;
+        }
         for (index, bytes) in sizes {
             self.pacing.appended(index, bytes);
         }

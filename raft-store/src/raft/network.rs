@@ -16,7 +16,7 @@ use openraft::{EmptyNode, OptionalSend, RaftNetwork, RaftNetworkFactory};
 use tokio::time::Instant;
 
 use super::budget::fitting;
-use super::peers::Peers;
+use super::peers::{BETWEEN_TRIES, Peers};
 use super::types::{Snapshot, Types, Vote, exact_vote, from_log_id, to_log_id, to_logged, to_vote};
 use crate::ids::MemberId;
 use crate::link::messages::{Appended, Reply, Request};
@@ -132,8 +132,9 @@ impl Client {
         reply.map_err(Failure::Link)
     }
 
-    /// openraft asks again at once, so this is the pause between two attempts.
+    /// openraft asks again at once, so this is the pause between two attempts, whatever has failed.
     async fn pause(&self, began: Instant, limit: Duration) {
+        tokio::time::sleep(self.network.peers.wait(BETWEEN_TRIES)).await;
         tokio::select! {
             biased;
             () = self.network.link.connected(self.to) => {}
