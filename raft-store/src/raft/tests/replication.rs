@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{World, pass};
-use crate::raft::core::Start;
+use crate::ids::MemberId;
 
 const SOON: Duration = Duration::from_secs(4);
 
@@ -39,7 +39,7 @@ async fn the_leader_is_killed_and_another_follows_within_two_seconds() {
         let next = world.leader(Duration::from_secs(2)).await;
         assert_ne!(next, leader);
         world.put(100).await;
-        world.restart(leader).await;
+        world.start(leader).await;
         world.put(100).await;
         world.settled(SOON).await;
     }
@@ -68,7 +68,7 @@ async fn a_slow_disk_changes_no_term() {
         let (leader, terms) = (world.leader(SOON).await, world.terms());
         let slow = (1..=3).find(|id| *id != leader).expect("three");
         let time = Duration::from_millis(millis);
-        world.disks[&crate::ids::MemberId(slow)].set_sync_time(time, time);
+        world.disks[&MemberId(slow)].set_sync_time(time, time);
         for _ in 0..40 {
             world.put(40_000).await;
         }
@@ -145,7 +145,7 @@ async fn five_voters_live_without_two() {
     }
     let gone: Vec<_> = (1..=5).filter(|id| !world.runs(*id)).collect();
     for id in gone {
-        world.restart(id).await;
+        world.start(id).await;
     }
     world.put(100).await;
     world.settled(SOON).await;
@@ -158,7 +158,7 @@ async fn all_are_killed_and_elect_again() {
         world.put(100).await;
         (1..=3).for_each(|id| world.kill(id));
         for id in 1..=3 {
-            world.restart(id).await;
+            world.start(id).await;
         }
     }
     world.put(100).await;
@@ -200,7 +200,7 @@ async fn a_dead_peer_is_tried_ten_times_a_second() {
 async fn large_entries_are_cut_to_what_a_peer_takes() {
     let mut world = World::of(12, 2).await;
     let leader = world.leader(SOON).await;
-    world.start(3, Start::Wait).await;
+    world.start(3).await;
     for _ in 0..60 {
         world.put(60_000).await;
     }
@@ -217,7 +217,7 @@ async fn a_stream_that_is_stuck_ends_the_leader() {
     world.plant_panic(other);
     let fatal = &mut world
         .members
-        .get_mut(&crate::ids::MemberId(leader))
+        .get_mut(&MemberId(leader))
         .expect("runs")
         .fatal;
     let fatal = tokio::time::timeout(Duration::from_secs(5), fatal).await;
@@ -235,16 +235,11 @@ async fn a_member_that_lost_its_log_is_barred() {
     let leader = world.leader(SOON).await;
     let other = (1..=3).find(|id| *id != leader).expect("three");
     world.kill(other);
-    world.disks.remove(&crate::ids::MemberId(other));
-    world.restart(other).await;
+    world.disks.remove(&MemberId(other));
+    world.start(other).await;
     world.put(100).await;
     pass(2_000).await;
-    assert!(
-        world
-            .member(leader)
-            .core
-            .is_barred(crate::ids::MemberId(other))
-    );
+    assert!(world.member(leader).core.is_barred(MemberId(other)));
     assert!(
         world.member(other).core.last().is_none(),
         "nothing is sent to it"

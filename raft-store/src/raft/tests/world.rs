@@ -16,6 +16,7 @@ use crate::entry::{
     Action, Close, EntryBody, Expect, MemberInfo, Op, Proposal, Registration, Write,
 };
 use crate::error::Fatal;
+use crate::founding::Alone;
 use crate::gate::{Gate, Tasks};
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId};
 use crate::limits::Limits;
@@ -23,7 +24,7 @@ use crate::link::messages::{Reply, Request};
 use crate::link::{Hello, Link, LinkError};
 use crate::raft::Command;
 use crate::raft::compaction::Compaction;
-use crate::raft::core::{self, Beginning, Core, Receipt, Start};
+use crate::raft::core::{self, Core, Receipt};
 use crate::raft::inbox::Inbox;
 use crate::random::{Random, Seeded};
 use crate::transport::BoxFuture;
@@ -159,10 +160,10 @@ impl World {
     /// Member 1 alone, then all of them voters.
     pub(super) async fn of(seed: u64, count: u64) -> Self {
         let mut world = Self::new(seed);
-        world.start(1, Start::Found).await;
-        for id in 2..=count {
-            world.start(id, Start::Wait).await;
+        for id in 1..=count {
+            world.start(id).await;
         }
+        world.member(1).core.found().await.expect("an empty log");
         let leader = world.leader(Duration::from_secs(1)).await;
         for id in 2..=count {
             world.add_learner(leader, id).await;
@@ -182,7 +183,7 @@ impl World {
         core.replace_voters(voters).await.expect("changed");
     }
 
-    pub(super) async fn start(&mut self, id: u64, start: Start) {
+    pub(super) async fn start(&mut self, id: u64) {
         let member = MemberId(id);
         self.starts += 1;
         let name = |of: &str| format!("{of}/{id}/{}", self.starts);
@@ -199,6 +200,8 @@ impl World {
         let parts = Parts {
             clock: Arc::new(RuntimeClock::new(0)),
             transport: Arc::new(crate::transport::Nowhere),
+            founding: Arc::new(Alone::new(Arc::new(disk.clone()), "member")),
+            discovery: Arc::new([]),
             disk: Arc::new(disk.clone()),
             random: random.clone(),
             spawner: Arc::new(tasks.clone()),
@@ -208,15 +211,12 @@ impl World {
             me: member,
             net: self.net.clone(),
         });
-        let beginning = Beginning {
-            member,
-            begun,
-            start,
-        };
         let waiters = Waiters::new(BootNonce(random.u64()), Limits::format_1().window_results);
         let settings = self.settings.clone();
         let starting = tasks.spawn(async move {
-            let started = core::start(&settings, &parts, beginning, link, waiters, |_| Ok(()));
+            let recovered = core::recover(&settings, &parts, member, begun);
+            let recovered = recovered.expect("it is whole");
+            let started = core::start(&settings, &parts, recovered, member, link, waiters);
             let (core, fatal) = started.await.expect("it starts");
             let compaction = Compaction::new(core.clone(), settings, parts.spawner.clone());
             parts.tasks.spawn(compaction.run(|| false));
@@ -242,10 +242,6 @@ impl World {
         self.net.lock().inboxes.remove(&id);
         member.gate.kill();
         self.disks[&id].kill();
-    }
-
-    pub(super) async fn restart(&mut self, id: u64) {
-        self.start(id, Start::Wait).await;
     }
 
     pub(super) fn member(&self, id: u64) -> &Member {
