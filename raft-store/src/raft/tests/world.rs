@@ -102,6 +102,18 @@ impl Link for Wire {
         Vec::new()
     }
 
+    fn greet<'a>(
+        &'a self,
+        _address: &'a str,
+        _limit: Duration,
+    ) -> BoxFuture<'a, Result<Hello, LinkError>> {
+        Box::pin(std::future::ready(Err(LinkError::Unreachable)))
+    }
+
+    fn renew(&self) {}
+
+    fn close(&self) {}
+
     fn connected(&self, to: MemberId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             loop {
