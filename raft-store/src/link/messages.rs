@@ -61,8 +61,10 @@ pub(crate) enum Request {
     },
     /// All was sent: verify, publish, install.
     SnapshotInstall { vote: Vote, id: [u8; 32] },
-    /// The hash of the state at the last index that is a multiple of the sampling distance.
+    /// The hash of the sender's state behind the entry at `index`.
     StateHash { index: u64, hash: u128 },
+    /// `member` shall be removed; asked again until it is.
+    Remove { member: MemberId },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,9 +96,11 @@ pub(crate) enum Reply {
     },
     /// What came is not what was offered: begin again.
     SnapshotBad,
+    /// Whether it is the hash here; `None`: it is not known here.
     StateHash {
         agrees: Option<bool>,
     },
+    Removing(Removing),
     /// The member is not ready for this request, or does not know it.
     Unfit,
 }
@@ -134,6 +138,18 @@ pub(crate) enum Forwarded {
     Full,
 }
 
+/// How far a removal has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removing {
+    /// It has its tombstone.
+    Removed,
+    /// The leader has it in mind for a while.
+    Wanted,
+    /// There is no such member.
+    Unknown,
+    Not(NotServed),
+}
+
 /// What became of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewed {
@@ -157,7 +173,8 @@ impl Request {
             | Self::Register(_)
             | Self::ReadIndex
             | Self::Renew { .. }
-            | Self::StateHash { .. } => Lane::Calls,
+            | Self::StateHash { .. }
+            | Self::Remove { .. } => Lane::Calls,
             Self::SnapshotOffer { .. }
             | Self::SnapshotChunk { .. }
             | Self::SnapshotInstall { .. } => Lane::Snapshot,

@@ -1,4 +1,10 @@
 //! Who is a member, a learner, a voter: decided by the leader alone, one change at a time (DESIGN §9).
 
-pub(crate) mod step;
-pub(crate) mod view;
+mod reconciler;
+mod sight;
+mod step;
+mod view;
+
+pub(crate) use reconciler::Reconciler;
+pub(crate) use view::View;
+pub use view::Rules;

@@ -149,6 +149,15 @@ impl Machine {
         self.0.applied.wait(ready).await
     }
 
+    /// Of the last membership applied.
+    pub(crate) fn membership_id(&self) -> Option<log::LogId> {
+        self.0.live.read().membership.log_id().map(to_log_id)
+    }
+
+    pub(crate) fn cluster_format(&self) -> u16 {
+        self.0.live.read().state.cluster_format()
+    }
+
     /// The members' rows, also before local reads are open.
     pub(crate) fn members(&self) -> Arc<Members> {
         self.0.live.read().state.shared_members().clone()

@@ -136,6 +136,11 @@ impl Core {
         follows && mine && self.elect().await
     }
 
+    /// When what `member` answered last was sent, on this member's clock; `None`: it has not answered under this vote.
+    pub(crate) fn last_answer(&self, member: MemberId) -> Option<Duration> {
+        self.peers().last_answer(member)
+    }
+
     /// Whether nothing is sent to this member and nothing is taken from it, since it has lost what it had promised.
     pub(crate) fn is_barred(&self, member: MemberId) -> bool {
         self.peers().is_barred(member)
