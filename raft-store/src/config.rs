@@ -11,6 +11,7 @@ use crate::entry::MemberInfo;
 use crate::founding::FoundingRecord;
 use crate::gate::Tasks;
 use crate::limits::Limits;
+use crate::membership::Rules;
 use crate::observe::Observer;
 use crate::random::Random;
 use crate::spawner::Spawner;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub may_found: bool,
     /// The same on all members.
     pub limits: Limits,
+    /// When members become voters, and are replaced and removed. The leader's are what counts.
+    pub rules: Rules,
     pub watches: HubLimits,
     /// Length of a segment file of the log in bytes; one frame is at most a sixteenth.
     pub segment_bytes: u64,
@@ -55,6 +58,7 @@ impl Settings {
             info: MemberInfo::default(),
             may_found: true,
             limits: Limits::format_1(),
+            rules: Rules::default(),
             watches: HubLimits::default(),
             segment_bytes: 64 << 20,
             tail_cache_bytes: 32 << 20,

@@ -1,6 +1,6 @@
 //! What a caller of the store is told when a call did not do what it asks.
 
-use crate::ids::{ClusterId, ProposalId};
+use crate::ids::{ClusterId, MemberId, ProposalId};
 use crate::state;
 
 pub use crate::state::WriteRefusal as Refusal;
@@ -32,6 +32,11 @@ pub enum Error {
     /// This member was removed from the cluster, or the one that was named; its id never comes back.
     #[error("the member was removed")]
     Removed,
+    #[error("there is no member {0}")]
+    NoMember(MemberId),
+    /// At the deadline: nobody can take its place yet, or nobody leads.
+    #[error("member {0} is not removed yet")]
+    NotRemoved(MemberId),
     /// The cluster's format is above what this build reads: it cannot be a member.
     #[error("the cluster format is {found}; this build knows up to {known}")]
     Format { found: u16, known: u16 },

@@ -50,8 +50,10 @@ pub use entry::{Action, Expect, MemberInfo, Write};
 pub use error::{Error, Fatal, OpenError, Refusal};
 pub use hand_over::HandOverError;
 pub use leases::{Lease, LeaseWatch};
+pub use membership::Rules as MembershipRules;
 pub use peers::{Peer, PeerWatch};
 pub use state::{Item, Versioned};
 pub use store::{
-    BatchOutcome, FatalWatch, Inspection, Resolution, Status, Store, WriteOutcome, open,
+    BatchOutcome, FatalWatch, Inspection, MemberStatus, Prefix, Resolution, Role, SeenByLeader,
+    Status, Store, WriteOutcome, open,
 };

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::link::messages::{Forwarded, NotServed, Reply, Request};
 use crate::link::{Hello, Refused, Serve};
 use crate::log::Log;
+use crate::membership::{Reconciler, Removed};
 use crate::proposer::Queue;
 use crate::raft::core::{Core, NoIndex};
 use crate::raft::inbox::Inbox;
@@ -33,6 +34,8 @@ pub(crate) struct Running {
     pub(crate) queue: Queue,
     pub(crate) rounds: Rounds,
     pub(crate) leases: Leases,
+    pub(crate) reconciler: Reconciler,
+    pub(crate) removed: Removed,
     pub(crate) limits: Limits,
 }
 
@@ -95,6 +98,16 @@ impl Serve for Server {
         Ok(())
     }
 
+    fn refused(&self, by: MemberId, why: Refused) {
+        let Some(running) = self.running.get().filter(|_| why == Refused::Removed) else {
+            return;
+        };
+        tracing::error!(%by, "a peer says that this member was removed");
+        let running = running.clone();
+        let tasks = running.core.tasks().clone();
+        tasks.spawn(async move { running.removed.told(&running.core).await });
+    }
+
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply> {
         match self.running.get() {
             Some(running) => Box::pin(running.clone().serve(from, request)),
@@ -145,7 +158,12 @@ impl Running {
             Request::Renew { incarnation } => {
                 Reply::Renewed(self.leases.renewed(from, incarnation).await)
             }
-            Request::StateHash { .. } => Reply::Unfit,
+            Request::StateHash { index, hash } => {
+                let here = self.core.machine().hash_at(index);
+                let agrees = here.map(|here| here == hash);
+                Reply::StateHash { agrees }
+            }
+            Request::Remove { member } => Reply::Removing(self.reconciler.remove(member)),
         }
     }
 

@@ -14,9 +14,10 @@ use crate::hand_over::{HandOver, HandOverError};
 use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
 use crate::leases::{LeaseWatch, Leases};
-use crate::limits::Limits;
+use crate::limits::{CLUSTER_FORMAT_FIRST, Limits};
 use crate::link::{self, AddressBook, Link};
 use crate::log;
+use crate::membership::{Reconciler, Removed, hashes};
 use crate::peers::PeerWatch;
 use crate::proposer::{Place, Proposer, Queue, Registrar};
 use crate::raft::compaction::Compaction;
@@ -27,6 +28,11 @@ use crate::serve::{Running, Server, Who};
 use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
 use crate::waiters::{Ticket, Told, Waiters};
 use crate::watch::{self, Watch};
+
+mod removal;
+mod status;
+
+pub use status::{MemberStatus, Prefix, Role, SeenByLeader, Status};
 
 /// An open store. Clones are handles to the same; it runs until [`Store::shutdown`].
 #[derive(Clone)]
@@ -39,6 +45,8 @@ struct Inner {
     rounds: Rounds,
     leases: Leases,
     hand_over: HandOver,
+    reconciler: Reconciler,
+    removed: Removed,
     limits: Limits,
     member: MemberId,
     standing: Standing,
@@ -67,30 +75,6 @@ pub enum Resolution {
     Dead,
     /// Below the window; nobody knows any more.
     Stale,
-}
-
-/// What a member knows of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    pub member: MemberId,
-    pub incarnation: Option<Incarnation>,
-    pub leading: bool,
-    /// The index behind the last entry applied.
-    pub applied_next: u64,
-    pub revision: Revision,
-    pub keys: usize,
-    /// As charged against the limit.
-    pub store_bytes: u64,
-    /// The same on all members at the same entry.
-    pub state_hash: u128,
-    /// Index of the last entry in the newest snapshot.
-    pub snapshot: Option<u64>,
-    /// Index of the last entry that is gone from the log, and of its last.
-    pub log_purged: Option<u64>,
-    pub log_last: Option<u64>,
-    /// Frames, entries and bytes written since the start; a frame is a sync.
-    pub log_written: log::Counters,
-    pub watches: usize,
 }
 
 /// See [`Store::inspect`].
@@ -122,7 +106,7 @@ impl FatalWatch {
 /// Opens the store in `settings.dir`: recovers what is there, or founds a cluster or joins one, as the founding record
 /// says. Reads files, so it blocks its thread for as long as that takes. The store serves local reads and writes when
 /// [`Store::ready`] says so; [`Store::belonging`] tells what is missing until then.
-pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
+pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
     let disk = parts.disk.clone();
     let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;
     let member = identity.member;
@@ -133,6 +117,7 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         BootNonce(parts.random.u64()),
         settings.limits.window_results,
     );
+    settings.info.formats = (CLUSTER_FORMAT_FIRST, settings.limits.format_known);
     let who = Who {
         member,
         nonce: waiters.nonce(),
@@ -157,12 +142,15 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
     let queue = Queue::default();
     let leases = Leases::new(core.clone(), waiters.clone(), queue.clone());
     let hand_over = HandOver::new(core.clone(), queue.clone());
+    let rules = (settings.rules.clone(), settings.limits);
     let running = Running {
         inbox: Inbox::new(core.clone()),
-        core,
-        queue,
+        core: core.clone(),
+        queue: queue.clone(),
         rounds: Rounds::default(),
         leases,
+        reconciler: Reconciler::new(core.clone(), queue.clone(), hand_over.clone(), rules),
+        removed: Removed::default(),
         limits: settings.limits,
     };
     server.begin(running.clone());
@@ -190,6 +178,8 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         queue,
         rounds,
         leases,
+        reconciler,
+        removed,
         limits,
         ..
     } = running;
@@ -200,6 +190,8 @@ pub async fn open(settings: Settings, parts: Parts) -> Result<(Store, FatalWatch
         rounds,
         leases,
         hand_over,
+        reconciler,
+        removed,
         limits,
         member,
         standing,
@@ -259,6 +251,9 @@ fn run(
             .clone()
             .run(core.clone(), waiters.clone(), link),
     );
+    tasks.spawn(running.reconciler.clone().run(waiters.clone()));
+    tasks.spawn(running.removed.clone().run(core.clone()));
+    tasks.spawn(hashes::run(core.clone(), waiters.clone()));
     let compaction = Compaction::new(core, settings.clone(), parts.spawner.clone());
     tasks.spawn(compaction.run(move || waiters.is_closed()));
 }
@@ -479,29 +474,6 @@ impl Store {
     /// Tells which other members are up, as the entries say.
     pub fn peers(&self) -> PeerWatch {
         PeerWatch::new(self.0.core.machine().clone(), self.0.member)
-    }
-
-    /// Fails as a local read does.
-    pub fn status(&self) -> Result<Status, Error> {
-        let core = &self.0.core;
-        let of_log = core.log().log_state();
-        let progress = core.machine().progress();
-        let state = self.state()?;
-        Ok(Status {
-            member: self.0.member,
-            incarnation: self.incarnation(),
-            leading: core.is_leading(),
-            applied_next: progress.next,
-            revision: state.revision(),
-            keys: state.map().len(),
-            store_bytes: state.store_bytes(),
-            state_hash: state.hash(),
-            snapshot: core.snapshots().published().map(|snapshot| snapshot.index),
-            log_purged: of_log.purged.map(|id| id.index),
-            log_last: of_log.last.map(|id| id.index),
-            log_written: core.log().counters(),
-            watches: core.machine().hub().watches(),
-        })
     }
 
     /// What a simulation wants to know besides what it is shown.

@@ -101,6 +101,9 @@ pub(crate) trait Serve: Send + Sync {
     /// Whether to talk to a peer. What only a connection can know (certificate, two runs) is judged before.
     fn judge(&self, peer: &Hello) -> Result<(), Refused>;
 
+    /// A peer does not talk to this member, and has said why.
+    fn refused(&self, by: MemberId, why: Refused);
+
     /// The reply to a request of a peer that was not refused.
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply>;
 }

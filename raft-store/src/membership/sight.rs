@@ -59,7 +59,11 @@ impl Sight {
                 ..Self::default()
             };
         }
-        if self.lengths.back().is_none_or(|(last, _)| *last < look.last) {
+        if self
+            .lengths
+            .back()
+            .is_none_or(|(last, _)| *last < look.last)
+        {
             self.lengths.push_back((look.last, look.written_bytes));
         }
         if self.lengths.len() > LENGTHS {
@@ -200,7 +204,10 @@ mod tests {
     #[test]
     fn it_is_steady_while_it_answers_and_is_close() {
         let mut sight = Sight::default();
-        assert_eq!(second(&mut sight, &look(100, &[1, 1])).steady, Duration::ZERO);
+        assert_eq!(
+            second(&mut sight, &look(100, &[1, 1])).steady,
+            Duration::ZERO
+        );
         let seen = second(&mut sight, &look(110, &[1, 1]));
         assert_eq!(seen.steady, Duration::from_secs(10));
         // 250 entries behind is close, one more is not, unless they are small.
@@ -212,7 +219,10 @@ mod tests {
         assert_eq!(second(&mut sight, &behind).steady, Duration::from_secs(12));
         behind.written_bytes += 1;
         assert_eq!(second(&mut sight, &behind).steady, Duration::ZERO);
-        assert_eq!(second(&mut sight, &look(113, &[1, 1])).steady, Duration::ZERO);
+        assert_eq!(
+            second(&mut sight, &look(113, &[1, 1])).steady,
+            Duration::ZERO
+        );
         // So is one that does not answer, or whom another leader knew.
         let mut silent = look(120, &[1, 1]);
         silent.answered = BTreeMap::from([(MemberId(2), Duration::from_secs(118))]);

@@ -18,6 +18,7 @@ use crate::bell::Bell;
 use crate::entry::EntryBody;
 use crate::limits::DIFFERENCE_CHANGES;
 use crate::log;
+use crate::membership::Hashes;
 use crate::observe::{Observer, Seen};
 use crate::snapshot::publish::{Published, Snapshots};
 use crate::state::{self, Applied, Members, State};
@@ -29,6 +30,7 @@ struct Live {
     state: State,
     applied: Option<LogId>,
     membership: StoredMembership,
+    hashes: Hashes,
     /// An apply went wrong in the middle: nobody reads this any more.
     failed: bool,
     /// Of entries, since the start.
@@ -96,6 +98,7 @@ impl Machine {
             state,
             applied,
             membership,
+            hashes: Hashes::default(),
             failed: false,
             applied_entries: 0,
             applied_bytes: 0,
@@ -147,6 +150,16 @@ impl Machine {
             (done || live.failed).then_some(done)
         };
         self.0.applied.wait(ready).await
+    }
+
+    /// The state's hash behind an entry, to be compared with others'.
+    pub(crate) fn newest_hash(&self) -> Option<(u64, u128)> {
+        self.0.live.read().hashes.newest()
+    }
+
+    /// The state's hash behind the entry at `index`, if it is among those kept.
+    pub(crate) fn hash_at(&self, index: u64) -> Option<u128> {
+        self.0.live.read().hashes.at(index)
     }
 
     /// Of the last membership applied.
@@ -301,6 +314,7 @@ impl Live {
             }
         };
         self.applied = Some(entry.log_id);
+        self.hashes.applied(index, || self.state.hash());
         self.applied_entries += 1;
         self.applied_bytes += bytes_of(entry);
         Ok(applied)
