@@ -1,0 +1,300 @@
+//! What goes wrong, by seed: one fault after the other, some at the same time.
+
+use std::time::Duration;
+
+use raft_store::disk::Fault as DiskFault;
+use raft_store::ids::MemberId;
+use tokio::time::{Instant, sleep};
+
+use super::model::Number;
+use super::watcher;
+use super::world::World;
+
+/// Kinds of faults a scenario may draw from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL: the disk keeps all that was written.
+    Kill,
+    /// A power cut: the disk keeps what was synced, and some more.
+    PowerCut,
+    /// All members at once, some of them by power.
+    KillAll,
+    /// SIGSTOP, longer than a lease at times.
+    Pause,
+    /// One member from all others.
+    Isolate,
+    /// Two groups that hear nothing of each other.
+    Split,
+    /// Two members do not hear each other, everybody else hears both.
+    Partial,
+    /// One member sends and is not heard, or hears and is not answered.
+    OneWay,
+    /// Streams break now and then.
+    Loss,
+    /// Everything is late.
+    Hold,
+    /// A link that comes and goes.
+    Flap,
+    /// All streams between two members are reset.
+    Reset,
+    SlowDisk,
+    FullDisk,
+    FailingSync,
+    /// The address of a member leads to another for a while.
+    MovedAddress,
+}
+
+pub const ALL: &[Fault] = &[
+    Fault::Kill,
+    Fault::PowerCut,
+    Fault::KillAll,
+    Fault::Pause,
+    Fault::Isolate,
+    Fault::Split,
+    Fault::Partial,
+    Fault::OneWay,
+    Fault::Loss,
+    Fault::Hold,
+    Fault::Flap,
+    Fault::Reset,
+    Fault::SlowDisk,
+    Fault::FullDisk,
+    Fault::FailingSync,
+    Fault::MovedAddress,
+];
+
+impl World {
+    fn someone(&self) -> Number {
+        // The leader more often than others: it has more to lose.
+        match self.leader() {
+            Some(leader) if self.chance(1, 2) => leader,
+            _ => self.draw(self.count() as u64) as usize,
+        }
+    }
+
+    fn others(&self, number: Number) -> Vec<MemberId> {
+        let all = (0..self.count()).filter(|other| *other != number);
+        all.map(|other| self.id(other)).collect()
+    }
+
+    fn pair(&self) -> Option<(MemberId, MemberId)> {
+        let one = self.someone();
+        let others = self.others(one);
+        let other = others.get(self.draw(others.len().max(1) as u64) as usize)?;
+        Some((self.id(one), *other))
+    }
+
+    /// Starts a process, with a watcher beside it.
+    pub async fn up_again(&self, number: Number) {
+        if self.members.lock()[number].running.is_some() {
+            return;
+        }
+        if self.start(number).await
+            && let Some(up) = self.up(number)
+        {
+            watcher::spawn(self, number, &up);
+        }
+    }
+
+    /// Begins faults out of `kinds` until `time` has passed. They end with [`World::heal`] at the latest.
+    pub async fn trouble(&self, kinds: &[Fault], time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && self.trace.violation().is_none() {
+            let pause = 200 + self.draw(2500);
+            sleep(Duration::from_millis(pause)).await;
+            self.restart_failed().await;
+            let kind = kinds[self.draw(kinds.len() as u64) as usize];
+            self.begin(kind).await;
+            // Now and then something heals by itself.
+            if self.chance(1, 3) {
+                let number = self.draw(self.count() as u64) as usize;
+                self.network_heals(number);
+            }
+            if self.chance(1, 2) {
+                self.go_on().await;
+            }
+        }
+    }
+
+    fn network_heals(&self, number: Number) {
+        let id = self.id(number);
+        self.trace.note(format_args!("{number} is reachable again"));
+        for other in self.others(number) {
+            self.network.heal(id, other);
+        }
+    }
+
+    /// One that does not run, or not as it should, does again.
+    async fn go_on(&self) {
+        let number = self.draw(self.count() as u64) as usize;
+        self.pause(number, false);
+        self.mend_disk(number);
+        self.up_again(number).await;
+    }
+
+    fn mend_disk(&self, number: Number) {
+        let disk = self.members.lock()[number].disk.clone();
+        let (least, most) = self.shape.sync_ms;
+        disk.set_sync_time(Duration::from_millis(least), Duration::from_millis(most));
+        disk.set_capacity_bytes(u64::MAX);
+        disk.forgive();
+    }
+
+    async fn begin(&self, kind: Fault) {
+        let number = self.someone();
+        let id = self.id(number);
+        self.trace.note(format_args!("fault {kind:?} of {number}"));
+        match kind {
+            Fault::Kill | Fault::PowerCut => {
+                self.kill(number, kind == Fault::PowerCut).await;
+                let down = self.draw(3000);
+                if self.chance(3, 4) {
+                    sleep(Duration::from_millis(down)).await;
+                    self.up_again(number).await;
+                }
+            }
+            Fault::KillAll => self.kill_all().await,
+            Fault::Pause => {
+                self.pause(number, true);
+                let most = if self.chance(1, 4) { 12_000 } else { 2500 };
+                let time = self.draw(most);
+                let world = self.clone();
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(time)).await;
+                    world.pause(number, false);
+                });
+            }
+            Fault::Isolate => self.network.cut_groups(&[id], &self.others(number)),
+            Fault::Split => self.split(),
+            Fault::Partial => {
+                if let Some((one, other)) = self.pair() {
+                    self.network.cut(one, other);
+                }
+            }
+            Fault::OneWay => self.one_way(number),
+            Fault::Loss => {
+                for other in self.others(number) {
+                    let loss = self.draw(100_000) as u32;
+                    self.network.set_loss(id, other, loss);
+                }
+            }
+            Fault::Hold => {
+                for other in self.others(number) {
+                    let time = Duration::from_millis(self.draw(2000));
+                    self.network.hold(id, other, time);
+                    self.network.hold(other, id, time);
+                }
+            }
+            Fault::Flap => self.flap(),
+            Fault::Reset => {
+                if let Some((one, other)) = self.pair() {
+                    self.network.reset(one, other);
+                }
+            }
+            Fault::SlowDisk | Fault::FullDisk | Fault::FailingSync => self.disk(kind, number),
+            Fault::MovedAddress => self.move_address(number),
+        }
+    }
+
+    async fn kill_all(&self) {
+        for number in 0..self.count() {
+            let power = self.chance(1, 2);
+            self.kill(number, power).await;
+        }
+        sleep(Duration::from_millis(self.draw(2000))).await;
+        for number in 0..self.count() {
+            self.up_again(number).await;
+            sleep(Duration::from_millis(self.draw(300))).await;
+        }
+    }
+
+    fn split(&self) {
+        let (mut some, mut others) = (Vec::new(), Vec::new());
+        for number in 0..self.count() {
+            let side = if self.chance(1, 2) {
+                &mut some
+            } else {
+                &mut others
+            };
+            side.push(self.id(number));
+        }
+        self.network.cut_groups(&some, &others);
+    }
+
+    fn one_way(&self, number: Number) {
+        let id = self.id(number);
+        let sends = self.chance(1, 2);
+        for other in self.others(number) {
+            match sends {
+                true => self.network.black_hole(other, id),
+                false => self.network.black_hole(id, other),
+            }
+        }
+    }
+
+    fn flap(&self) {
+        let Some((one, other)) = self.pair() else {
+            return;
+        };
+        let times: Vec<_> = (0..12).map(|_| self.draw(700)).collect();
+        let world = self.clone();
+        tokio::spawn(async move {
+            for (turn, time) in times.into_iter().enumerate() {
+                sleep(Duration::from_millis(time)).await;
+                match turn % 2 {
+                    0 => world.network.cut(one, other),
+                    _ => world.network.heal(one, other),
+                }
+            }
+        });
+    }
+
+    fn disk(&self, kind: Fault, number: Number) {
+        let disk = self.members.lock()[number].disk.clone();
+        match kind {
+            Fault::SlowDisk => {
+                let most = if self.chance(1, 2) { 150 } else { 400 };
+                disk.set_sync_time(Duration::from_millis(most / 2), Duration::from_millis(most));
+            }
+            Fault::FullDisk => disk.set_capacity_bytes(0),
+            _ => disk.fail_at(disk.operations() + self.draw(20), DiskFault::FailedSync),
+        }
+    }
+
+    fn move_address(&self, number: Number) {
+        let other = (number + 1) % self.count();
+        let (address, host) = {
+            let members = self.members.lock();
+            (
+                members[number].address.clone(),
+                members[other].address.clone(),
+            )
+        };
+        self.network.move_address(&address, &host);
+        let (world, time) = (self.clone(), 500 + self.draw(3000));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(time)).await;
+            world.network.move_address(&address, &address);
+        });
+    }
+
+    /// Everything runs again and reaches everything.
+    pub async fn heal(&self) {
+        self.trace.note(format_args!("all is healed"));
+        // What heals by itself has done so, and nothing begins any more.
+        for number in 0..self.count() {
+            self.mend_disk(number);
+            self.pause(number, false);
+        }
+        self.network.heal_all();
+        sleep(Duration::from_secs(13)).await;
+        self.network.heal_all();
+        for number in 0..self.count() {
+            self.pause(number, false);
+        }
+        self.restart_failed().await;
+        for number in 0..self.count() {
+            self.up_again(number).await;
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! The world: members with a disk, a clock and a gate each, on one simulated network, and what is done to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raft_store::clock::RuntimeClock;
+use raft_store::discovery::Fixed;
+use raft_store::disk::SimDisk;
+use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
+use raft_store::gate::{Gate, Tasks};
+use raft_store::ids::{ClusterId, MemberId};
+use raft_store::observe::{Observe, Observer, Seen};
+use raft_store::random::{Random, Seeded};
+use raft_store::transport::BoxFuture;
+use raft_store::transport::sim::{self, Network};
+use raft_store::{Error, OpenError, Parts, Settings, Store, open};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::client::History;
+use super::model::{Model, Number};
+use super::trace::Trace;
+
+/// Directory of a member on its own disk.
+pub const DIR: &str = "member";
+/// Longest that a start may take: reading is instant, syncs of the slowest disk are not.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How members are set up; drawn by seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub members: usize,
+    pub snapshot_entries: u64,
+    pub keep_entries: u64,
+    pub sync_ms: (u64, u64),
+    pub latency_ms: (u64, u64),
+}
+
+/// One member, running or not.
+pub struct Member {
+    pub id: MemberId,
+    pub address: String,
+    pub disk: SimDisk,
+    rate_ppm: i32,
+    pub lives: u64,
+    pub running: Option<Running>,
+    /// Its disk is damaged on purpose: it must refuse to start.
+    pub damaged: bool,
+    /// The highest revision a local read has given, over all lives.
+    pub read: Arc<Mutex<raft_store::ids::Revision>>,
+}
+
+/// A process.
+#[derive(Clone)]
+pub struct Running {
+    pub gate: Arc<Gate>,
+    pub store: Store,
+    pub life: u64,
+    pub paused: bool,
+    /// Its store has ended by itself, with this reason.
+    pub fatal: Arc<Mutex<Option<String>>>,
+}
+
+/// Clones are handles to the same.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+pub struct Inner {
+    pub seed: u64,
+    pub shape: Shape,
+    pub trace: Trace,
+    pub random: Seeded,
+    pub network: Network,
+    pub model: Arc<Mutex<Model>>,
+    pub history: Mutex<History>,
+    pub members: Mutex<Vec<Member>>,
+    record: Record,
+}
+
+impl std::ops::Deref for World {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// The founding record that all members share.
+#[derive(Clone, Default)]
+struct Record(Arc<Mutex<Option<Founding>>>);
+
+impl FoundingRecord for Record {
+    fn read(&self) -> BoxFuture<'_, Result<Option<Founding>, RecordError>> {
+        Box::pin(std::future::ready(Ok(*self.0.lock())))
+    }
+
+    fn create(&self, founding: Founding) -> BoxFuture<'_, Result<Created, RecordError>> {
+        let mut row = self.0.lock();
+        let created = match *row {
+            Some(found) => Created::Exists(found),
+            None => {
+                *row = Some(founding);
+                Created::Yes
+            }
+        };
+        Box::pin(std::future::ready(Ok(created)))
+    }
+
+    fn replace(&self, old: ClusterId, new: Founding) -> BoxFuture<'_, Result<bool, RecordError>> {
+        let mut row = self.0.lock();
+        let there = row.is_some_and(|found| found.uuid == old);
+        if there {
+            *row = Some(new);
+        }
+        Box::pin(std::future::ready(Ok(there)))
+    }
+}
+
+/// Shows the world what a member does.
+struct Eye {
+    number: Number,
+    trace: Trace,
+    model: Arc<Mutex<Model>>,
+}
+
+impl Observe for Eye {
+    fn seen(&self, what: Seen<'_>) {
+        let number = self.number;
+        match &what {
+            Seen::Appended(entries) => {
+                let (first, last) = (entries.first(), entries.last());
+                let of = |entry: Option<&raft_store::log::Entry>| entry.map(|entry| entry.id.index);
+                let (first, last) = (of(first), of(last));
+                let term = entries.last().map(|entry| entry.id.term);
+                self.trace.note(format_args!(
+                    "{number} appends {first:?}..={last:?} of {term:?}"
+                ));
+            }
+            Seen::Opened { vote, entries, .. } => {
+                let count = entries.len();
+                self.trace.note(format_args!(
+                    "{number} opens with {vote:?} and {count} entries"
+                ));
+            }
+            other => self.trace.note(format_args!("{number} {other:?}")),
+        }
+        let checked = self.model.lock().seen(number, &what);
+        if let Err(violation) = checked {
+            self.trace.violated(format!("member {number}: {violation}"));
+        }
+    }
+}
+
+/// What the network tells, into the trace.
+fn watch(network: &Network, trace: &Trace, numbers: Vec<MemberId>) {
+    let trace = trace.clone();
+    let number = move |id: &MemberId| numbers.iter().position(|known| known == id);
+    network.observe(Box::new(move |seen| match seen {
+        sim::Seen::Delivered {
+            from,
+            to,
+            stream,
+            bytes,
+        } => {
+            let (from, to) = (number(from), number(to));
+            trace.bytes(&stream.to_le_bytes());
+            trace.bytes(bytes);
+            let _ = (from, to);
+        }
+        sim::Seen::Dialled { from, to } => {
+            let (from, to) = (number(from), number(to));
+            trace.note(format_args!("net {from:?} dials {to:?}"));
+        }
+        sim::Seen::Opened { from, to, stream } => {
+            let (from, to) = (number(from), number(to));
+            trace.note(format_args!("net {from:?} to {to:?} opens {stream}"));
+        }
+        sim::Seen::Reset { at, stream } => {
+            let at = number(at);
+            trace.note(format_args!("net {at:?} is told of the reset of {stream}"));
+        }
+    }));
+}
+
+impl World {
+    /// Nobody runs yet. Needs a runtime around it.
+    pub fn new(seed: u64, shape: Shape) -> World {
+        let trace = Trace::new();
+        let limits = Settings::new(DIR).limits;
+        let model = Arc::new(Mutex::new(Model::new(limits)));
+        let random = Seeded::new(seed, "world");
+        let network = Network::new(Arc::new(Seeded::new(seed, "net")));
+        let (least, most) = shape.latency_ms;
+        network.set_latency(Duration::from_millis(least), Duration::from_millis(most));
+        let members: Vec<_> = (0..shape.members)
+            .map(|number| Member::new(seed, number, &shape, &random))
+            .collect();
+        let ids: Vec<_> = members.iter().map(|member| member.id).collect();
+        ids.iter().for_each(|id| {
+            model.lock().add(id.0);
+        });
+        watch(&network, &trace, ids);
+        trace.note(format_args!("seed {seed}, {shape:?}"));
+        World(Arc::new(Inner {
+            seed,
+            shape,
+            trace,
+            random,
+            network,
+            model,
+            history: Mutex::new(History::default()),
+            members: Mutex::new(members),
+            record: Record::default(),
+        }))
+    }
+
+    pub fn count(&self) -> usize {
+        self.shape.members
+    }
+
+    pub fn id(&self, number: Number) -> MemberId {
+        self.members.lock()[number].id
+    }
+
+    pub fn draw(&self, limit: u64) -> u64 {
+        self.random.below(limit)
+    }
+
+    /// True in `one` of `of` cases.
+    pub fn chance(&self, one: u64, of: u64) -> bool {
+        self.random.below(of) < one
+    }
+
+    /// The process of a member, if it runs and nothing holds it.
+    pub fn up(&self, number: Number) -> Option<Running> {
+        let members = self.members.lock();
+        let running = members[number].running.as_ref();
+        running.filter(|running| !running.paused).cloned()
+    }
+
+    /// Members whose process is there, paused or not.
+    pub fn running(&self) -> Vec<Number> {
+        let members = self.members.lock();
+        (0..members.len())
+            .filter(|number| members[*number].running.is_some())
+            .collect()
+    }
+
+    /// Who leads the highest term, by what running members say of themselves.
+    pub fn leader(&self) -> Option<Number> {
+        let up = self.running().into_iter().filter_map(|number| {
+            let seen = self.up(number)?.store.inspect();
+            seen.leading.then_some((seen.term, number))
+        });
+        up.max().map(|(_, number)| number)
+    }
+
+    fn settings(&self, number: Number) -> Settings {
+        let mut settings = Settings::new(DIR);
+        settings.info.addresses = vec![format!("m{number}:1")];
+        settings.may_found = number == 0;
+        settings.segment_bytes = 1 << 20;
+        settings.tail_cache_bytes = 16 << 10;
+        settings.snapshot_interval = Duration::ZERO;
+        settings.snapshot_entries = self.shape.snapshot_entries;
+        settings.snapshot_check = Duration::from_millis(150);
+        settings.log_keep_entries = self.shape.keep_entries;
+        settings.observer = Observer::new(Arc::new(Eye {
+            number,
+            trace: self.trace.clone(),
+            model: self.model.clone(),
+        }));
+        settings
+    }
+
+    fn parts(&self, number: Number, gate: &Arc<Gate>) -> Parts {
+        let members = self.members.lock();
+        let member = &members[number];
+        let tasks = Tasks::gated(gate.clone());
+        // The first draw of the first life is the member's id: see `Member::new`.
+        let stream = match member.lives {
+            0 => format!("member/{number}"),
+            life => format!("member/{number}/{life}"),
+        };
+        let others = members.iter().map(|member| member.address.clone());
+        Parts {
+            disk: Arc::new(member.disk.clone()),
+            random: Arc::new(Seeded::new(self.seed, &stream)),
+            clock: Arc::new(RuntimeClock::new(member.rate_ppm)),
+            transport: self.network.transport(member.id, &member.address),
+            founding: Arc::new(self.record.clone()),
+            discovery: Arc::new([Box::new(Fixed(others.collect()))]),
+            spawner: Arc::new(tasks.clone()),
+            tasks,
+        }
+    }
+
+    /// Starts the process of a member. `false`: it did not start, for a reason that is none to complain about.
+    pub async fn start(&self, number: Number) -> bool {
+        let stream = format!("gate/{number}/{}", self.members.lock()[number].lives);
+        let gate = Gate::new(Box::new(Seeded::new(self.seed, &stream)));
+        let (settings, parts) = (self.settings(number), self.parts(number, &gate));
+        self.trace.note(format_args!("{number} starts"));
+        let life = {
+            let mut members = self.members.lock();
+            members[number].lives += 1;
+            members[number].lives
+        };
+        let opening = parts.tasks.spawn(open(settings, parts.clone()));
+        let opened = match timeout(START_LIMIT, opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ended)) => {
+                self.trace
+                    .violated(format!("member {number}: start {ended}"));
+                return false;
+            }
+            Err(_) => {
+                gate.kill();
+                self.trace
+                    .violated(format!("member {number}: the start hangs"));
+                return false;
+            }
+        };
+        match opened {
+            Ok((store, mut told)) => {
+                let fatal = Arc::new(Mutex::new(None));
+                let (noted, trace) = (fatal.clone(), self.trace.clone());
+                parts.tasks.spawn(async move {
+                    if let Some(fatal) = told.wait().await {
+                        trace.note(format_args!("{number} has failed: {}", fatal.reason));
+                        *noted.lock() = Some(fatal.reason);
+                    }
+                });
+                let running = Running {
+                    gate,
+                    store,
+                    life,
+                    paused: false,
+                    fatal,
+                };
+                self.members.lock()[number].running = Some(running);
+                true
+            }
+            Err(error) => {
+                gate.kill();
+                self.network.crash(self.id(number));
+                self.not_started(number, &error);
+                false
+            }
+        }
+    }
+
+    fn not_started(&self, number: Number, error: &Error) {
+        self.trace
+            .note(format_args!("{number} does not start: {error}"));
+        let full = matches!(
+            error,
+            Error::Open(OpenError::Io { .. } | OpenError::Log(raft_store::log::Error::Io { .. }))
+        );
+        if !full && !self.members.lock()[number].damaged {
+            self.trace
+                .violated(format!("member {number} does not start: {error}"));
+        }
+    }
+
+    /// Ends a process: with `power`, its machine too.
+    pub async fn kill(&self, number: Number, power: bool) {
+        let Some(running) = self.members.lock()[number].running.take() else {
+            return;
+        };
+        let what = if power {
+            "loses its power"
+        } else {
+            "is killed"
+        };
+        self.trace.note(format_args!("{number} {what}"));
+        let (id, disk) = {
+            let members = self.members.lock();
+            (members[number].id, members[number].disk.clone())
+        };
+        match power {
+            true => self.network.power_off(id),
+            false => self.network.crash(id),
+        }
+        running.gate.kill();
+        drop(running);
+        // Its tasks are dropped when the runtime comes to them.
+        sleep(Duration::from_millis(1)).await;
+        match power {
+            true => disk.power_cut(),
+            false => disk.kill(),
+        }
+        disk.forgive();
+    }
+
+    /// Stops a process where it stands, or lets it go on.
+    pub fn pause(&self, number: Number, paused: bool) {
+        let mut members = self.members.lock();
+        let Some(running) = members[number].running.as_mut() else {
+            return;
+        };
+        if running.paused == paused {
+            return;
+        }
+        running.paused = paused;
+        let what = if paused { "is stopped" } else { "goes on" };
+        self.trace.note(format_args!("{number} {what}"));
+        match paused {
+            true => running.gate.close(),
+            false => running.gate.open(),
+        }
+    }
+
+    /// Starts those whose store has ended by itself, as whoever keeps the daemon running does.
+    pub async fn restart_failed(&self) {
+        for number in 0..self.count() {
+            let failed = self.up(number).is_some_and(|up| up.fatal.lock().is_some());
+            if failed {
+                self.kill(number, false).await;
+                self.start(number).await;
+            }
+        }
+    }
+
+    /// Waits until `holds`, at most `limit`.
+    pub async fn wait(&self, limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+        let until = Instant::now() + limit;
+        while !holds() {
+            if Instant::now() >= until || self.trace.violation().is_some() {
+                return false;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+}
+
+impl Member {
+    fn new(seed: u64, number: Number, shape: &Shape, random: &Seeded) -> Member {
+        let disk = SimDisk::new(Arc::new(Seeded::new(seed, &format!("disk/{number}"))));
+        let (least, most) = shape.sync_ms;
+        disk.set_sync_time(Duration::from_millis(least), Duration::from_millis(most));
+        // A directory's first draw from its member's stream is the member's id.
+        let id = MemberId(Seeded::new(seed, &format!("member/{number}")).u64());
+        let rate_ppm = random.below(20_001) as i32 - 10_000;
+        Member {
+            id,
+            address: format!("m{number}:1"),
+            disk,
+            rate_ppm,
+            lives: 0,
+            running: None,
+            damaged: false,
+            read: Arc::default(),
+        }
+    }
+}
