@@ -35,6 +35,7 @@ mod link;
 #[doc(hidden)]
 pub mod log;
 mod membership;
+pub mod offline;
 mod raft;
 pub mod random;
 #[doc(hidden)]
@@ -52,6 +53,7 @@ pub use hand_over::HandOverError;
 pub use leases::{Lease, LeaseWatch};
 pub use membership::Rules as MembershipRules;
 pub use peers::{Peer, PeerWatch};
+pub use snapshot::save::Saved;
 pub use state::{Item, Versioned};
 pub use store::{
     BatchOutcome, FatalWatch, Inspection, MemberStatus, Prefix, Resolution, Role, SeenByLeader,

@@ -1,12 +1,15 @@
 //! The handle that everybody uses: reads from the state here, writes through the proposer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Parts, Settings};
 use crate::discovery::Search;
+use crate::disk::Disk;
 use crate::entry::{Action, Expect, Op, Write};
 use crate::error::{Error, Fatal, Refusal};
 use crate::founding::{Belong, Belonging, Settling, Standing};
@@ -25,6 +28,10 @@ use crate::raft::core::{self, Core};
 use crate::raft::inbox::Inbox;
 use crate::rounds::Rounds;
 use crate::serve::{Running, Server, Who};
+use crate::snapshot::file::Error as SaveError;
+use crate::snapshot::file::Error::Content;
+use crate::snapshot::save::{Save, Saved};
+use crate::spawner::Spawner;
 use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
 use crate::waiters::{Ticket, Told, Waiters};
 use crate::watch::{self, Watch};
@@ -50,6 +57,8 @@ struct Inner {
     limits: Limits,
     member: MemberId,
     standing: Standing,
+    disk: Arc<dyn Disk>,
+    spawner: Arc<dyn Spawner>,
 }
 
 /// What one write came to.
@@ -195,6 +204,8 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
         limits,
         member,
         standing,
+        disk,
+        spawner: parts.spawner,
     }));
     Ok((store, FatalWatch(told)))
 }
@@ -440,6 +451,29 @@ impl Store {
             },
             watch::Error::Closed => Error::Closed,
         })
+    }
+
+    /// Saves what is applied here now as a snapshot file at `path`, below the root of the store's disk: all of it at one
+    /// entry's end, verified. [`crate::offline::restore`] makes a cluster of it. A file that is there is not overwritten.
+    /// Behind a [`Store::read_barrier`] it has everything acknowledged before.
+    pub async fn save_snapshot(&self, path: &Path) -> Result<Saved, SaveError> {
+        let captured = self.0.core.machine().to_save();
+        let captured = captured.map_err(|_| Content("meta that cannot be encoded"))?;
+        let (state, meta) = captured.ok_or(Content("nothing is applied"))?;
+        let (tell, told) = oneshot::channel();
+        let job = Save {
+            disk: self.0.disk.clone(),
+            path: path.to_owned(),
+            limits: self.0.limits,
+            state,
+            meta,
+            // Nobody waits: the caller has given up.
+            told: Some(Box::new(move |result| drop(tell.send(result)))),
+        };
+        let job = self.0.spawner.spawn("save", Box::new(job))?;
+        let saved = told.await;
+        drop(job);
+        saved.map_err(|_| Content("the job that saves has ended"))?
     }
 
     /// Which cluster this member belongs to, what it waits for, and whether the founding record names another.

@@ -35,10 +35,18 @@ impl Belong {
     async fn belong(self) -> Result<Infallible, String> {
         let parts = self.settling.parts.clone();
         let (link, standing) = (self.settling.link.clone(), self.settling.standing.clone());
+        let belongs = self.settling.identity.belongs;
+        let founder = belongs.is_some_and(|belongs| belongs.founder);
         let settled = self.settling.run().await;
         let settled = settled.map_err(|error| error.to_string())?;
         let cluster = settled.cluster();
-        if matches!(settled, Settled::Found(_)) {
+        // Also when it goes on: a cluster begun offline has nothing of the kind yet.
+        let makes = match settled {
+            Settled::Found(_) => true,
+            Settled::Resume(_) => founder,
+            Settled::Join(_) => false,
+        };
+        if makes {
             let found = parts.transport.found().await;
             found.map_err(|error| format!("what members need to know each other: {error}"))?;
         }

@@ -35,7 +35,7 @@ use crate::waiters::Waiters;
 use crate::watch::Hub;
 
 /// Frames hold an entry of the largest size and more; segments hold many.
-const FRAME_BYTES: u64 = 4 << 20;
+pub(super) const FRAME_BYTES: u64 = 4 << 20;
 
 /// A running member. Clones are handles to the same.
 #[derive(Clone)]
@@ -126,7 +126,7 @@ fn config() -> Config {
     }
 }
 
-fn raft_error(error: impl std::fmt::Display) -> OpenError {
+pub(super) fn raft_error(error: impl std::fmt::Display) -> OpenError {
     OpenError::Raft(error.to_string())
 }
 
@@ -134,7 +134,7 @@ fn raft_error(error: impl std::fmt::Display) -> OpenError {
 pub(crate) struct Recovered {
     pub(crate) log: Log,
     snapshots: Snapshots,
-    state: State,
+    pub(super) state: State,
     meta: Option<Vec<u8>>,
 }
 

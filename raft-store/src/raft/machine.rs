@@ -192,19 +192,25 @@ impl Machine {
     /// A clone of the state at an entry's end, and what belongs beside it in a snapshot. `None`: nothing is applied, or
     /// all of it is published.
     pub(super) fn capture(&self) -> Result<Option<(State, Vec<u8>)>, Error> {
+        let published = self.0.snapshots.published();
+        self.copy(published.map(|published| published.index))
+    }
+
+    /// A clone of the state at an entry's end behind `after`, and what belongs beside it in a snapshot.
+    fn copy(&self, after: Option<u64>) -> Result<Option<(State, Vec<u8>)>, Error> {
         let live = self.0.live.read();
-        let published = self
-            .0
-            .snapshots
-            .published()
-            .map(|published| published.index);
         let applied = live.applied.filter(|_| !live.failed);
-        let new = applied.filter(|applied| Some(applied.index) > published);
+        let new = applied.filter(|applied| Some(applied.index) > after);
         let Some(new) = new else {
             return Ok(None);
         };
         let meta = encode_meta(Some(new), &live.membership)?;
         Ok(Some((live.state.clone(), meta)))
+    }
+
+    /// What is applied now, for a snapshot file elsewhere. `None`: nothing is, or the store has failed.
+    pub(crate) fn to_save(&self) -> Result<Option<(State, Vec<u8>)>, String> {
+        self.copy(None).map_err(|error| error.to_string())
     }
 
     /// Nobody is served any more, and who waits is told so.

@@ -8,6 +8,7 @@ mod log_store;
 pub(crate) mod machine;
 pub(crate) mod members;
 mod network;
+pub(crate) mod offline;
 mod pacing;
 mod peers;
 pub(crate) mod reign;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::file::{self, Error, Loaded};
+use super::file::{self, Error, Loaded, Written};
 use crate::disk::{Disk, File, Open};
 use crate::limits::Limits;
 use crate::spawner::{Job, Next, Spawned, Spawner};
@@ -120,21 +120,14 @@ impl Snapshots {
         if disk.list(&self.0.dir)?.contains(&path) {
             disk.remove(&path)?;
         }
-        let mut out = Out {
-            file: disk.open(&path, Open::Create)?,
-            at: 0,
-            unsynced: 0,
-            took: Duration::ZERO,
-        };
-        let written = file::write(state, meta, &mut out)?;
-        out.flush()?;
+        let (written, took) = write_to(disk, &path, state, meta)?;
         let published = Published {
             index,
             meta: Bytes::copy_from_slice(meta),
             bytes: written.bytes,
             path: self.path(index, FINISHED),
         };
-        Ok((published, out.took))
+        Ok((published, took))
     }
 
     /// Gives it its name, durably, unless a newer one has been published meanwhile; then that is the answer.
@@ -175,7 +168,26 @@ impl Snapshots {
     }
 }
 
-fn load(disk: &dyn Disk, path: &Path, limits: Limits) -> Result<Loaded, Error> {
+/// Writes a new file and syncs it. Returns the time that its syncs take in simulation.
+pub(super) fn write_to(
+    disk: &dyn Disk,
+    path: &Path,
+    state: &State,
+    meta: &[u8],
+) -> Result<(Written, Duration), Error> {
+    let mut out = Out {
+        file: disk.open(path, Open::Create)?,
+        at: 0,
+        unsynced: 0,
+        took: Duration::ZERO,
+    };
+    let written = file::write(state, meta, &mut out)?;
+    out.flush()?;
+    Ok((written, out.took))
+}
+
+/// Reads a whole file and verifies it.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, limits: Limits) -> Result<Loaded, Error> {
     let from = In {
         file: disk.open(path, Open::Read)?,
         at: 0,

@@ -52,6 +52,14 @@ impl State {
     }
 }
 
+impl State {
+    /// Goes on so much later: what others may have counted since, and is lost, is never counted again.
+    pub(crate) fn leap(&mut self, by: u64) {
+        self.applied += by;
+        self.revision.0 += by;
+    }
+}
+
 impl Restore {
     /// The cluster format of `head` must be one that is known.
     pub(crate) fn new(head: Head, limits: Limits) -> Self {
