@@ -109,7 +109,9 @@ impl Serve for Server {
     }
 
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply> {
-        match self.running.get() {
+        // Who does not know yet where it belongs takes nothing from anybody.
+        let belongs = self.cluster.lock().is_some();
+        match self.running.get().filter(|_| belongs) {
             Some(running) => Box::pin(running.clone().serve(from, request)),
             None => Box::pin(std::future::ready(Reply::Unfit)),
         }
