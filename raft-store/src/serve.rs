@@ -192,6 +192,10 @@ impl Running {
             if members.is_removed(asked.member) {
                 return Forwarded::Removed;
             }
+            let (lowest, highest) = asked.info.formats;
+            if !(lowest..=highest).contains(&state.cluster_format()) {
+                return Forwarded::Format(state.cluster_format());
+            }
             let new = members.get(asked.member).is_none();
             if new && members.iter().count() >= self.limits.members {
                 return Forwarded::Full;

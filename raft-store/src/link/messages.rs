@@ -136,6 +136,8 @@ pub(crate) enum Forwarded {
     Removed,
     /// There are as many members as may be.
     Full,
+    /// The sender's build does not read the cluster's format, this one.
+    Format(u16),
 }
 
 /// How far a removal has come.

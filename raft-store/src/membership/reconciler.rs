@@ -98,7 +98,11 @@ impl Reconciler {
         if !core.is_leading() {
             return Removing::Not(NotServed::NotLeader(core.leader()));
         }
-        if rows.get(member).is_none() && !core.membership().members().contains(&member) {
+        // A new leader may not have applied yet what says that there is one.
+        let known = self
+            .seen()
+            .is_none_or(|seen| seen.members.contains_key(&member));
+        if !known {
             return Removing::Unknown;
         }
         let now = core.clock().now();

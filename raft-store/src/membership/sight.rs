@@ -96,7 +96,7 @@ impl Sight {
         let row = look.rows.get(id);
         let leads = id == look.leader;
         let answered = look.answered.get(&id).copied();
-        let in_membership = look.membership.members().contains(&id);
+        let in_membership = look.membership.is_voter(id) || look.membership.learners.contains(&id);
         let answering = match in_membership {
             _ if leads => true,
             true => answered.is_some_and(|at| look.now.saturating_sub(at) <= ANSWERS_WITHIN),

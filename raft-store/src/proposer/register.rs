@@ -20,6 +20,8 @@ const REGISTRATIONS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(100);
 /// For one answer to the question, and for the round before it.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// While there are too many members.
+const FULL_PAUSE: Duration = Duration::from_secs(5);
 /// Members asked in one attempt.
 const ASKED_AT_ONCE: usize = 16;
 /// For its being applied here; then it is asked again.
@@ -44,15 +46,31 @@ impl Registrar {
             match self.ask_until_told().await {
                 Some(Registered::Superseded(_)) => {}
                 Some(Registered::As(_)) | None => return,
-                Some(
-                    refused @ (Registered::Removed | Registered::Full | Registered::Format(_)),
-                ) => {
-                    tracing::error!(?refused, "this run is not registered");
+                Some(Registered::Full) => self.wait_for_room().await,
+                Some(Registered::Format(found)) => return self.unfit(found).await,
+                Some(Registered::Removed) => {
+                    tracing::error!("this member was removed");
                     return;
                 }
             }
         }
         tracing::error!("another run of this member registers at the same time");
+    }
+
+    /// The dead are removed some day.
+    async fn wait_for_room(&self) {
+        tracing::warn!(
+            "there are as many members as may be: this one waits until another is removed"
+        );
+        tokio::time::sleep(FULL_PAUSE).await;
+    }
+
+    /// This build cannot be a member.
+    async fn unfit(&self, found: u16) {
+        let (lowest, highest) = self.info.formats;
+        let reason =
+            format!("the cluster format is {found}; this build reads {lowest} to {highest}");
+        self.core.fail(reason).await;
     }
 
     /// `None`: the store has closed.
@@ -110,8 +128,12 @@ impl Registrar {
                 Ok(Reply::Forwarded(Forwarded::Not(NotServed::NotLeader(Some(leader))))) => {
                     hint = Some(leader).filter(|leader| *leader != to);
                 }
-                Ok(Reply::Forwarded(refused @ (Forwarded::Removed | Forwarded::Full))) => {
-                    tracing::warn!(?refused, "the leader does not register this run");
+                Ok(Reply::Forwarded(Forwarded::Format(found))) => {
+                    self.unfit(found).await;
+                    return false;
+                }
+                Ok(Reply::Forwarded(Forwarded::Full)) => {
+                    self.wait_for_room().await;
                     return false;
                 }
                 Ok(_) | Err(_) => {}
