@@ -46,6 +46,20 @@ pub const LEASE: Duration = Duration::from_secs(6);
 /// time (2 × 1 %), and the rest is for a task that runs late.
 pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
+/// One frame between members, its head of six bytes included.
+pub const FRAME_BYTES: usize = 1024 * 1024;
+/// All that is read of a connection before its hello is valid.
+pub const HELLO_BYTES: usize = 4 * 1024;
+/// Connections whose hello has not come yet, in all and from one address.
+pub const STRANGERS: usize = 256;
+pub const STRANGERS_AN_ADDRESS: usize = 16;
+/// Requests of one connection that wait for a reply; more wait here.
+pub const CALLS_IN_FLIGHT: usize = 128;
+/// Requests of one connection that are being served; at so many nothing more is read from it.
+pub const CALLS_SERVED: usize = 256;
+/// Bytes that wait to be written to one connection; above, whoever wants to send waits.
+pub const OUTBOX_BYTES: usize = 1024 * 1024;
+
 /// What apply looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {

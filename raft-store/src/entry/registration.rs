@@ -39,14 +39,14 @@ impl Default for MemberInfo {
 }
 
 impl Registration {
-    pub(super) fn encode(&self, to: &mut Writer) {
+    pub(crate) fn encode(&self, to: &mut Writer) {
         to.u64(self.member.0);
         to.u64(self.nonce.0);
         to.varint(self.latest.map_or(0, |latest| latest.0));
         self.info.encode(to);
     }
 
-    pub(super) fn decode(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, codec::Error> {
         let member = MemberId(from.u64("member")?);
         let nonce = BootNonce(from.u64("boot nonce")?);
         let latest = maybe_incarnation(from, "latest incarnation")?;

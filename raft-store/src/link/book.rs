@@ -86,6 +86,10 @@ impl AddressBook {
         self.0.pages.lock().rows.keys().copied().collect()
     }
 
+    pub(super) fn has_row(&self, member: MemberId) -> bool {
+        self.0.pages.lock().rows.contains_key(&member)
+    }
+
     /// Where to look for a member, likeliest first: its row, its hello, then what is nobody else's.
     pub(crate) fn of(&self, member: MemberId) -> Vec<String> {
         let pages = self.0.pages.lock();

@@ -1,8 +1,15 @@
 //! Requests between members, over the streams of a [`crate::transport::Transport`].
 
 mod book;
+mod connection;
+mod dial;
+mod frame;
+mod handshake;
 mod manager;
 pub(crate) mod messages;
+mod outbox;
+mod peer;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +21,7 @@ use crate::config::Parts;
 use crate::ids::{BootNonce, ClusterId, MemberId};
 use crate::log::{LogId, Vote};
 use crate::transport::BoxFuture;
-use messages::{Reply, Request};
+use messages::{Lane, Reply, Request};
 
 /// What each side says first on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,3 +152,6 @@ impl Link for Nobody {
 
     fn close(&self) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! A network that loses, delays and resets.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_way_holes_are_found_and_left() {
+    for seed in 0..30 {
+        let (network, a, b) = two(seed);
+        assert_eq!(a.ask(B, SECOND).await, pong());
+        network.black_hole(A, B);
+        assert_eq!(
+            a.ask(B, SECOND).await,
+            Err(LinkError::NoReply),
+            "seed {seed}"
+        );
+        sleep(SECOND * (seed as u32 % 5)).await;
+        assert!(a.ask(B, SECOND).await.is_err(), "seed {seed}");
+        network.heal_all();
+        let begin = Instant::now();
+        while a.ask(B, SECOND).await != pong() {}
+        assert!(
+            begin.elapsed() < 4 * SECOND,
+            "seed {seed}: {:?}",
+            begin.elapsed()
+        );
+        assert_eq!(b.ask(A, SECOND).await, pong(), "seed {seed}");
+        sleep(3 * SECOND).await;
+        assert_eq!(network.streams(A, B), 2, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flapping_ends_in_two_connections() {
+    for seed in 0..10 {
+        let (network, a, b) = two(seed);
+        let mut answered = 0;
+        for _ in 0..100 {
+            network.reset(A, B);
+            // Until it is noticed, requests are sent and get no reply.
+            sleep(SECOND / 100).await;
+            let (one, other) = tokio::join!(a.ask(B, SECOND / 4), b.ask(A, SECOND / 4));
+            answered += usize::from(one.is_ok()) + usize::from(other.is_ok());
+        }
+        assert!(answered > 190, "seed {seed}: {answered}");
+        sleep(SECOND).await;
+        assert_eq!(network.streams(A, B), 2, "seed {seed}");
+        assert!(network.dials(A, B) + network.dials(B, A) < 1_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_everywhere_and_all_calls_end() {
+    for seed in 0..10 {
+        let (network, a, b) = two(seed);
+        network.set_loss(A, B, 100_000);
+        network.set_loss(B, A, 100_000);
+        let mut outcomes = BTreeMap::<_, u32>::new();
+        for _ in 0..200 {
+            let (one, other) = tokio::join!(
+                timeout(2 * SECOND, a.link.call(B, append(100_000), SECOND)),
+                timeout(2 * SECOND, b.ask(A, SECOND)),
+            );
+            for outcome in [one, other] {
+                let outcome = outcome.expect("every call ends in time");
+                *outcomes.entry(format!("{:?}", outcome.err())).or_default() += 1;
+            }
+        }
+        assert!(outcomes["None"] > 50, "seed {seed}: {outcomes:?}");
+        network.heal_all();
+        sleep(SECOND).await;
+        assert_eq!(a.ask(B, SECOND).await, pong(), "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_in_the_middle_of_a_frame() {
+    let (network, a, b) = two(1);
+    assert_eq!(a.ask(B, SECOND).await, pong());
+    network.set_latency(20 * SECOND / 1000, 40 * SECOND / 1000);
+    let waits = a.link.call(B, append(500_000), SECOND);
+    let cut = async {
+        sleep(SECOND * 30 / 1000).await;
+        network.reset(A, B);
+    };
+    let (reply, ()) = tokio::join!(waits, cut);
+    assert_eq!(reply, Err(LinkError::NoReply));
+    let appends = |node: &Node| {
+        let served = node.serve.served.lock();
+        served
+            .iter()
+            .filter(|(_, one)| matches!(one, Request::Append { .. }))
+            .count()
+    };
+    assert_eq!(appends(&b), 0, "half a frame is none");
+    assert_eq!(
+        a.link.call(B, append(500_000), 2 * SECOND).await,
+        Ok(Reply::Append(Appended::All))
+    );
+    assert_eq!(appends(&b), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_stopped_for_long_comes_back() {
+    let (_network, a, b) = two(1);
+    assert_eq!(a.ask(B, SECOND).await, pong());
+    b.gate.close();
+    assert_eq!(a.ask(B, SECOND).await, Err(LinkError::NoReply));
+    sleep(20 * SECOND).await;
+    assert!(a.link.peers().is_empty(), "it is seen");
+    b.gate.open();
+    sleep(SECOND).await;
+    assert_eq!(a.ask(B, SECOND).await, pong());
+    assert_eq!(b.ask(A, SECOND).await, pong());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_seed_gives_one_run() {
+    async fn run(seed: u64) -> [u8; 32] {
+        let (network, a, b) = two(seed);
+        let trace = Arc::new(Mutex::new(blake3::Hasher::new()));
+        let (hashed, begin) = (trace.clone(), Instant::now());
+        network.observe(Box::new(move |seen| {
+            let at = begin.elapsed();
+            hashed.lock().update(format!("{at:?} {seen:?}").as_bytes());
+        }));
+        network.set_loss(A, B, 50_000);
+        for round in 0..50 {
+            let calls = (
+                a.link.call(B, append(1000 * round), SECOND / 4),
+                b.ask(A, SECOND / 4),
+                a.link.call(B, Request::ReadIndex, SECOND / 4),
+            );
+            let (one, two, three) = tokio::join!(calls.0, calls.1, calls.2);
+            trace
+                .lock()
+                .update(format!("{one:?} {two:?} {three:?}").as_bytes());
+        }
+        *trace.lock().finalize().as_bytes()
+    }
+    assert_eq!(run(1).await, run(1).await);
+    assert_ne!(run(1).await, run(2).await);
+}

@@ -1,0 +1,282 @@
+use super::*;
+use crate::entry::{Action, Expect, MemberInfo, Op, Write};
+use crate::ids::{Incarnation, ProposalId};
+use crate::random::{Random, Seeded};
+
+fn id(index: u64) -> LogId {
+    let (term, node) = (300, u64::MAX);
+    LogId { term, node, index }
+}
+
+fn vote() -> Vote {
+    let (term, node, committed) = (u64::MAX, 3, true);
+    Vote {
+        term,
+        node,
+        committed,
+    }
+}
+
+fn proposal(op: Op) -> Proposal {
+    let id = ProposalId {
+        incarnation: Incarnation(7),
+        sequence: 9,
+    };
+    Proposal {
+        id,
+        lowest_unanswered: 8,
+        op,
+    }
+}
+
+fn write() -> Write {
+    Write {
+        key: "key".into(),
+        expect: Expect::Absent,
+        action: Action::Put {
+            value: "value".into(),
+            owner: Some(Incarnation(5)),
+        },
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let (vote, meta) = (vote(), Bytes::from_static(b"beside"));
+    let chunk = Bytes::from(vec![5; 1000]);
+    let entries = (1..4).map(|at| Entry {
+        id: id(at),
+        body: vec![at as u8; 100 * at as usize].into(),
+    });
+    let registration = Registration {
+        member: MemberId(1),
+        nonce: BootNonce(2),
+        latest: Some(Incarnation(3)),
+        info: MemberInfo {
+            addresses: vec!["a:1".into()],
+            zone: "z".into(),
+            formats: (1, 2),
+        },
+    };
+    vec![
+        Request::Append {
+            vote,
+            previous: Some(id(0)),
+            entries: entries.collect(),
+            committed: None,
+        },
+        Request::Append {
+            vote,
+            previous: None,
+            entries: vec![],
+            committed: Some(id(8)),
+        },
+        Request::Vote {
+            vote,
+            last: Some(id(1)),
+        },
+        Request::PreVote {
+            term: 5,
+            last: None,
+        },
+        Request::Ping { vote },
+        Request::TakeVote { leader: vote, vote },
+        Request::Elect { leader: vote, vote },
+        Request::Forward(vec![
+            proposal(Op::Nop),
+            proposal(Op::Write(write())),
+            proposal(Op::Batch(vec![write(), write()])),
+        ]),
+        Request::Register(registration),
+        Request::ReadIndex,
+        Request::Renew {
+            incarnation: Incarnation(5),
+        },
+        Request::SnapshotOffer {
+            vote,
+            id: [1; 32],
+            bytes: 1 << 40,
+            meta,
+        },
+        Request::SnapshotChunk {
+            vote,
+            id: [2; 32],
+            offset: 7,
+            crc: 9,
+            chunk,
+        },
+        Request::SnapshotInstall { vote, id: [3; 32] },
+        Request::StateHash {
+            index: 64,
+            hash: u128::MAX,
+        },
+        Request::Remove {
+            member: MemberId(8),
+        },
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    let vote = vote();
+    let leader = NotServed::NotLeader(Some(MemberId(4)));
+    vec![
+        Reply::Append(Appended::All),
+        Reply::Append(Appended::Some(Some(id(5)))),
+        Reply::Append(Appended::Conflict),
+        Reply::Append(Appended::Higher(vote)),
+        Reply::Append(Appended::Superseded),
+        Reply::Vote {
+            vote,
+            granted: true,
+            last: None,
+        },
+        Reply::PreVote(false),
+        Reply::Pong { vote: Some(vote) },
+        Reply::Taken(true),
+        Reply::Forwarded(Forwarded::Queued),
+        Reply::Forwarded(Forwarded::Not(leader)),
+        Reply::Forwarded(Forwarded::Removed),
+        Reply::Forwarded(Forwarded::Full),
+        Reply::ReadIndex(Ok(77)),
+        Reply::ReadIndex(Err(NotServed::NoQuorum)),
+        Reply::ReadIndex(Err(NotServed::NotLeader(None))),
+        Reply::Renewed(Renewed::Granted),
+        Reply::Renewed(Renewed::Lost),
+        Reply::Renewed(Renewed::Not(NotServed::Busy)),
+        Reply::SnapshotHave { offset: 1 },
+        Reply::SnapshotInstalled { vote },
+        Reply::SnapshotBad,
+        Reply::StateHash {
+            agrees: Some(false),
+        },
+        Reply::StateHash { agrees: None },
+        Reply::Unfit,
+        Reply::Removing(Removing::Removed),
+        Reply::Removing(Removing::Wanted),
+        Reply::Removing(Removing::Unknown),
+        Reply::Removing(Removing::Not(NotServed::Busy)),
+        Reply::Forwarded(Forwarded::Format(2)),
+    ]
+}
+
+fn hello_bytes() -> Vec<u8> {
+    let hello = Hello {
+        cluster: Some(ClusterId([9; 16])),
+        member: MemberId(1),
+        nonce: BootNonce(2),
+        formats: (1, 3),
+        vote: Some(vote()),
+        last: Some(id(4)),
+        addresses: vec!["a:1".into(), "b:2".into()],
+    };
+    let mut to = Writer::new(4096);
+    put_hello(&mut to, Lane::Calls, &hello);
+    let bytes = to.finish("hello").expect("small");
+    assert_eq!(
+        super::hello(&mut Reader::new(&bytes)).expect("whole"),
+        (Lane::Calls, hello)
+    );
+    bytes
+}
+
+/// Neither panics nor takes for something else what was cut, or changed; what decodes has this one encoding.
+fn damage(whole: &[u8], decodes: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    assert_eq!(decodes(whole).as_deref(), Some(whole));
+    for length in 0..whole.len() {
+        assert!(decodes(&whole[..length]).is_none(), "{length} of {whole:?}");
+    }
+    let longer = [whole, &[0]].concat();
+    assert!(decodes(&longer).is_none());
+    for at in 0..whole.len().min(300) {
+        for bit in 0..8 {
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1 << bit;
+            if let Some(again) = decodes(&flipped) {
+                assert_eq!(again, flipped);
+            }
+        }
+    }
+}
+
+fn request(bytes: &[u8]) -> Option<Vec<u8>> {
+    let decoded = decode_request(&Bytes::copy_from_slice(bytes)).ok()?;
+    Some(encode_request(&decoded, Vec::new()).expect("it was one"))
+}
+
+fn reply(bytes: &[u8]) -> Option<Vec<u8>> {
+    let decoded = decode_reply(bytes).ok()?;
+    Some(encode_reply(&decoded, Vec::new()).expect("it was one"))
+}
+
+#[test]
+fn all_come_back_and_damage_is_seen() {
+    for one in requests() {
+        let bytes = encode_request(&one, Vec::new()).expect("small");
+        assert_eq!(decode_request(&bytes.clone().into()), Ok(one));
+        damage(&bytes, request);
+    }
+    for one in replies() {
+        let bytes = encode_reply(&one, Vec::new()).expect("small");
+        assert_eq!(decode_reply(&bytes), Ok(one));
+        damage(&bytes, reply);
+    }
+    let whole = hello_bytes();
+    for length in 0..whole.len() {
+        assert!(super::hello(&mut Reader::new(&whole[..length])).is_err());
+    }
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let random = Seeded::new(1, "wire");
+    for round in 0..200_000_u32 {
+        let mut bytes = vec![0; random.below(200) as usize + 1];
+        random.fill(&mut bytes);
+        bytes[0] = (round % 20) as u8;
+        for decodes in [request, reply] {
+            if let Some(again) = decodes(&bytes) {
+                assert_eq!(again, bytes);
+            }
+        }
+        bytes[0] = 1;
+        bytes.get_mut(1).into_iter().for_each(|byte| *byte = 0);
+        let _ = super::hello(&mut Reader::new(&bytes));
+    }
+}
+
+#[test]
+fn the_largest_append_fits() {
+    let body = Bytes::from(vec![0; 512 * 1024]);
+    let entries = vec![Entry { id: id(1), body }];
+    let vote = vote();
+    let append = Request::Append {
+        vote,
+        previous: None,
+        entries,
+        committed: None,
+    };
+    assert!(encode_request(&append, vec![0; 14]).is_ok());
+    let chunk = Bytes::from(vec![0; SNAPSHOT_BLOCK_BYTES]);
+    let chunk = Request::SnapshotChunk {
+        vote,
+        id: [0; 32],
+        offset: 0,
+        crc: 0,
+        chunk,
+    };
+    assert!(encode_request(&chunk, vec![0; 14]).is_ok());
+    let mut entries = vec![Entry {
+        id: id(1),
+        body: vec![0; FRAME_BYTES].into(),
+    }];
+    entries.push(entries[0].clone());
+    let append = Request::Append {
+        vote,
+        previous: None,
+        entries,
+        committed: None,
+    };
+    assert!(matches!(
+        encode_request(&append, vec![]),
+        Err(Error::TooLarge { .. })
+    ));
+}
