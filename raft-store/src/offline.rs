@@ -351,3 +351,6 @@ async fn limited<T>(call: impl Future<Output = Result<T, RecordError>>) -> Resul
     let limited = timeout(RECORD_LIMIT, call).await;
     limited.unwrap_or_else(|_| Err(RecordError::Unknown("no answer in time".into())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,6 @@ impl FoundingRecord for Alone {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
