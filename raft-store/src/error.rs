@@ -40,6 +40,9 @@ pub enum Error {
     /// The cluster's format is above what this build reads: it cannot be a member.
     #[error("the cluster format is {found}; this build knows up to {known}")]
     Format { found: u16, known: u16 },
+    /// Keys that begin with [`crate::transport::registry::RESERVED_PREFIX`] are the store's own.
+    #[error("the key is one of the store's own")]
+    Reserved,
     #[error("the write was refused: {0:?}")]
     Refused(Refusal),
     #[error("{what} over the limit of {limit_bytes} bytes")]

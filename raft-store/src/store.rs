@@ -33,11 +33,13 @@ use crate::snapshot::file::Error::Content;
 use crate::snapshot::save::{Save, Saved};
 use crate::spawner::Spawner;
 use crate::state::{self, Fate, Item, Outcome, Registered, State, Versioned};
+use crate::transport::registry::RESERVED_PREFIX;
 use crate::waiters::{Ticket, Told, Waiters};
 use crate::watch::{self, Watch};
 
 mod removal;
 mod status;
+mod trust;
 
 pub use status::{MemberStatus, Prefix, Role, SeenByLeader, Status};
 
@@ -207,6 +209,7 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
         disk,
         spawner: parts.spawner,
     }));
+    parts.transport.attach(trust::Trust::new(&store));
     Ok((store, FatalWatch(told)))
 }
 
@@ -367,13 +370,18 @@ impl Store {
         action: Action,
         deadline: Instant,
     ) -> Result<WriteOutcome, Error> {
-        let key = Bytes::copy_from_slice(key);
         let write = Write {
-            key: key.clone(),
+            key: Bytes::copy_from_slice(key),
             expect,
             action,
         };
         self.check(&write)?;
+        self.write_own(write, deadline).await
+    }
+
+    /// Also keys of the store's own.
+    async fn write_own(&self, write: Write, deadline: Instant) -> Result<WriteOutcome, Error> {
+        let key = write.key.clone();
         match self.propose(Op::Write(write), deadline).await? {
             Outcome::Write(outcome) => Ok(self.told(&key, outcome)??),
             other => Err(unwritten(&other)),
@@ -539,6 +547,9 @@ impl Store {
         let limits = &self.0.limits;
         if write.key.is_empty() || write.key.len() > limits.key_bytes {
             return Err(Error::Refused(Refusal::KeyBytes));
+        }
+        if write.key.starts_with(RESERVED_PREFIX) {
+            return Err(Error::Reserved);
         }
         if write.payload_bytes() - write.key.len() > limits.value_bytes {
             return Err(Error::Refused(Refusal::ValueBytes));

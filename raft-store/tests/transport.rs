@@ -8,5 +8,7 @@ mod hostile;
 mod joining;
 #[path = "transport/member.rs"]
 mod member;
+#[path = "transport/stores.rs"]
+mod stores;
 #[path = "transport/talking.rs"]
 mod talking;

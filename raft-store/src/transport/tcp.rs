@@ -317,6 +317,8 @@ impl Shared {
         let owner = (self.member, credentials.public_key());
         let granted = Granted::new(signer.authority.clone(), &issued, owner)?;
         credentials.sealed = Some(signer.seal(secret, random)?);
-        self.take_granted(&mut credentials, granted)
+        self.take_granted(&mut credentials, granted)?;
+        self.look.notify_one();
+        Ok(())
     }
 }

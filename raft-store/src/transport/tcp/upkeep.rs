@@ -16,7 +16,7 @@ use crate::transport::{authority, certificate};
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(3_600);
 /// When something was not possible, it is tried again after this time, later after twice as long, up to the longest.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_LONGEST: Duration = Duration::from_secs(300);
 
 /// Looks until it is dropped.

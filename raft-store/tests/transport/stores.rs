@@ -1,0 +1,142 @@
+//! Stores over the port: the authority and the keys of ids lie in the store itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raft_store::clock::SystemClock;
+use raft_store::discovery::{Discovery, Fixed};
+use raft_store::disk::SimDisk;
+use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
+use raft_store::gate::Tasks;
+use raft_store::ids::ClusterId;
+use raft_store::random::SystemRandom;
+use raft_store::spawner::Threads;
+use raft_store::transport::registry::RESERVED_PREFIX;
+use raft_store::transport::{BoxFuture, JoinSecret, TcpParts, TcpSettings, TcpTransport};
+use raft_store::{Error, Expect, Parts, Settings, Store, open};
+use tokio::time::Instant;
+
+use crate::member::{DIR, Date, TODAY, disk};
+
+/// A founding record in memory.
+#[derive(Default)]
+struct Record(Mutex<Option<Founding>>);
+
+fn answer<T: Send + 'static>(answer: T) -> BoxFuture<'static, Result<T, RecordError>> {
+    Box::pin(std::future::ready(Ok(answer)))
+}
+
+impl FoundingRecord for Record {
+    fn read(&self) -> BoxFuture<'_, Result<Option<Founding>, RecordError>> {
+        answer(*self.0.lock())
+    }
+
+    fn create(&self, founding: Founding) -> BoxFuture<'_, Result<Created, RecordError>> {
+        let mut row = self.0.lock();
+        answer(match *row {
+            Some(row) => Created::Exists(row),
+            None => {
+                *row = Some(founding);
+                Created::Yes
+            }
+        })
+    }
+
+    fn replace(&self, old: ClusterId, new: Founding) -> BoxFuture<'_, Result<bool, RecordError>> {
+        let mut row = self.0.lock();
+        let fits = row.is_some_and(|row| row.uuid == old);
+        if fits {
+            *row = Some(new);
+        }
+        answer(fits)
+    }
+}
+
+/// What members of one cluster have in common.
+struct World {
+    record: Arc<Record>,
+    secret: JoinSecret,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            record: Arc::default(),
+            secret: JoinSecret::mint(&SystemRandom),
+        }
+    }
+
+    /// A store on `disk`, and its port.
+    async fn open(&self, disk: &Arc<SimDisk>, peers: &[String]) -> (Store, Arc<TcpTransport>) {
+        let tcp = TcpSettings {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            dir: DIR.into(),
+            secrets: vec![self.secret.clone()],
+        };
+        let parts = TcpParts {
+            disk: disk.clone(),
+            random: Arc::new(SystemRandom),
+            clock: Arc::new(SystemClock),
+            wall: Date::new(TODAY),
+            tasks: Tasks::system(),
+        };
+        let port = TcpTransport::bind(tcp, parts).await.expect("a port");
+        let port = Arc::new(port);
+        let mut settings = Settings::new(DIR);
+        settings.segment_bytes = 1 << 20;
+        settings.info.addresses = vec![port.local_address().to_string()];
+        let fixed: Box<dyn Discovery> = Box::new(Fixed(peers.to_vec()));
+        let parts = Parts {
+            disk: disk.clone(),
+            random: Arc::new(SystemRandom),
+            clock: Arc::new(SystemClock),
+            transport: port.clone(),
+            founding: self.record.clone(),
+            discovery: Arc::new([fixed]),
+            spawner: Arc::new(Threads),
+            tasks: Tasks::system(),
+        };
+        let (store, _) = open(settings, parts).await.expect("opened");
+        (store, port)
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+async fn own_keys(store: &Store) -> usize {
+    let (own, _) = store.scan(RESERVED_PREFIX, None, 100).expect("open");
+    own.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_keeps_its_authority_in_the_store() {
+    let world = World::new();
+    let disk = disk("founder");
+    let (store, port) = world.open(&disk, &[]).await;
+    store.ready(soon()).await.expect("founded");
+    assert!(port.has_certificate());
+    for _ in 0..1_000 {
+        if own_keys(&store).await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(own_keys(&store).await, 2, "the authority and its own key");
+    let key = [RESERVED_PREFIX, b"authority"].concat();
+    let put = store.put_if(&key, "mine".into(), Expect::Any, None, soon());
+    assert!(matches!(put.await, Err(Error::Reserved)));
+    let delete = store.delete_if(&key, Expect::Any, soon());
+    assert!(matches!(delete.await, Err(Error::Reserved)));
+    let put = store.put_if(b"key", "value".into(), Expect::Any, None, soon());
+    put.await.expect("written");
+    store.shutdown().await;
+    drop(port);
+    let (store, port) = world.open(&disk, &[]).await;
+    store.ready(soon()).await.expect("open again");
+    assert!(port.has_certificate());
+    assert_eq!(own_keys(&store).await, 2);
+    store.shutdown().await;
+}
