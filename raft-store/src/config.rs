@@ -46,6 +46,8 @@ pub struct Settings {
     pub snapshot_check: Duration,
     /// Entries behind a published snapshot that stay in the log.
     pub log_keep_entries: u64,
+    /// Bytes of entries that a leader keeps behind it for members that need them; who needs more gets a snapshot.
+    pub log_keep_bytes: u64,
     #[doc(hidden)]
     pub observer: Observer,
 }
@@ -67,6 +69,7 @@ impl Settings {
             snapshot_entries: 1000,
             snapshot_check: Duration::from_secs(1),
             log_keep_entries: 0,
+            log_keep_bytes: 256 << 20,
             observer: Observer::default(),
         }
     }

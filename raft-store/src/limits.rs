@@ -28,6 +28,10 @@ pub const RECENT_EVENTS_BYTES: usize = 16 * 1024 * 1024;
 pub const DIFFERENCE_CHANGES: usize = 10_000;
 /// One block of a snapshot, and what the layer above may put beside the state.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
+/// One message of a snapshot that is sent to a peer.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// A snapshot is sent to a peer no faster.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// Addresses a member may have.
 pub const MEMBER_ADDRESSES: usize = 8;
 /// One address of a member.

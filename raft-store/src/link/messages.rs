@@ -44,7 +44,7 @@ pub(crate) enum Request {
     ReadIndex,
     /// Renews the lease of a run of the sender.
     Renew { incarnation: Incarnation },
-    /// A snapshot follows. `id` is the BLAKE3 of the whole file, `meta` what lies beside the state.
+    /// A snapshot follows. `id` is the BLAKE3 in its last block, `meta` what lies beside the state.
     SnapshotOffer {
         vote: Vote,
         id: [u8; 32],

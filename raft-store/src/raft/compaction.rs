@@ -1,5 +1,6 @@
 //! When a snapshot is built, and what follows: published, told to log and core, the log purged (DESIGN §6).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -19,18 +20,55 @@ pub(crate) struct Compaction {
     /// At the last snapshot.
     before: Progress,
     at: Instant,
+    kept: Kept,
+}
+
+/// Which entries are the last so many bytes, about.
+struct Kept {
+    bytes: u64,
+    samples: VecDeque<Progress>,
+}
+
+/// Between two samples, as a part of the bytes kept.
+const SAMPLES: u64 = 64;
+
+impl Kept {
+    fn new(bytes: u64) -> Self {
+        let samples = VecDeque::new();
+        Self { bytes, samples }
+    }
+
+    /// The first index of them.
+    fn first(&mut self, now: Progress) -> u64 {
+        let last = self.samples.back().map_or(0, |last| last.bytes);
+        if self.samples.is_empty() || now.bytes - last >= self.bytes / SAMPLES {
+            self.samples.push_back(now);
+        }
+        let is_old = |sample: &Progress| now.bytes - sample.bytes > self.bytes;
+        let mut first = 0;
+        while let Some(old) = self.samples.front().filter(|sample| is_old(sample)) {
+            first = old.next;
+            match self.samples.get(1).is_some_and(is_old) {
+                true => drop(self.samples.pop_front()),
+                false => break,
+            }
+        }
+        first
+    }
 }
 
 impl Compaction {
     pub(crate) fn new(core: Core, settings: Settings, spawner: Arc<dyn Spawner>) -> Self {
         let at = Instant::now();
         let before = Progress::default();
+        let kept = Kept::new(settings.log_keep_bytes);
         Self {
             core,
             settings,
             spawner,
             before,
             at,
+            kept,
         }
     }
 
@@ -45,7 +83,13 @@ impl Compaction {
                     Err(error) => tracing::error!(%error, "no snapshot was built"),
                 }
             }
-            self.core.published(self.settings.log_keep_entries).await;
+            let first = self.kept.first(progress);
+            let needed = self
+                .core
+                .needed()
+                .map_or(u64::MAX, |index| index.max(first));
+            let keep = self.settings.log_keep_entries;
+            self.core.published(keep, needed).await;
         }
     }
 
@@ -80,5 +124,31 @@ impl Compaction {
         drop(job);
         built.map_err(|_| Error::Content("the job that builds has ended"))??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_are_kept() {
+        let mut kept = Kept::new(6_400);
+        let at = |index| Progress {
+            next: index,
+            entries: index,
+            bytes: index * 10,
+        };
+        for index in 0..=640 {
+            assert_eq!(kept.first(at(index)), 0, "{index}");
+        }
+        for index in 641..5_000 {
+            let first = kept.first(at(index));
+            assert!(
+                first < index - 640 && first + 660 >= index,
+                "{index}: {first}"
+            );
+        }
+        assert!(kept.samples.len() <= SAMPLES as usize + 2);
     }
 }

@@ -30,6 +30,7 @@ use crate::log::{self, Log};
 use crate::observe::{Observer, Seen};
 use crate::random::Random;
 use crate::snapshot::publish::Snapshots;
+use crate::spawner::Spawner;
 use crate::state::State;
 use crate::waiters::Waiters;
 use crate::watch::Hub;
@@ -64,6 +65,7 @@ struct Surroundings {
     link: Arc<dyn Link>,
     peers: Arc<Peers>,
     tasks: Tasks,
+    spawner: Arc<dyn Spawner>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -229,6 +231,7 @@ pub(crate) async fn start(
     let network = Network {
         link: link.clone(),
         peers: peers.clone(),
+        snapshots: snapshots.clone(),
     };
     let found_vote = log.vote().unwrap_or_default();
     // openraft's own tasks belong to the gate of the task that starts it.
@@ -247,6 +250,7 @@ pub(crate) async fn start(
             link,
             peers,
             tasks: parts.tasks.clone(),
+            spawner: parts.spawner.clone(),
             clock: parts.clock.clone(),
             random: parts.random.clone(),
         },
@@ -369,6 +373,10 @@ impl Core {
         &self.0.around.tasks
     }
 
+    pub(super) fn spawner(&self) -> &dyn Spawner {
+        &*self.0.around.spawner
+    }
+
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.0.around.clock
     }
@@ -439,9 +447,10 @@ impl Core {
         }
     }
 
-    /// Tells log and core of a snapshot that was published, so that what it covers can go.
-    pub(crate) async fn published(&self, keep_entries: u64) {
-        let Some(published) = self.0.snapshots.published() else {
+    /// Tells log and core of a snapshot that was published, so that what it covers can go: all but the last
+    /// `keep_entries`, and not what peers need from the index `needed` on.
+    pub(crate) async fn published(&self, keep_entries: u64, needed: u64) {
+        let Some(published) = self.0.machine.known() else {
             return;
         };
         if let Ok((Some(last), _)) = decode_meta(&published.meta) {
@@ -449,6 +458,7 @@ impl Core {
         }
         let purged = self.0.log.log_state().purged.map(|id| id.index);
         let upto = published.index.saturating_sub(keep_entries);
+        let upto = upto.min(needed.saturating_sub(1));
         if purged.is_some_and(|purged| purged >= upto) || upto == 0 {
             return;
         }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::core::Core;
+use super::receiving::Receiving;
 use super::types::{Error, Types, exact_vote, from_log_id, from_logged, to_log_id, to_vote};
 use crate::elections;
 use crate::ids::MemberId;
@@ -30,6 +31,7 @@ struct Shared {
     core: Core,
     /// By sender, with entries or without.
     places: Mutex<BTreeMap<(MemberId, bool), Place>>,
+    receiving: Receiving,
 }
 
 /// Of one sender's appends one is with the core; the next waits here.
@@ -80,6 +82,7 @@ impl Inbox {
         Self(Arc::new(Shared {
             core,
             places: Mutex::default(),
+            receiving: Receiving::default(),
         }))
     }
 
@@ -124,7 +127,7 @@ impl Inbox {
             },
             Request::TakeVote { leader, vote } => Reply::Taken(core.take_vote(leader, vote).await),
             Request::Elect { leader, vote } => Reply::Taken(core.elect_as(leader, vote).await),
-            _ => Reply::Unfit,
+            request => self.0.receiving.serve(core, request).await,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::log_store::Opening;
 use super::pacing::Pacing;
@@ -61,6 +61,7 @@ struct Shared {
     opening: Arc<Opening>,
     observer: Observer,
     applied: Bell,
+    known: Mutex<Option<Published>>,
     /// Rung when a row of a member may have changed.
     members: Bell,
 }
@@ -112,6 +113,7 @@ impl Machine {
             opening,
             observer,
             applied: Bell::default(),
+            known: Mutex::default(),
             members: Bell::default(),
         })))
     }
@@ -282,8 +284,20 @@ impl Machine {
         self.0.members.ring();
     }
 
+    /// The newest published snapshot that openraft knows: one that was received is published before it is installed,
+    /// and told of before, openraft would not install it any more.
+    pub(super) fn known(&self) -> Option<Published> {
+        let newest = self.0.snapshots.published();
+        let next = self.0.live.read().next();
+        let mut known = self.0.known.lock();
+        if let Some(newest) = newest.filter(|newest| newest.index < next) {
+            *known = Some(newest);
+        }
+        known.clone()
+    }
+
     fn current(&self) -> Result<Option<Snapshot>, StorageError> {
-        let Some(published) = self.0.snapshots.published() else {
+        let Some(published) = self.known() else {
             return Ok(None);
         };
         let meta = meta_of(&published)

@@ -1,6 +1,7 @@
 //! Who the members are, and changing it, one step at a time (DESIGN §9).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, EmptyNode};
@@ -9,6 +10,9 @@ use super::core::Core;
 use super::types::{self, to_log_id};
 use crate::ids::MemberId;
 use crate::log::LogId;
+
+/// For a member that was silent longer no entries are kept: it gets a snapshot when it comes back.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// The newest membership in the log here, committed or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,6 +91,21 @@ impl Core {
         replication
             .map(|(member, matched)| (MemberId(*member), matched.map(|id| id.index)))
             .collect()
+    }
+
+    /// The first index that a member needs of this leader's log which has answered lately.
+    pub(crate) fn needed(&self) -> Option<u64> {
+        let lately = self.clock().now().saturating_sub(LATELY);
+        let progress = self.progress();
+        let others = progress
+            .iter()
+            .filter(|(member, _)| **member != self.member());
+        others
+            .filter(|(member, _)| !self.is_barred(**member))
+            .filter(|(member, _)| self.peers().last_answer(**member) >= Some(lately))
+            .map(|(member, matched)| (*matched).max(self.peers().sending(*member)))
+            .map(|has| has.map_or(0, |index| index + 1))
+            .min()
     }
 
     /// Makes `member` a learner. Harmless when it is one, or a voter.

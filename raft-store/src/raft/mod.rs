@@ -11,8 +11,10 @@ mod network;
 pub(crate) mod offline;
 mod pacing;
 mod peers;
+mod receiving;
 pub(crate) mod reign;
 mod runtime;
+mod sending;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]

@@ -22,12 +22,14 @@ use crate::ids::MemberId;
 use crate::link::messages::{Appended, Reply, Request};
 use crate::link::{Link, LinkError};
 use crate::log;
+use crate::snapshot::publish::Snapshots;
 
 /// Makes the clients of all targets.
 #[derive(Clone)]
 pub(super) struct Network {
     pub(super) link: Arc<dyn Link>,
     pub(super) peers: Arc<Peers>,
+    pub(super) snapshots: Snapshots,
 }
 
 /// Asks one peer. Several may ask the same one: its stream, a read round, an election.
@@ -38,7 +40,7 @@ pub(super) struct Client {
 
 /// Why a peer has not answered as openraft expects.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("no answer: {0:?}")]
     Link(LinkError),
     #[error("an answer that does not fit: {0}")]
@@ -111,9 +113,17 @@ impl Append {
 }
 
 impl Client {
+    pub(super) fn to(&self) -> MemberId {
+        self.to
+    }
+
+    pub(super) fn peers(&self) -> &Peers {
+        &self.network.peers
+    }
+
     /// Asks once, not sooner after a failure than peers are tried again.
-    async fn ask(&self, request: Request, limit: Duration) -> Result<Reply, Failure> {
-        let Network { link, peers } = &self.network;
+    pub(super) async fn ask(&self, request: Request, limit: Duration) -> Result<Reply, Failure> {
+        let Network { link, peers, .. } = &self.network;
         loop {
             if peers.is_barred(self.to) {
                 return Err(Failure::Barred);
@@ -269,15 +279,19 @@ impl RaftNetwork<Types> for Client {
         }
     }
 
+    /// Of openraft's snapshot only the index is used: what is published now is that one or a later one.
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
+        vote: Vote,
         _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        option: RPCOption,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
-        tokio::time::sleep(option.hard_ttl()).await;
-        let failure = Failure::Unfit("snapshots are not sent yet");
-        Err(StreamingError::Network(failed(&failure)))
+        let snapshots = self.network.snapshots.clone();
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(&snapshots, to_vote(&vote)) => Ok(sent),
+        }
     }
 }

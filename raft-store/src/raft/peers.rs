@@ -72,6 +72,8 @@ struct Note {
     ponged: Option<Duration>,
     /// Its log matches up to here.
     matched: Option<u64>,
+    /// It was, or is being, sent a snapshot that ends here.
+    sending: Option<u64>,
     /// Since its stream last asked for anything.
     beats: u32,
     budget: Budget,
@@ -215,9 +217,24 @@ impl Peers {
         note.matched
     }
 
-    /// Since when `to` has not answered, on this member's clock; `None`: not at all under the present vote.
+    /// When `to` has last been asked something that it answered, under the present vote.
     pub(super) fn last_answer(&self, to: MemberId) -> Option<Duration> {
-        self.state.lock().notes.get(&to)?.answered
+        let state = self.state.lock();
+        let note = state.notes.get(&to)?;
+        note.answered.max(note.ponged)
+    }
+
+    /// A snapshot is being sent to `to` that ends at `index`.
+    pub(super) fn send(&self, to: MemberId, vote: Vote, index: u64) {
+        let now = self.clock.now();
+        if let Some(note) = self.state.lock().note(to, vote, now) {
+            note.sending = Some(index);
+        }
+    }
+
+    /// Where the last snapshot ends that was sent to `to`.
+    pub(super) fn sending(&self, to: MemberId) -> Option<u64> {
+        self.state.lock().notes.get(&to)?.sending
     }
 
     /// Bytes of entries that `to` gets at once.

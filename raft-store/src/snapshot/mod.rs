@@ -2,4 +2,6 @@
 
 pub mod file;
 pub mod publish;
+pub(crate) mod receive;
 pub mod save;
+pub(crate) mod send;

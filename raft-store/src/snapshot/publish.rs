@@ -31,6 +31,8 @@ pub struct Published {
     /// What the layer above put beside the state.
     pub meta: Bytes,
     pub bytes: u64,
+    /// The BLAKE3 in its last block: its name among members.
+    pub hash: [u8; 32],
     pub path: PathBuf,
 }
 
@@ -76,6 +78,7 @@ impl Snapshots {
             index: loaded.state.applied(),
             meta: Bytes::copy_from_slice(&loaded.meta),
             bytes: loaded.bytes,
+            hash: loaded.hash,
             path: path.clone(),
         });
         let snapshots = Self(Arc::new(Inner {
@@ -112,34 +115,82 @@ impl Snapshots {
         self.0.dir.join(format!("{index:016x}.{extension}"))
     }
 
+    /// Where a snapshot with this hash is received.
+    pub(super) fn incoming(&self, hash: &[u8; 32]) -> PathBuf {
+        let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.0.dir.join(format!("incoming-{name}.{UNFINISHED}"))
+    }
+
+    /// An empty file in the place of what was left there.
+    pub(super) fn create(&self, path: &Path) -> io::Result<Out> {
+        self.clear(path)?;
+        Out::create(&*self.0.disk, path)
+    }
+
+    fn clear(&self, path: &Path) -> io::Result<()> {
+        let disk = &*self.0.disk;
+        match disk.list(&self.0.dir)?.iter().any(|found| found == path) {
+            true => disk.remove(path),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes a file that was not finished.
+    pub(super) fn remove(&self, path: &Path) {
+        // The next start removes it otherwise.
+        let _ = self.0.disk.remove(path);
+    }
+
+    /// The published snapshot, open: it stays readable when the next is published.
+    pub(super) fn open_published(&self) -> io::Result<Option<(Published, Box<dyn File>)>> {
+        // Under the lock it keeps its name.
+        let published = self.0.published.lock();
+        let Some(published) = published.as_ref() else {
+            return Ok(None);
+        };
+        let file = self.0.disk.open(&published.path, Open::Read)?;
+        Ok(Some((published.clone(), file)))
+    }
+
+    /// Reads one that was received, all of it verified.
+    pub(super) fn verify(&self, path: &Path) -> Result<(Loaded, Published), Error> {
+        let loaded = load(&*self.0.disk, path, self.0.limits)?;
+        let index = loaded.state.applied();
+        let published = Published {
+            index,
+            meta: Bytes::copy_from_slice(&loaded.meta),
+            bytes: loaded.bytes,
+            hash: loaded.hash,
+            path: self.path(index, FINISHED),
+        };
+        Ok((loaded, published))
+    }
+
     /// Writes it aside. Returns the time that its syncs take in simulation.
     fn write(&self, state: &State, meta: &[u8]) -> Result<(Published, Duration), Error> {
         let index = state.applied();
         let path = self.path(index, UNFINISHED);
-        let disk = &*self.0.disk;
-        if disk.list(&self.0.dir)?.contains(&path) {
-            disk.remove(&path)?;
-        }
-        let (written, took) = write_to(disk, &path, state, meta)?;
+        self.clear(&path)?;
+        let (written, took) = write_to(&*self.0.disk, &path, state, meta)?;
         let published = Published {
             index,
             meta: Bytes::copy_from_slice(meta),
             bytes: written.bytes,
+            hash: written.hash,
             path: self.path(index, FINISHED),
         };
         Ok((published, took))
     }
 
     /// Gives it its name, durably, unless a newer one has been published meanwhile; then that is the answer.
-    fn publish(&self, new: Published) -> Result<Published, Error> {
+    pub(super) fn publish(&self, unfinished: &Path, new: Published) -> Result<Published, Error> {
         let disk = &*self.0.disk;
         let mut published = self.0.published.lock();
-        let unfinished = self.path(new.index, UNFINISHED);
         if let Some(newer) = published.as_ref().filter(|old| old.index >= new.index) {
-            disk.remove(&unfinished)?;
+            disk.remove(unfinished)?;
             return Ok(newer.clone());
         }
-        disk.rename(&unfinished, &new.path)?;
+        disk.rename(unfinished, &new.path)?;
         disk.sync_dir(&self.0.dir)?;
         let old = published.replace(new.clone());
         drop(published);
@@ -155,13 +206,6 @@ impl Snapshots {
         Ok(new)
     }
 
-    /// Removes what a failed build has left.
-    fn forget(&self, index: u64) {
-        let path = self.path(index, UNFINISHED);
-        // The next start removes it otherwise.
-        let _ = self.0.disk.remove(&path);
-    }
-
     /// Reads the published snapshot.
     pub fn load(&self, published: &Published) -> Result<Loaded, Error> {
         load(&*self.0.disk, &published.path, self.0.limits)
@@ -175,12 +219,7 @@ pub(super) fn write_to(
     state: &State,
     meta: &[u8],
 ) -> Result<(Written, Duration), Error> {
-    let mut out = Out {
-        file: disk.open(path, Open::Create)?,
-        at: 0,
-        unsynced: 0,
-        took: Duration::ZERO,
-    };
+    let mut out = Out::create(disk, path)?;
     let written = file::write(state, meta, &mut out)?;
     out.flush()?;
     Ok((written, out.took))
@@ -226,12 +265,14 @@ impl Job for Build {
                     Next::After(took)
                 }
                 Err(error) => {
-                    self.snapshots.forget(state.applied());
+                    let path = self.snapshots.path(state.applied(), UNFINISHED);
+                    self.snapshots.remove(&path);
                     self.tell(Err(error))
                 }
             },
             Step::Publish(published) => {
-                let result = self.snapshots.publish(published);
+                let unfinished = self.snapshots.path(published.index, UNFINISHED);
+                let result = self.snapshots.publish(&unfinished, published);
                 self.tell(result)
             }
             Step::Done => Next::Done,
@@ -240,11 +281,23 @@ impl Job for Build {
 }
 
 /// A file from its start on.
-struct Out {
+pub(super) struct Out {
     file: Box<dyn File>,
-    at: u64,
+    pub(super) at: u64,
     unsynced: u64,
-    took: Duration,
+    /// What its syncs take in simulation, and nobody has waited for yet.
+    pub(super) took: Duration,
+}
+
+impl Out {
+    fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: disk.open(path, Open::Create)?,
+            at: 0,
+            unsynced: 0,
+            took: Duration::ZERO,
+        })
+    }
 }
 
 impl Write for Out {

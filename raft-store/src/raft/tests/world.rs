@@ -43,6 +43,8 @@ struct Net {
     delay: Duration,
     /// Requests sent to each member that reached nobody.
     lost: BTreeMap<MemberId, u64>,
+    /// Of snapshots, delivered.
+    chunks: u64,
     /// Panics when asked for a member.
     planted: Option<MemberId>,
 }
@@ -75,6 +77,9 @@ impl Wire {
             std::future::pending().await
         }
         let inbox = inbox.ok_or(LinkError::Unreachable)?;
+        if matches!(request, Request::SnapshotChunk { .. }) {
+            self.net.lock().chunks += 1;
+        }
         sleep(delay).await;
         let reply = inbox.serve(self.me, request).await;
         sleep(delay).await;
@@ -172,16 +177,20 @@ impl World {
     /// Member 1 alone, then all of them voters.
     pub(super) async fn of(seed: u64, count: u64) -> Self {
         let mut world = Self::new(seed);
-        for id in 1..=count {
-            world.start(id).await;
-        }
-        world.member(1).core.found().await.expect("an empty log");
-        let leader = world.leader(Duration::from_secs(1)).await;
-        for id in 2..=count {
-            world.add_learner(leader, id).await;
-        }
-        world.vote_in(leader, 1..=count).await;
+        world.begin(count).await;
         world
+    }
+
+    pub(super) async fn begin(&mut self, count: u64) {
+        for id in 1..=count {
+            self.start(id).await;
+        }
+        self.member(1).core.found().await.expect("an empty log");
+        let leader = self.leader(Duration::from_secs(1)).await;
+        for id in 2..=count {
+            self.add_learner(leader, id).await;
+        }
+        self.vote_in(leader, 1..=count).await;
     }
 
     pub(super) async fn add_learner(&self, leader: u64, id: u64) {
@@ -288,6 +297,11 @@ impl World {
 
     pub(super) fn heal(&self) {
         self.net.lock().cut.clear();
+    }
+
+    /// Chunks of snapshots that were delivered.
+    pub(super) fn chunks(&self) -> u64 {
+        self.net.lock().chunks
     }
 
     /// Requests to a member that reached nobody.

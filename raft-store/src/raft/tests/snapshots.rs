@@ -1,0 +1,122 @@
+//! Members whose log does not reach back get snapshots.
+
+use std::time::Duration;
+
+use super::world::{World, pass};
+use crate::ids::MemberId;
+
+const SOON: Duration = Duration::from_secs(6);
+
+/// A snapshot each 20 KB, and nothing kept for peers.
+async fn small(seed: u64, count: u64) -> World {
+    let mut world = World::new(seed);
+    world.settings.snapshot_log_bytes = 20_000;
+    world.settings.snapshot_check = Duration::from_millis(50);
+    world.settings.log_keep_bytes = 1_000;
+    world.begin(count).await;
+    world
+}
+
+fn purged(world: &World, id: u64) -> u64 {
+    let state = world.member(id).core.log().log_state();
+    state.purged.map_or(0, |id| id.index)
+}
+
+async fn fill(world: &mut World, puts: usize, bytes: usize) {
+    for _ in 0..puts {
+        world.put(bytes).await;
+        pass(20).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_member_gets_a_snapshot() {
+    for (seed, bytes) in [(1, 2_000), (2, 60_000)] {
+        let mut world = small(seed, 1).await;
+        fill(&mut world, 60, bytes).await;
+        assert!(purged(&world, 1) > 10);
+        world.start(2).await;
+        world.add_learner(1, 2).await;
+        world.settled(SOON).await;
+        assert!(purged(&world, 2) > 10, "it came as a snapshot");
+        world.vote_in(1, [1, 2]).await;
+        fill(&mut world, 10, bytes).await;
+        world.settled(SOON).await;
+        world.kill(2);
+        world.start(2).await;
+        fill(&mut world, 1, bytes).await;
+        world.settled(SOON).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_away_gets_a_snapshot_while_others_go_on() {
+    let mut world = small(3, 3).await;
+    fill(&mut world, 5, 2_000).await;
+    let (leader, terms) = (world.leader(SOON).await, world.terms());
+    let away = (1..=3).find(|id| *id != leader).expect("three");
+    world.cut_off(away);
+    fill(&mut world, 60, 2_000).await;
+    pass(11_000).await;
+    fill(&mut world, 60, 2_000).await;
+    world.heal();
+    fill(&mut world, 100, 2_000).await;
+    world.settled(SOON).await;
+    assert_eq!(world.terms(), terms);
+    assert!(purged(&world, away) > 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_goes_on_where_it_was_cut() {
+    for at in [20, 60, 100, 140] {
+        let mut world = small(4, 1).await;
+        fill(&mut world, 120, 60_000).await;
+        world.start(2).await;
+        world.set_delay(Duration::from_millis(5));
+        world.add_learner(1, 2).await;
+        pass(at).await;
+        world.cut_off(2);
+        pass(2_000).await;
+        world.heal();
+        world.settled(SOON).await;
+        let chunks = world.chunks();
+        assert!((28..40).contains(&chunks), "{chunks} chunks of 7 MB");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_killed_at_any_time() {
+    for at in (0..300).step_by(10) {
+        let mut world = small(5, 1).await;
+        fill(&mut world, 40, 60_000).await;
+        world.start(2).await;
+        let time = Duration::from_millis(3);
+        world.disks[&MemberId(2)].set_sync_time(time, time);
+        world.set_delay(Duration::from_millis(2));
+        world.add_learner(1, 2).await;
+        pass(at).await;
+        world.kill(2);
+        pass(100).await;
+        world.start(2).await;
+        fill(&mut world, 2, 2_000).await;
+        world.settled(SOON).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_needs_is_kept() {
+    let mut world = small(6, 2).await;
+    world.set_delay(Duration::from_millis(1));
+    fill(&mut world, 10, 2_000).await;
+    let before = world.chunks();
+    let mut last = 0;
+    for _ in 0..20 {
+        fill(&mut world, 10, 2_000).await;
+        let purged = purged(&world, 1);
+        assert!(purged >= last);
+        last = purged;
+    }
+    world.settled(SOON).await;
+    assert!(last > 100);
+    assert_eq!(world.chunks(), before, "nobody was sent a snapshot");
+}
