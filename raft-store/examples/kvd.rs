@@ -1,6 +1,7 @@
 //! A small replicated key-value daemon, with a protocol of lines.
 //!
-//! `kvd DIRECTORY` prints `listening ADDRESS` and serves until SIGTERM; it exits with 1 when the store fails. Several that
+//! `kvd DIRECTORY` prints `listening ADDRESS` and serves until SIGTERM; it exits with 1 when the store fails, with 4
+//! when its lease is lost: whoever starts it starts it again. Several that
 //! are to be one cluster, on one machine:
 //!
 //! ```text
@@ -23,6 +24,7 @@
 //! | `delete KEY [REVISION]` | `written REVISION`, `conflict REVISION` |
 //! | `watch PREFIX` | `put REVISION KEY VALUE`, `removed REVISION KEY`, `orphaned REVISION OWNER`, `resync REVISION` |
 //! | `status` | `status FIELD=VALUE …` |
+//! | `hand-over [MEMBER]` | `handed-over MEMBER`: who leads now |
 //! | `drain` | `drained`: leadership is handed over, nothing more is accepted |
 //!
 //! Anything that goes wrong is `error KIND REASON`; after `error unknown` a write may or may not have been done, after

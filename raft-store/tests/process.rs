@@ -35,7 +35,7 @@ fn short(ground: Ground) {
     };
     let report = run(&plan, ground, AGAIN);
     report.print();
-    assert_eq!(report.faults_found(), [""; 0]);
+    assert_eq!(report.findings(), [""; 0]);
 }
 
 #[test]

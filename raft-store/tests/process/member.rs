@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -116,10 +116,9 @@ impl Member {
     }
 
     /// Its exit status, when it ended although nobody ended it.
-    pub fn ended(&mut self) -> Option<String> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         let process = self.process.as_mut()?;
-        let status = process.try_wait().expect("its own child")?;
-        Some(status.to_string())
+        process.try_wait().expect("its own child")
     }
 
     pub fn stop(&mut self) {

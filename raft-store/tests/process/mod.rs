@@ -6,11 +6,15 @@ pub mod checker;
 pub mod client;
 pub mod clients;
 pub mod faults;
+pub mod founders;
 pub mod gaps;
 pub mod history;
+pub mod killed;
 pub mod member;
 pub mod net;
 pub mod run;
+pub mod scale;
+pub mod times;
 pub mod world;
 
 /// The directory a run works in: removed at its end, whether it ends well or by a panic.

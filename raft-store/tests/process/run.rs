@@ -1,9 +1,10 @@
 //! One run: members, clients, faults, and the judgement over what happened.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Directory;
@@ -12,7 +13,7 @@ use super::checker::{self, Verdict};
 use super::clients::{self, Work};
 use super::faults::{self, Fault};
 use super::gaps::{self, Gap};
-use super::history::{self, Count, Outcome};
+use super::history::{self, Count, Operation, Outcome};
 use super::net::Net;
 use super::world::World;
 
@@ -34,68 +35,110 @@ pub struct Report {
     pub faults: BTreeMap<Fault, u64>,
     /// Longest first.
     pub gaps: Vec<Gap>,
+    /// Daemons that ended by themselves.
+    pub ends: Vec<String>,
+    /// Those that were no lost leases.
     pub surprises: Vec<String>,
     pub verdict: Verdict,
 }
 
+/// No commit for longer than this while a majority was connected.
+pub const GAP: Duration = Duration::from_secs(4);
 /// How long a daemon takes for a request, and how long a client waits.
 const DEADLINE_SECONDS: u64 = 2;
-const LIMIT: Duration = Duration::from_secs(DEADLINE_SECONDS + 1);
-const FIRST_LEADER: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(DEADLINE_SECONDS + 1);
+/// Until a new cluster serves.
+pub const FIRST_LEADER: Duration = Duration::from_secs(60);
+/// The checker's time for one key.
+const SECONDS_A_KEY: u64 = 120;
 
-pub fn run(plan: &Plan, ground: Ground, again: Again) -> Report {
-    let directory = Directory::new("histories");
-    let mut world = World::new(Net::new(ground), again, directory.0.clone());
-    world.options = ["--deadline", &DEADLINE_SECONDS.to_string()]
-        .map(str::to_owned)
-        .to_vec();
-    for number in 1..=plan.members {
+/// A world with so many members that run and serve.
+pub fn begin(members: usize, ground: Ground, again: Again, directory: &Path) -> World {
+    let mut world = World::new(Net::new(ground), again, directory.to_owned());
+    let deadline = DEADLINE_SECONDS.to_string();
+    world.options = ["--deadline", &deadline].map(str::to_owned).to_vec();
+    for number in 1..=members {
         world.add(number);
         world.start(number);
     }
-    let leader = world.await_leader(FIRST_LEADER);
-    assert!(leader.is_some(), "nobody leads after {FIRST_LEADER:?}");
-    let end = Arc::new(AtomicBool::new(false));
-    let work = Work {
-        targets: world.targets.clone(),
-        seed: plan.seed,
-        began: world.began,
-        limit: LIMIT,
-        end: end.clone(),
-    };
-    let measured = world.began.elapsed().as_nanos() as u64;
-    let workers = clients::start(&work, plan.clients);
-    let faults = faults::run(&mut world, plan.seed, Instant::now() + plan.time);
-    let stopped = world.began.elapsed().as_nanos() as u64;
-    end.store(true, Ordering::Relaxed);
-    let mut operations = Vec::new();
-    for worker in workers {
-        operations.extend(worker.join().expect("a client does not panic"));
+    let lacking = world.await_serving(FIRST_LEADER);
+    assert_eq!(
+        lacking,
+        [],
+        "these do not serve after {FIRST_LEADER:?}: {}",
+        world.describe()
+    );
+    world
+}
+
+/// Clients at work.
+pub struct Load {
+    work: Work,
+    clients: usize,
+    workers: Vec<JoinHandle<Vec<Operation>>>,
+    /// Nanoseconds of the world's time.
+    since: u64,
+}
+
+impl Load {
+    pub fn start(world: &World, clients: usize, seed: u64) -> Self {
+        let work = Work {
+            targets: world.targets.clone(),
+            seed,
+            began: world.began,
+            limit: LIMIT,
+            end: Arc::new(AtomicBool::new(false)),
+        };
+        Self {
+            clients,
+            workers: clients::start(&work, clients),
+            since: world.began.elapsed().as_nanos() as u64,
+            work,
+        }
     }
-    let count = Count::of(&operations);
-    let reads = clients::read_all(&work, &operations, plan.clients);
-    let done = |operation: &&history::Operation| matches!(operation.outcome, Outcome::Written(_));
-    let mut commits: Vec<u64> = operations
-        .iter()
-        .filter(done)
-        .map(|operation| operation.end)
-        .collect();
-    commits.push(measured);
-    commits.sort_unstable();
-    operations.extend(reads);
+
+    /// Ends the clients, reads every key at every member, and judges it all. The world is to be healed.
+    pub fn finish(self, world: &World, history: &Path) -> Report {
+        let until = world.began.elapsed().as_nanos() as u64;
+        self.work.end.store(true, Ordering::Relaxed);
+        let mut operations = Vec::new();
+        for worker in self.workers {
+            operations.extend(worker.join().expect("a client does not panic"));
+        }
+        let count = Count::of(&operations);
+        let written = operations
+            .iter()
+            .filter(|done| matches!(done.outcome, Outcome::Written(_)));
+        let mut commits: Vec<u64> = written.map(|operation| operation.end).collect();
+        commits.push(self.since);
+        commits.sort_unstable();
+        let reads = clients::read_all(&self.work, &operations, self.clients);
+        operations.extend(reads);
+        history::write(history, &operations).expect("there is space for the history");
+        Report {
+            count,
+            faults: BTreeMap::new(),
+            gaps: gaps::gaps(&commits, &world.situations, until),
+            ends: world.ends.clone(),
+            surprises: world.surprises.clone(),
+            verdict: checker::judge(history, SECONDS_A_KEY),
+        }
+    }
+}
+
+/// The run of a plan.
+pub fn run(plan: &Plan, ground: Ground, again: Again) -> Report {
+    let directory = Directory::new("histories");
+    let mut world = begin(plan.members, ground, again, &directory.0);
+    let load = Load::start(&world, plan.clients, plan.seed);
+    let counts = faults::run(&mut world, plan.seed, Instant::now() + plan.time);
     let file = plan
         .keep
         .clone()
         .unwrap_or_else(|| directory.0.join("history"));
-    history::write(&file, &operations).expect("there is space for the history");
-    let verdict = checker::judge(&file, 120);
-    Report {
-        count,
-        faults,
-        gaps: gaps::gaps(&commits, &world.situations, stopped),
-        surprises: world.surprises.clone(),
-        verdict,
-    }
+    let mut report = load.finish(&world, &file);
+    report.faults = counts;
+    report
 }
 
 impl Report {
@@ -111,7 +154,13 @@ impl Report {
             count.failed,
             100.0 * count.put_if_share(),
         );
-        println!("faults: {:?}", self.faults);
+        if !self.faults.is_empty() {
+            println!(
+                "{} faults: {:?}",
+                self.faults.values().sum::<u64>(),
+                self.faults
+            );
+        }
         for gap in self.gaps.iter().take(5) {
             let (at, length) = (gap.from as f64 / 1e9, gap.length.as_secs_f64());
             println!(
@@ -119,14 +168,14 @@ impl Report {
                 gap.majority
             );
         }
-        for surprise in &self.surprises {
-            println!("ended by itself: {surprise}");
+        for end in self.ends.iter().chain(&self.surprises) {
+            println!("ended by itself: {end}");
         }
         println!("{:?}", self.verdict);
     }
 
     /// What of it must not be.
-    pub fn faults_found(&self) -> Vec<String> {
+    pub fn findings(&self) -> Vec<String> {
         let mut found = Vec::new();
         if !matches!(self.verdict, Verdict::Linearizable(_)) {
             found.push(format!("{:?}", self.verdict));
@@ -143,10 +192,7 @@ impl Report {
                 100.0 * self.count.put_if_share()
             ));
         }
-        let long = self
-            .gaps
-            .iter()
-            .filter(|gap| gap.length > Duration::from_secs(4));
+        let long = self.gaps.iter().filter(|gap| gap.length > GAP);
         found.extend(long.map(|gap| format!("no commit: {gap:?}")));
         found.extend(self.surprises.iter().cloned());
         found

@@ -14,8 +14,9 @@ use super::client::{self, field};
 use super::gaps::Situation;
 use super::member::{Condition, Member};
 use super::net::Net;
+use crate::daemon::LEASE_LOST;
 
-/// Members whose addresses everybody is told.
+/// Members whose addresses everybody is told, unless a run says otherwise.
 const FIRST: usize = 3;
 const STATUS: Duration = Duration::from_secs(2);
 
@@ -28,9 +29,13 @@ pub struct World {
     pub targets: Targets,
     /// What every member is started with, besides what is its own.
     pub options: Vec<String>,
+    /// So many members' addresses are told to everybody.
+    pub first: usize,
     /// From the start on, whenever it changed.
     pub situations: Vec<Situation>,
-    /// Daemons that ended although nobody ended them.
+    /// Daemons that ended because their lease was lost.
+    pub ends: Vec<String>,
+    /// Daemons that ended for any other reason than that somebody ended them.
     pub surprises: Vec<String>,
     again: Again,
     dir: PathBuf,
@@ -47,7 +52,9 @@ impl World {
             members: BTreeMap::new(),
             targets: Targets::default(),
             options: Vec::new(),
+            first: FIRST,
             situations: Vec::new(),
+            ends: Vec::new(),
             surprises: Vec::new(),
             again,
             dir,
@@ -76,7 +83,7 @@ impl World {
 
     /// Addresses of the first members, wherever they are by now.
     fn peers(&self) -> String {
-        let addresses = (1..=FIRST).map(|member| self.net.member_address(member).to_string());
+        let addresses = (1..=self.first).map(|member| self.net.member_address(member).to_string());
         addresses.collect::<Vec<_>>().join(",")
     }
 
@@ -107,6 +114,37 @@ impl World {
         let started = self.member(number).start(again);
         started.unwrap_or_else(|error| panic!("{error}"));
         self.note();
+    }
+
+    /// All of them as nearly at once as one can.
+    pub fn start_all(&mut self) {
+        let again = self.again;
+        let started: Vec<_> = std::thread::scope(|scope| {
+            let members = self.members.values_mut();
+            let starts: Vec<_> = members
+                .map(|member| scope.spawn(move || member.start(again)))
+                .collect();
+            starts
+                .into_iter()
+                .map(|start| start.join().expect("it does not panic"))
+                .collect()
+        });
+        started
+            .into_iter()
+            .for_each(|started| drop(started.unwrap_or_else(|error| panic!("{error}"))));
+        self.note();
+    }
+
+    /// Ends all members; the network stays, for others.
+    pub fn end(self) -> Net {
+        drop(self.members);
+        self.net
+    }
+
+    /// Whether everybody who votes is a member that runs here. As of the last look.
+    pub fn voters_are_members(&self) -> bool {
+        let voters = self.voters.as_ref();
+        voters.is_some_and(|voters| voters.iter().all(|voter| self.members.contains_key(voter)))
     }
 
     pub fn kill(&mut self, number: usize) {
@@ -166,16 +204,58 @@ impl World {
         for number in numbers {
             if let Some(status) = self.member(number).ended() {
                 let (at, said) = (self.began.elapsed(), self.members[&number].said());
-                let last = said.lines().last().unwrap_or_default().to_owned();
-                self.surprises.push(format!(
+                let last = said.lines().last().unwrap_or_default();
+                let line = format!(
                     "{:.1} s: member {number}: {status}: {last}",
                     at.as_secs_f64()
-                ));
+                );
+                match status.code() == Some(i32::from(LEASE_LOST)) {
+                    true => self.ends.push(line),
+                    false => self.surprises.push(line),
+                }
                 self.kill(number);
                 self.start(number);
             }
         }
         self.ask_voters();
+    }
+
+    /// Waits until every member that runs has a leader and says that it is registered. Those that do not.
+    pub fn await_serving(&self, patience: Duration) -> Vec<usize> {
+        let began = Instant::now();
+        loop {
+            let up = self
+                .members
+                .iter()
+                .filter(|(_, member)| member.condition() == Condition::Up);
+            let serves = |number| {
+                let status = self.status(number).unwrap_or_default();
+                let incarnation =
+                    field(&status, "incarnation").and_then(|text| text.parse::<u64>().ok());
+                incarnation.is_some() && field(&status, "leader") != Some("-")
+            };
+            let lacking: Vec<usize> = up
+                .map(|(number, _)| *number)
+                .filter(|number| !serves(*number))
+                .collect();
+            if lacking.is_empty() || began.elapsed() > patience {
+                return lacking;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What all say of themselves, for a failure's message.
+    pub fn describe(&self) -> String {
+        let lines = self.members.iter().map(|(number, member)| {
+            let status = self.status(*number).unwrap_or_default();
+            format!(
+                "\n{number} {:?} {status}\n{}",
+                member.condition(),
+                member.said()
+            )
+        });
+        lines.collect()
     }
 
     pub fn status(&self, number: usize) -> Option<String> {

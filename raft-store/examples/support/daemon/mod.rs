@@ -21,6 +21,13 @@ const OPENING: Duration = Duration::from_secs(300);
 const DRAIN: Duration = Duration::from_secs(5);
 const LINE_BYTES: u64 = 128 << 10;
 
+/// The exit code of a run that others have, or will have, declared dead: whoever starts daemons starts it again.
+pub const LEASE_LOST: u8 = 4;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the lease is lost: this member was cut off, stopped, or without a majority for too long")]
+struct LeaseLost;
+
 /// The store, when it is open.
 type Opened = tokio::sync::watch::Receiver<Option<Store>>;
 
@@ -38,7 +45,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kvd: {error}");
-            ExitCode::FAILURE
+            match error.is::<LeaseLost>() {
+                true => ExitCode::from(LEASE_LOST),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -52,11 +62,15 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> 
     let (settings, parts) = arguments.parts().await?;
     let (store, mut fatal) = raft_store::open(settings, parts).await?;
     opened.send_replace(Some(store.clone()));
+    let lease = store.lease();
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         biased;
         // Dead inside and alive outside is the worst that a daemon can be.
         failed = fatal.wait() => failed.map_or(Ok(()), |failed| Err(failed.into())),
+        // What this run owned is others' now. The next one begins with nothing.
+        () = lease.lost() => Err(LeaseLost.into()),
+        refused = refused(&store) => Err(refused.into()),
         _ = terminate.recv() => {
             // Nobody to hand over to: the others elect, which takes longer.
             if let Err(error) = store.drain(Instant::now() + DRAIN).await {
@@ -74,6 +88,18 @@ async fn listen(listener: TcpListener, open: Opened, deadline: Duration) {
             Ok((stream, _)) => drop(tokio::spawn(client(stream, open.clone(), deadline))),
             // Too many files: some client will go.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Waits for a reason why this member will never be ready: it was removed, or is of another cluster.
+async fn refused(store: &Store) -> raft_store::Error {
+    loop {
+        match store.ready(Instant::now() + OPENING).await {
+            Ok(_) => return std::future::pending().await,
+            // Not yet.
+            Err(raft_store::Error::NoQuorum) => {}
+            Err(error) => return error,
         }
     }
 }
@@ -102,6 +128,11 @@ async fn client(
         }
         let words: Vec<&str> = line.split_whitespace().collect();
         let deadline = Instant::now() + deadline;
+        if words[..] == ["status"] {
+            let answer = requests::status(open.borrow().as_ref());
+            write.write_all(format!("{answer}\n").as_bytes()).await?;
+            continue;
+        }
         let Ok(Some(store)) = tokio::time::timeout_at(deadline, ready(&mut open)).await else {
             write
                 .write_all(b"error not-ready the store is not open yet\n")

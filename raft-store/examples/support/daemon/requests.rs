@@ -1,8 +1,8 @@
 //! What clients ask, a line each, and the lines they are answered.
 
-use raft_store::ids::Revision;
+use raft_store::ids::{ClusterId, MemberId, Revision};
 use raft_store::watch::Event;
-use raft_store::{Error, Expect, Store, WriteOutcome};
+use raft_store::{Error, Expect, Lease, Store, WriteOutcome};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -20,7 +20,11 @@ pub async fn answer(store: &Store, words: &[&str], deadline: Instant) -> String 
             Some(expect) => delete(store, key, expect, deadline).await,
             None => Ok("error usage the revision is no number".into()),
         },
-        ["status"] => status(store),
+        ["hand-over"] => Ok(hand_over(store, None, deadline).await),
+        ["hand-over", to] => Ok(match member(to) {
+            Some(to) => hand_over(store, Some(to), deadline).await,
+            None => "error usage a member is 16 hexadecimal digits".into(),
+        }),
         ["drain"] => Ok(match store.drain(deadline).await {
             Ok(()) => "drained".into(),
             Err(error) => format!("error refused {error}"),
@@ -81,6 +85,17 @@ async fn delete(
     delete.await.map(told)
 }
 
+fn member(id: &str) -> Option<MemberId> {
+    u64::from_str_radix(id, 16).ok().map(MemberId)
+}
+
+async fn hand_over(store: &Store, to: Option<MemberId>, deadline: Instant) -> String {
+    match store.hand_over(to, deadline).await {
+        Ok(leader) => format!("handed-over {leader}"),
+        Err(error) => format!("error refused {error}"),
+    }
+}
+
 fn told(outcome: WriteOutcome) -> String {
     match outcome {
         WriteOutcome::Written(revision) => format!("written {revision}"),
@@ -90,32 +105,54 @@ fn told(outcome: WriteOutcome) -> String {
     }
 }
 
-fn status(store: &Store) -> Result<String, Error> {
-    let status = store.status()?;
-    let number = |index: Option<u64>| index.map_or("-".into(), |index| index.to_string());
-    let seen = store.inspect();
-    let leader = seen.leader.map_or("-".into(), |leader| leader.to_string());
-    let lease = if store.lease().is_held() {
-        "held"
-    } else {
-        "lost"
+/// Also while the store opens, or waits for others.
+pub fn status(store: Option<&Store>) -> String {
+    let Some(store) = store else {
+        return "status open=false".into();
     };
-    Ok(format!(
-        "status member={} incarnation={} leading={} leader={leader} term={} lease={lease} revision={} keys={} bytes={} hash={:032x} snapshot={} purged={} last={} syncs={} entries={}",
-        status.member,
-        number(status.incarnation.map(|incarnation| incarnation.0)),
-        status.leading,
+    let (seen, belongs) = (store.inspect(), store.belonging());
+    let lease = match store.lease().state() {
+        Lease::Awaited => "awaited",
+        Lease::Held { .. } => "held",
+        Lease::Lost => "lost",
+    };
+    let hex = |id: ClusterId| {
+        id.0.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let waiting = belongs
+        .waiting
+        .map(|waiting| waiting.what.replace(' ', "_"));
+    let mut line = format!(
+        "status open=true cluster={} waiting={} leading={} leader={} term={} lease={lease}",
+        or_dash(belongs.cluster.map(hex)),
+        or_dash(waiting),
+        seen.leading,
+        or_dash(seen.leader),
         seen.term,
-        status.revision,
-        status.keys,
-        status.store_bytes,
-        status.state_hash,
-        number(status.snapshot),
-        number(status.log_purged),
-        number(status.log_last),
-        status.log_written.frames,
-        status.log_written.entries,
-    ))
+    );
+    if let Ok(status) = store.status() {
+        line += &format!(
+            " member={} incarnation={} revision={} keys={} bytes={} hash={:032x} snapshot={} purged={} last={} syncs={} entries={}",
+            status.member,
+            or_dash(status.incarnation),
+            status.revision,
+            status.keys,
+            status.store_bytes,
+            status.state_hash,
+            or_dash(status.snapshot),
+            or_dash(status.log_purged),
+            or_dash(status.log_last),
+            status.log_written.frames,
+            status.log_written.entries,
+        );
+    }
+    line
+}
+
+fn or_dash(what: Option<impl std::fmt::Display>) -> String {
+    what.map_or("-".into(), |what| what.to_string())
 }
 
 /// One line for each event, until the client goes.

@@ -1,0 +1,124 @@
+//! Three members become nine and three again, none of the first among them, while clients work.
+
+use std::time::{Duration, Instant};
+
+use super::Directory;
+use super::cell::{Again, Ground};
+use super::client::{self, field};
+use super::run::{LIMIT, Load, Report, begin};
+use super::world::World;
+
+/// Until the voters are as they should be: a member waits ten seconds before it votes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The whole way there and back. What happened, and what must not be besides.
+pub fn run(seed: u64, ground: Ground, again: Again) -> (Report, Vec<String>) {
+    let directory = Directory::new("scale");
+    let mut world = begin(3, ground, again, &directory.0);
+    let load = Load::start(&world, 12, seed);
+    let mut found = Vec::new();
+    found.extend(voters(&mut world, 3));
+    for number in 4..=9 {
+        world.add(number);
+        world.start(number);
+        found.extend(serving(&mut world));
+    }
+    found.extend(voters(&mut world, 5));
+    for number in 1..=6 {
+        found.extend(remove(&mut world, number));
+    }
+    found.extend(voters(&mut world, 3));
+    let left: Vec<usize> = world.members.keys().copied().collect();
+    println!("left: {left:?}");
+    let report = load.finish(&world, &directory.0.join("history"));
+    (report, found)
+}
+
+fn said(world: &World, what: &str) {
+    let leader = world.leader();
+    let status = leader
+        .and_then(|leader| world.status(leader))
+        .unwrap_or_default();
+    let voters = field(&status, "voters").unwrap_or("?").split(',').count();
+    let at = world.began.elapsed().as_secs_f64();
+    println!(
+        "{at:>7.1} s  {what}: {} members, {voters} voters, {leader:?} leads",
+        world.members.len()
+    );
+}
+
+fn serving(world: &mut World) -> Option<String> {
+    let lacking = world.await_serving(PATIENCE);
+    said(world, "joined");
+    (!lacking.is_empty()).then(|| format!("{lacking:?} do not serve: {}", world.describe()))
+}
+
+/// Waits until so many vote, none of them a member that is gone.
+fn voters(world: &mut World, wanted: usize) -> Option<String> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        world.look_after();
+        let leader = world.leader();
+        let status = leader
+            .and_then(|leader| world.status(leader))
+            .unwrap_or_default();
+        let voters = field(&status, "voters").unwrap_or_default();
+        if voters.split(',').count() == wanted && world.voters_are_members() {
+            said(
+                world,
+                &format!(
+                    "{wanted} voters after {:.1} s",
+                    began.elapsed().as_secs_f64()
+                ),
+            );
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Some(format!(
+        "no {wanted} voters after {PATIENCE:?}: {}",
+        world.describe()
+    ))
+}
+
+/// Removes it from the membership, then ends it.
+pub fn remove(world: &mut World, number: usize) -> Option<String> {
+    let status = world.status(number).unwrap_or_default();
+    let Some(id) = field(&status, "member").map(str::to_owned) else {
+        return Some(format!(
+            "{number} does not say who it is: {}",
+            world.describe()
+        ));
+    };
+    let (began, mut last) = (Instant::now(), String::new());
+    while began.elapsed() < PATIENCE {
+        world.look_after();
+        let other = world
+            .members
+            .keys()
+            .copied()
+            .find(|other| *other != number)?;
+        let answer = client::ask(
+            world.net.client_address(other),
+            &format!("remove {id}"),
+            LIMIT,
+        );
+        last = format!("{answer:?}");
+        if answer.is_ok_and(|answer| answer.starts_with("removed")) {
+            world.discard(number);
+            said(
+                world,
+                &format!(
+                    "{number} removed after {:.1} s",
+                    began.elapsed().as_secs_f64()
+                ),
+            );
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    Some(format!(
+        "{number} is not removed: {last}: {}",
+        world.describe()
+    ))
+}
