@@ -41,6 +41,18 @@ pub const DISCOVERED_ADDRESSES: usize = 64;
 pub const DISCOVERY_BYTES: usize = 64 * 1024;
 /// The zone of a member.
 pub const ZONE_BYTES: usize = 64;
+/// How long the other end of a connection may take to prove who it is.
+pub const PROVE_MS: u64 = 5_000;
+/// Bytes that are read from it until then.
+pub const PROVE_BYTES: usize = 16 << 10;
+/// Connections that have proven nothing yet, in all.
+pub const UNFINISHED: usize = 256;
+/// From one address; from one network of 64 bits with IPv6.
+pub const UNFINISHED_AN_ADDRESS: usize = 16;
+/// Joiners that have proven the secret and wait for the store, at one time.
+pub const JOINERS: usize = 16;
+/// How long opening a connection to another member may take, with all that a join needs.
+pub const DIAL_MS: u64 = 10_000;
 /// What a record costs over its key and value, in bytes: charged to `store_bytes`.
 pub const RECORD_OVERHEAD_BYTES: usize = 72;
 

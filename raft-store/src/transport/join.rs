@@ -260,3 +260,6 @@ impl Office<'_> {
         send(wire, &to.finish("certificate")?).await
     }
 }
+
+#[cfg(test)]
+mod tests;

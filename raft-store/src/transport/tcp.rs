@@ -30,16 +30,9 @@ use crate::disk::Disk;
 use crate::gate::Tasks;
 use crate::identity::Identity;
 use crate::ids::MemberId;
+use crate::limits::JOINERS;
 use crate::random::Random;
 
-/// How long the other end of a connection may take to prove who it is.
-const PROVE_MS: u64 = 5_000;
-/// Bytes that are read from it until then.
-const PROVE_BYTES: usize = 16 << 10;
-/// How long opening a connection may take, with all that a join needs.
-const DIAL_MS: u64 = 10_000;
-/// Joiners that have proven the secret and wait for the store, at one time.
-const JOINERS: usize = 16;
 /// Streams of members that nobody has taken from [`Transport::accept`] yet.
 const ACCEPTED: usize = 64;
 /// Connections that the system keeps until they are accepted.
@@ -322,3 +315,6 @@ impl Shared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-/// In all.
-pub(crate) const UNFINISHED: usize = 256;
-/// From one address; from one network of 64 bits with IPv6.
-pub(crate) const UNFINISHED_AN_ADDRESS: usize = 16;
+use crate::limits::{UNFINISHED, UNFINISHED_AN_ADDRESS};
 
 /// See the module's documentation.
 #[derive(Default)]

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{DIAL_MS, Error, Shared};
+use super::{Error, Shared};
+use crate::limits::DIAL_MS;
 use crate::transport::credentials::Granted;
 use crate::transport::join::{self, Refusal};
 use crate::transport::tls::{self, Purpose};

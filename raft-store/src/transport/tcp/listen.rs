@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{PROVE_BYTES, PROVE_MS, Shared};
+use super::Shared;
+use crate::limits::{PROVE_BYTES, PROVE_MS};
 use crate::transport::join::{self, Office};
 use crate::transport::tls::{Purpose, count};
 use crate::transport::{Connected, certificate};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{DIAL_MS, Error, Shared};
+use super::{Error, Shared};
+use crate::limits::DIAL_MS;
 use crate::transport::credentials::Granted;
 use crate::transport::join::Office;
 use crate::transport::registry::{Bound, Registry};
