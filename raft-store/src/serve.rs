@@ -72,12 +72,17 @@ impl Server {
 
 impl Serve for Server {
     fn hello(&self) -> Hello {
+        // Peers remember it: it must be durable, which the log's newest is only before anything runs.
+        let vote = match self.running.get() {
+            Some(running) => Some(running.core.vote()),
+            None => self.log.vote(),
+        };
         Hello {
             cluster: *self.cluster.lock(),
             member: self.who.member,
             nonce: self.who.nonce,
             formats: self.who.info.formats,
-            vote: self.log.vote(),
+            vote,
             last: self.log.log_state().last,
             addresses: self.who.info.addresses.clone(),
         }
@@ -120,9 +125,7 @@ impl Serve for Server {
 
 impl Running {
     fn judge(&self, peer: &Hello) -> Result<(), Refused> {
-        if self.core.is_barred(peer.member) {
-            return Err(Refused::Reverted);
-        }
+        self.core.judge(peer)?;
         match self.core.machine().read() {
             Some(state) if state.members().is_removed(peer.member) => Err(Refused::Removed),
             _ => Ok(()),

@@ -158,6 +158,7 @@ impl Inbox {
         let core = &self.0.core;
         if append.vote >= core.vote() {
             core.heard();
+            core.peers().promises.shown(from, append.vote);
         }
         let Some(turn) = self.turn((from, !append.entries.is_empty())).await else {
             return Reply::Append(Appended::Superseded);

@@ -11,6 +11,7 @@ mod network;
 pub(crate) mod offline;
 mod pacing;
 mod peers;
+mod promises;
 mod receiving;
 pub(crate) mod reign;
 mod runtime;

@@ -165,6 +165,7 @@ impl Client {
         }
         let append = Append::new(rpc, peers.budget(self.to))?;
         let (previous, last, cut) = (append.previous, append.last(), append.cut);
+        let committed = append.committed;
         let with_entries = !append.entries.is_empty();
         let (sent, since) = (peers.now(), Instant::now());
         let reply = self.ask(append.request(), limit).await?;
@@ -177,6 +178,12 @@ impl Client {
         }
         let answered = |matched: Option<log::LogId>| {
             peers.answered(self.to, vote, sent, matched.map(|id| id.index));
+            peers.promises.shown(self.to, vote);
+            // What matches and is committed is durable there.
+            if let (Some(matched), Some(committed)) = (matched, committed) {
+                let next = matched.index.min(committed.index) + 1;
+                peers.promises.acknowledged(self.to, next);
+            }
         };
         match appended {
             Appended::All => {
@@ -267,11 +274,14 @@ impl RaftNetwork<Types> for Client {
                 vote,
                 granted,
                 last,
-            } => Ok(VoteResponse {
-                vote: exact_vote(vote),
-                vote_granted: granted,
-                last_log_id: last.map(from_log_id),
-            }),
+            } => {
+                self.network.peers.promises.shown(self.to, vote);
+                Ok(VoteResponse {
+                    vote: exact_vote(vote),
+                    vote_granted: granted,
+                    last_log_id: last.map(from_log_id),
+                })
+            }
             _ => {
                 let failure = Failure::Unfit("no answer to a request for a vote");
                 Err(RPCError::Network(failed(&failure)))

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::budget::Budget;
+use super::promises::Promises;
 use crate::clock::Clock;
 use crate::ids::MemberId;
 use crate::log::Vote;
@@ -25,6 +26,7 @@ pub(super) struct Peers {
     clock: Arc<dyn Clock>,
     member: MemberId,
     state: Mutex<State>,
+    pub(super) promises: Promises,
     /// Of the newest vote that this member has asked for, how many requests have ended.
     voted: Mutex<(Vote, usize)>,
     /// The task that elects alone waits for them.
@@ -133,6 +135,7 @@ impl Peers {
             clock,
             member,
             state: Mutex::new(state),
+            promises: Promises::default(),
             voted: Mutex::default(),
             ended: Notify::new(),
         }

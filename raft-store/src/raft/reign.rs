@@ -7,8 +7,10 @@ use openraft::ServerState;
 
 use super::core::Core;
 use super::peers::NO_QUORUM_AFTER;
+use super::promises::Verdict;
 use super::types::{Snapshot, SnapshotMeta, exact_vote, to_vote};
 use crate::ids::MemberId;
+use crate::link::{Hello, Refused};
 use crate::log::{LogId, Vote};
 
 /// What the core says of itself, all its earlier work done.
@@ -144,6 +146,23 @@ impl Core {
     /// Whether nothing is sent to this member and nothing is taken from it, since it has lost what it had promised.
     pub(crate) fn is_barred(&self, member: MemberId) -> bool {
         self.peers().is_barred(member)
+    }
+
+    /// Whether to talk to a run that says this of itself. One that has lost what it had promised is barred.
+    pub(crate) fn judge(&self, hello: &Hello) -> Result<(), Refused> {
+        let member = hello.member;
+        if self.is_barred(member) {
+            return Err(Refused::Reverted);
+        }
+        match self.peers().promises.judge(hello) {
+            Verdict::Good => Ok(()),
+            Verdict::Again => Err(Refused::Busy),
+            Verdict::Reverted => {
+                self.peers().bar(member);
+                tracing::error!(%member, vote = ?hello.vote, last = ?hello.last, "a member has lost what it had promised: it is barred and must be replaced");
+                Err(Refused::Reverted)
+            }
+        }
     }
 
     pub(crate) fn barred(&self) -> BTreeSet<MemberId> {

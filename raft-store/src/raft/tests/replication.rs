@@ -246,3 +246,31 @@ async fn a_member_that_lost_its_log_is_barred() {
     );
     world.put(100).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_without_space_holds_entries_back_and_stays_a_voter() {
+    let mut world = World::of(15, 3).await;
+    world.put(100).await;
+    let (leader, terms) = (world.leader(SOON).await, world.terms());
+    let full = (1..=3).find(|id| *id != leader).expect("three");
+    let disk = world.disks[&MemberId(full)].clone();
+    // Two segments are there; no third.
+    disk.set_capacity_bytes(3 << 20);
+    for _ in 0..60 {
+        world.put(60_000).await;
+    }
+    pass(5_000).await;
+    assert!(world.member(full).core.log().is_full());
+    let state = world.member(full).core.machine().read().is_some();
+    assert!(state, "it goes on");
+    // With the full one's answers alone there is still a quorum.
+    let other = (1..=3).find(|id| *id != leader && *id != full);
+    world.cut_off(other.expect("three"));
+    pass(3_000).await;
+    assert!(world.member(leader).core.has_quorum());
+    disk.set_capacity_bytes(u64::MAX);
+    world.heal();
+    world.put(100).await;
+    world.settled(Duration::from_secs(10)).await;
+    assert_eq!(world.terms(), terms);
+}
