@@ -51,6 +51,7 @@ pub use entry::{Action, Expect, MemberInfo, Write};
 pub use error::{Error, Fatal, OpenError, Refusal};
 pub use hand_over::HandOverError;
 pub use leases::{Lease, LeaseWatch};
+pub use link::{Channel, ChannelError, ChannelReceiver, ChannelSender, Gone, SendError};
 pub use membership::Rules as MembershipRules;
 pub use peers::{Peer, PeerWatch};
 pub use snapshot::save::Saved;

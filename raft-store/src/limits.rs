@@ -75,6 +75,12 @@ pub const CALLS_IN_FLIGHT: usize = 128;
 pub const CALLS_SERVED: usize = 256;
 /// Bytes that wait to be written to one connection; above, whoever wants to send waits.
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
+/// Bytes that are waiting there when frames of channels have to wait: what is called goes before them.
+pub const OUTBOX_CHANNELS_BYTES: usize = 256 * 1024;
+/// Bytes of one channel that its reader has not read yet, heads of frames included.
+pub const CHANNEL_BYTES: usize = 4 * 1024 * 1024;
+/// Channels with one peer.
+pub const CHANNELS: usize = 64;
 
 /// What apply looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
 use crate::leases::{LeaseWatch, Leases};
 use crate::limits::{CLUSTER_FORMAT_FIRST, Limits};
-use crate::link::{self, AddressBook, Link};
+use crate::link::{self, AddressBook, Channel, ChannelError, Link};
 use crate::log;
 use crate::membership::{Reconciler, Removed, hashes};
 use crate::peers::PeerWatch;
@@ -175,7 +175,7 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
             identity,
             log_empty,
             may_found: settings.may_found,
-            link,
+            link: link.clone(),
             standing: standing.clone(),
         },
         server,
@@ -183,7 +183,9 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
         waiters: waiters.clone(),
     };
     parts.tasks.spawn(belong.run());
-    parts.tasks.spawn(keep_book(running.core.clone(), book));
+    parts
+        .tasks
+        .spawn(keep_book(running.core.clone(), book, link));
     let Running {
         core,
         queue,
@@ -213,8 +215,8 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     Ok((store, FatalWatch(told)))
 }
 
-/// Keeps the addresses in the book as the rows of the state say.
-async fn keep_book(core: Core, book: AddressBook) {
+/// Keeps the addresses in the book as the rows of the state say, and the link told of runs that are over.
+async fn keep_book(core: Core, book: AddressBook, link: Arc<dyn Link>) {
     let mut members = core.machine().members();
     loop {
         let rows = members.iter();
@@ -222,6 +224,12 @@ async fn keep_book(core: Core, book: AddressBook) {
             rows.map(|(id, row)| (id, row.info.addresses.clone()))
                 .collect(),
         );
+        let first_that_counts = |row: &state::Member| match row.live {
+            true => row.incarnation,
+            false => Incarnation(row.incarnation.0 + 1),
+        };
+        let rows = members.iter();
+        link.runs_over(&rows.map(|(id, row)| (id, first_that_counts(row))).collect());
         match core.machine().wait_members(&members).await {
             Some(changed) => members = changed,
             None => return,
@@ -516,6 +524,20 @@ impl Store {
     /// Tells which other members are up, as the entries say.
     pub fn peers(&self) -> PeerWatch {
         PeerWatch::new(self.0.core.machine().clone(), self.0.member)
+    }
+
+    /// Opens a channel with a member: it ends with that member's run, or with the connection to it. Both sides open it
+    /// by its name (≤ 64 bytes), whichever first; what comes before waits.
+    pub async fn channel(
+        &self,
+        name: &str,
+        peer: MemberId,
+        deadline: Instant,
+    ) -> Result<Channel, ChannelError> {
+        let own = self.incarnation().ok_or(ChannelError::NotRegistered)?;
+        let opening = self.0.core.link().channel(name, peer, own);
+        let opened = timeout_at(deadline, opening).await;
+        opened.unwrap_or(Err(ChannelError::Unreachable))
     }
 
     /// What a simulation wants to know besides what it is shown.

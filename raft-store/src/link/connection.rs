@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -14,19 +14,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::frame::{self, CONTROL, Control, REPLY, REQUEST};
+use super::channel::{Channels, Inbox, Misplaced};
+use super::frame::{self, CONTROL, Control, FIRST_CHANNEL, REPLY, REQUEST};
 use super::messages::{Lane, Reply, Request};
 use super::outbox::Outbox;
 use super::{Hello, LinkError, Serve, wire};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::codec;
-use crate::ids::{BootNonce, MemberId};
+use crate::ids::{BootNonce, Incarnation, MemberId};
 use crate::limits::{CALLS_IN_FLIGHT, CALLS_SERVED, FRAME_BYTES};
 use crate::transport::{BoxFuture, Stream};
 
 /// Bytes asked for with one read.
 const READ_BYTES: usize = 64 * 1024;
+/// …unless there is room for so many.
+const READ_LEAST: usize = 16 * 1024;
 /// A ping so often…
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// …and the connection is dead when one was not answered for so long.
@@ -50,6 +53,12 @@ pub(super) trait Told: Send + Sync {
     fn hello_again(&self, connection: &Connection, hello: Hello) -> Result<(), u8>;
 
     fn ended(&self, connection: &Arc<Connection>);
+
+    /// The peer's run says which it is. The first run that counts, as far as is known.
+    fn floor(&self, peer: MemberId, says: Incarnation) -> Incarnation;
+
+    /// Frames of a run that does not count any more.
+    fn dropped(&self, frames: u64);
 }
 
 /// See the module's documentation.
@@ -57,7 +66,8 @@ pub(super) struct Connection {
     pub(super) peer: MemberId,
     pub(super) nonce: BootNonce,
     pub(super) lane: Lane,
-    out: Outbox,
+    pub(super) out: Outbox,
+    pub(super) channels: Channels,
     calls: Mutex<Calls>,
     /// A reply came, or the end.
     freed: Bell,
@@ -91,6 +101,7 @@ impl Connection {
             nonce,
             lane,
             out: Outbox::default(),
+            channels: Channels::default(),
             calls: Mutex::default(),
             freed: Bell::default(),
             end: Notify::new(),
@@ -169,6 +180,7 @@ impl Connection {
         };
         drop(waiting);
         self.out.close();
+        self.channels.end();
         self.end.notify_one();
         self.freed.ring();
         self.ponged.ring();
@@ -227,6 +239,7 @@ impl Connection {
             half,
             buffer,
             serving: FuturesUnordered::new(),
+            inbox: None,
             alive: now,
             used: now,
         };
@@ -261,6 +274,8 @@ struct Reader<'a> {
     half: ReadHalf<Box<dyn Stream>>,
     buffer: BytesMut,
     serving: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
+    /// Of the channel that something came for last.
+    inbox: Option<(u16, Arc<Inbox>)>,
     /// When the newest ping that was answered had been sent, or the beginning.
     alive: Duration,
     /// When a request was last under way.
@@ -274,9 +289,14 @@ impl Reader<'_> {
         tokio::pin!(tick);
         loop {
             while self.serving.len() < CALLS_SERVED
-                && let Some((channel, body)) = frame::next(&mut self.buffer, FRAME_BYTES)?
+                && let Some((channel, bytes)) = frame::run(&self.buffer, FRAME_BYTES)?
             {
-                self.take(channel, &body)?;
+                if channel >= FIRST_CHANNEL {
+                    let run = self.buffer.split_to(bytes).freeze();
+                    self.deliver(channel, run)?;
+                } else if let Some((_, body)) = frame::next(&mut self.buffer, FRAME_BYTES)? {
+                    self.take(channel, &body)?;
+                }
             }
             tokio::select! {
                 biased;
@@ -293,6 +313,24 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    /// Frames of a channel.
+    fn deliver(&mut self, channel: u16, run: Bytes) -> Result<(), End> {
+        let known = self.inbox.take().filter(|(number, _)| *number == channel);
+        let inbox = match known {
+            Some((_, inbox)) => inbox,
+            None => self
+                .connection
+                .channels
+                .inbox(channel)
+                .ok_or(End::Misplaced)?,
+        };
+        if !inbox.put(run.clone())? {
+            self.around.told.dropped(frame::count(&run));
+        }
+        self.inbox = Some((channel, inbox));
+        Ok(())
     }
 
     fn take(&mut self, channel: u16, body: &[u8]) -> Result<(), End> {
@@ -343,6 +381,22 @@ impl Reader<'_> {
                 }
                 return Err(End::Told);
             }
+            Control::Open { .. } | Control::Credit { .. } if connection.lane != Lane::Calls => {
+                return Err(End::Misplaced);
+            }
+            Control::Open {
+                number,
+                token,
+                name,
+            } => {
+                if token > Incarnation::CEILING {
+                    return Err(End::Misplaced);
+                }
+                let token = Incarnation(token);
+                let floor = self.around.told.floor(connection.peer, token);
+                connection.channels.opened(number, token, name, floor)?;
+            }
+            Control::Credit { number, bytes } => connection.channels.credited(number, bytes)?,
             Control::Hello(lane, hello) => {
                 let same = (lane, hello.member, hello.nonce)
                     == (connection.lane, connection.peer, connection.nonce);
@@ -383,8 +437,17 @@ impl Reader<'_> {
 }
 
 async fn read(half: &mut ReadHalf<Box<dyn Stream>>, buffer: &mut BytesMut) -> io::Result<usize> {
-    buffer.reserve(READ_BYTES);
+    // Small reads share a buffer.
+    if buffer.capacity() - buffer.len() < READ_LEAST {
+        buffer.reserve(READ_BYTES);
+    }
     half.read_buf(buffer).await
+}
+
+impl From<Misplaced> for End {
+    fn from(_: Misplaced) -> Self {
+        End::Misplaced
+    }
 }
 
 impl From<NotSent> for LinkError {

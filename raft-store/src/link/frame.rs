@@ -14,6 +14,10 @@ pub(super) const CONTROL: u16 = 0;
 pub(super) const REQUEST: u16 = 1;
 /// `[number of the request 8][reply]`.
 pub(super) const REPLY: u16 = 2;
+/// Channels are numbered from here on, by whoever sends on them.
+pub(super) const FIRST_CHANNEL: u16 = 16;
+/// The name of a channel.
+pub(super) const NAME_BYTES: usize = 64;
 
 /// A head, and room for the body behind it: fill it and give it to [`close`].
 pub(super) fn begin(channel: u16, number: Option<u64>) -> Vec<u8> {
@@ -31,6 +35,58 @@ pub(super) fn close(frame: &mut [u8]) {
     frame[..4].copy_from_slice(&length.to_le_bytes());
 }
 
+/// The head of a frame whose body has this length.
+pub(super) fn head(channel: u16, length: usize) -> [u8; HEAD_BYTES] {
+    // No frame is longer than FRAME_BYTES.
+    let [a, b, c, d] = (length as u32).to_le_bytes();
+    let [low, high] = channel.to_le_bytes();
+    [a, b, c, d, low, high]
+}
+
+/// The length of the first body, of frames that are whole.
+pub(super) fn body_bytes(frames: &[u8]) -> usize {
+    let length = frames.first_chunk().expect("it is whole");
+    u32::from_le_bytes(*length) as usize
+}
+
+/// How many they are, of frames that are whole.
+pub(super) fn count(mut frames: &[u8]) -> u64 {
+    let mut count = 0;
+    while !frames.is_empty() {
+        frames = &frames[HEAD_BYTES + body_bytes(frames)..];
+        count += 1;
+    }
+    count
+}
+
+/// The channel of the first frame, and the bytes of all frames of this channel that are there without another between
+/// them; `None` when the first is not whole yet.
+pub(super) fn run(from: &[u8], limit_bytes: usize) -> Result<Option<(u16, usize)>, Error> {
+    let (mut channel, mut bytes) = (0, 0);
+    while let Some(head) = from[bytes..].first_chunk::<HEAD_BYTES>() {
+        let [a, b, c, d, low, high] = *head;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        check(length, limit_bytes)?;
+        let this = u16::from_le_bytes([low, high]);
+        let other = bytes > 0 && this != channel;
+        if other || from.len() - bytes < HEAD_BYTES + length {
+            break;
+        }
+        channel = this;
+        bytes += HEAD_BYTES + length;
+    }
+    Ok((bytes > 0).then_some((channel, bytes)))
+}
+
+fn check(length: usize, limit_bytes: usize) -> Result<(), Error> {
+    if length <= limit_bytes - HEAD_BYTES {
+        return Ok(());
+    }
+    let (value, limit) = (length as u64, limit_bytes as u64);
+    let what = "frame";
+    Err(Error::TooLarge { what, value, limit })
+}
+
 /// The first frame of `from`, of at most `limit_bytes`; `None` when it is not whole yet.
 pub(super) fn next(
     from: &mut BytesMut,
@@ -41,11 +97,7 @@ pub(super) fn next(
     };
     let [a, b, c, d, low, high] = *head;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    if length > limit_bytes - HEAD_BYTES {
-        let (value, limit) = (length as u64, limit_bytes as u64);
-        let what = "frame";
-        return Err(Error::TooLarge { what, value, limit });
-    }
+    check(length, limit_bytes)?;
     if from.len() < HEAD_BYTES + length {
         return Ok(None);
     }
@@ -66,6 +118,17 @@ pub(super) enum Control {
     /// Answered with a [`Control::Pong`] of its number at once.
     Ping(u64),
     Pong(u64),
+    /// Frames of this number are of the channel `name`, sent by the run `token`.
+    Open {
+        number: u16,
+        token: u64,
+        name: String,
+    },
+    /// So many bytes more may be sent.
+    Credit {
+        number: u16,
+        bytes: u64,
+    },
 }
 
 /// Both dialled at once, and the other connection stays. No refusal.
@@ -92,6 +155,21 @@ impl Control {
                 to.u8(4);
                 to.u64(*number);
             }
+            Self::Open {
+                number,
+                token,
+                name,
+            } => {
+                to.u8(5);
+                to.u16(*number);
+                to.u64(*token);
+                to.bytes(name.as_bytes());
+            }
+            Self::Credit { number, bytes } => {
+                to.u8(6);
+                to.u16(*number);
+                to.u64(*bytes);
+            }
         }
         // Eight addresses of 255 bytes, and less than 200 besides.
         let mut frame = to.finish("control").expect("a hello is below its limit");
@@ -109,6 +187,15 @@ impl Control {
             2 => Self::Refused(from.u8("reason")?),
             3 => Self::Ping(from.u64("ping")?),
             4 => Self::Pong(from.u64("pong")?),
+            5 => Self::Open {
+                number: from.u16("number of a channel")?,
+                token: from.u64("token")?,
+                name: name(from)?,
+            },
+            6 => Self::Credit {
+                number: from.u16("number of a channel")?,
+                bytes: from.u64("credit")?,
+            },
             other => {
                 let (what, value) = ("control", u64::from(other));
                 return Err(Error::Unknown { what, value });
@@ -117,6 +204,13 @@ impl Control {
         from.clone().finish("control")?;
         Ok(control)
     }
+}
+
+fn name(from: &mut Reader<'_>) -> Result<String, Error> {
+    let what = "name of a channel";
+    let text = std::str::from_utf8(from.bytes(NAME_BYTES, what)?);
+    let text = text.map_err(|_| Error::Unknown { what, value: 0 })?;
+    Ok(text.to_owned())
 }
 
 /// `[number 8]` and what follows it, of a request or a reply. What follows is copied: it must not keep alive what else

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::channel::{Channel, ChannelError, Channels, Dropped};
 use super::connection::{Connection, NotSent, Told};
 use super::frame::Control;
 use super::messages::{Lane, Reply, Request};
@@ -16,7 +17,7 @@ use super::{AddressBook, Hello, Link, LinkError, Serve, wire};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::Parts;
-use crate::ids::MemberId;
+use crate::ids::{Incarnation, MemberId};
 use crate::limits::{STRANGERS, STRANGERS_AN_ADDRESS};
 use crate::transport::{BoxFuture, Connected};
 
@@ -31,6 +32,7 @@ pub(super) fn start(parts: &Parts, serve: Arc<dyn Serve>, book: AddressBook) -> 
         strangers: Mutex::default(),
         closed: AtomicBool::new(false),
         closing: Bell::default(),
+        dropped: Dropped::default(),
     });
     parts
         .tasks
@@ -60,6 +62,7 @@ pub(super) struct Shared {
     strangers: Mutex<BTreeMap<String, usize>>,
     closed: AtomicBool,
     closing: Bell,
+    dropped: Dropped,
 }
 
 impl Shared {
@@ -266,9 +269,42 @@ impl Told for Shared {
         Ok(())
     }
 
+    fn floor(&self, peer: MemberId, says: Incarnation) -> Incarnation {
+        let peer = self.peers.lock().get(&peer).cloned();
+        let Some(peer) = peer else { return says };
+        let floor = peer.raise(says);
+        for connection in peer.connections() {
+            self.dropped.add(connection.channels.raise(floor));
+        }
+        floor
+    }
+
+    fn dropped(&self, frames: u64) {
+        self.dropped.add(frames);
+    }
+
     fn ended(&self, connection: &Arc<Connection>) {
         let peer = self.peers.lock().get(&connection.peer).cloned();
         peer.into_iter().for_each(|peer| peer.ended(connection));
+    }
+}
+
+impl Shared {
+    /// Opens a channel as soon as the peer is connected.
+    async fn open(
+        self: &Arc<Self>,
+        name: &str,
+        to: MemberId,
+        own: Incarnation,
+    ) -> Result<Channel, ChannelError> {
+        let (peer, _held) = self.hold(to);
+        let (_wanted, _) = peer.want(Lane::Calls, true);
+        let live = || match self.is_closed() {
+            true => Some(None),
+            false => peer.live(Lane::Calls).map(Some),
+        };
+        let connection = peer.changed.wait(live).await;
+        Channels::open(&connection.ok_or(ChannelError::Unreachable)?, name, own)
     }
 }
 
@@ -321,6 +357,26 @@ impl Link for Manager {
                 }
             }
         }
+    }
+
+    fn channel<'a>(
+        &'a self,
+        name: &'a str,
+        peer: MemberId,
+        own: Incarnation,
+    ) -> BoxFuture<'a, Result<Channel, ChannelError>> {
+        Box::pin(self.0.open(name, peer, own))
+    }
+
+    fn runs_over(&self, floors: &BTreeMap<MemberId, Incarnation>) {
+        for (member, floor) in floors.iter().filter(|(id, _)| **id != self.0.me) {
+            let (_peer, _held) = self.0.hold(*member);
+            self.0.floor(*member, *floor);
+        }
+    }
+
+    fn dropped_frames(&self) -> u64 {
+        self.0.dropped.get()
     }
 
     fn close(&self) {

@@ -1,6 +1,7 @@
 //! Requests between members, over the streams of a [`crate::transport::Transport`].
 
 mod book;
+mod channel;
 mod connection;
 mod dial;
 mod frame;
@@ -11,14 +12,16 @@ mod outbox;
 mod peer;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use book::AddressBook;
+pub use channel::{Channel, ChannelError, ChannelReceiver, ChannelSender, Gone, SendError};
 
 use crate::config::Parts;
 
-use crate::ids::{BootNonce, ClusterId, MemberId};
+use crate::ids::{BootNonce, ClusterId, Incarnation, MemberId};
 use crate::log::{LogId, Vote};
 use crate::transport::BoxFuture;
 use messages::{Lane, Reply, Request};
@@ -95,6 +98,24 @@ pub(crate) trait Link: Send + Sync {
 
     /// Says hello again to everybody: what [`Serve::hello`] says has changed, or [`Serve::judge`] judges otherwise.
     fn renew(&self);
+
+    /// Opens a channel with a peer, as the run `own`, once the peer is connected. A link without streams has none.
+    fn channel<'a>(
+        &'a self,
+        _name: &'a str,
+        _peer: MemberId,
+        _own: Incarnation,
+    ) -> BoxFuture<'a, Result<Channel, ChannelError>> {
+        Box::pin(std::future::ready(Err(ChannelError::Unreachable)))
+    }
+
+    /// The first run of each member that still counts: what earlier ones send on channels is dropped.
+    fn runs_over(&self, _floors: &BTreeMap<MemberId, Incarnation>) {}
+
+    /// Frames of channels that were dropped for that.
+    fn dropped_frames(&self) -> u64 {
+        0
+    }
 
     /// Ends all connections; nothing is dialled or accepted any more.
     fn close(&self);

@@ -3,11 +3,12 @@
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::frame::{self, HEAD_BYTES};
 use crate::bell::Bell;
-use crate::limits::OUTBOX_BYTES;
+use crate::limits::{OUTBOX_BYTES, OUTBOX_CHANNELS_BYTES};
 
 /// The buffer that a writer gives back is kept up to this size.
-const KEPT_BYTES: usize = 256 * 1024;
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -22,6 +23,15 @@ pub(super) struct Outbox {
 struct Waiting {
     frames: Vec<u8>,
     closed: bool,
+    /// Somebody waits for room.
+    wanted: bool,
+}
+
+/// What became of a frame.
+pub(super) enum Put {
+    Done,
+    Full,
+    Closed,
 }
 
 impl Outbox {
@@ -40,11 +50,44 @@ impl Outbox {
         true
     }
 
+    /// Appends a frame of a channel, if there is room.
+    pub(super) fn put_behind(&self, channel: u16, body: &[u8]) -> Put {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Put::Closed;
+        }
+        if waiting.frames.len() >= OUTBOX_CHANNELS_BYTES {
+            return Put::Full;
+        }
+        let first = waiting.frames.is_empty();
+        waiting.frames.reserve(HEAD_BYTES + body.len());
+        waiting
+            .frames
+            .extend_from_slice(&frame::head(channel, body.len()));
+        waiting.frames.extend_from_slice(body);
+        drop(waiting);
+        if first {
+            self.filled.notify_one();
+        }
+        Put::Done
+    }
+
     /// Waits until there is room, or the connection has ended.
     pub(super) async fn room(&self) {
+        self.below(OUTBOX_BYTES).await;
+    }
+
+    /// The same for frames of channels.
+    pub(super) async fn room_behind(&self) {
+        self.below(OUTBOX_CHANNELS_BYTES).await;
+    }
+
+    async fn below(&self, bytes: usize) {
         let has_room = || {
-            let waiting = self.waiting.lock();
-            (waiting.closed || waiting.frames.len() < OUTBOX_BYTES).then_some(())
+            let mut waiting = self.waiting.lock();
+            let room = waiting.closed || waiting.frames.len() < bytes;
+            waiting.wanted |= !room;
+            room.then_some(())
         };
         self.drained.wait(has_room).await;
     }
@@ -59,10 +102,10 @@ impl Outbox {
             {
                 let mut waiting = self.waiting.lock();
                 if !waiting.frames.is_empty() {
-                    let was_full = waiting.frames.len() >= OUTBOX_BYTES;
                     std::mem::swap(&mut waiting.frames, written);
+                    let wanted = std::mem::take(&mut waiting.wanted);
                     drop(waiting);
-                    if was_full {
+                    if wanted {
                         self.drained.ring();
                     }
                     return true;

@@ -12,7 +12,7 @@ use super::frame::CROSSED;
 use super::messages::Lane;
 use super::{Hello, LinkError, Refused, wire};
 use crate::bell::Bell;
-use crate::ids::{BootNonce, MemberId};
+use crate::ids::{BootNonce, Incarnation, MemberId};
 
 /// A dial whose hello was not answered for so long gives way to one of the other side.
 const CROSSING: Duration = Duration::from_secs(1);
@@ -48,6 +48,8 @@ struct State {
     /// Two live runs of one id, and when each said hello last. Empty unless there were two.
     runs: BTreeMap<BootNonce, Duration>,
     logged: Option<Duration>,
+    /// The first run that counts.
+    floor: Option<Incarnation>,
 }
 
 /// Dials by number.
@@ -301,6 +303,14 @@ impl Peer {
         let reason = wire::reason_byte(Refused::TwoRuns);
         all.iter().for_each(|one| one.refuse(reason));
         self.changed.ring();
+    }
+
+    /// Runs below this one are over; returns what is known now. A floor never sinks.
+    pub(super) fn raise(&self, floor: Incarnation) -> Incarnation {
+        let mut state = self.state.lock();
+        let known = state.floor.max(Some(floor));
+        state.floor = known;
+        known.unwrap_or(floor)
     }
 
     /// Whether a refusal may be logged now.

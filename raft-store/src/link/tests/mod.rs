@@ -1,5 +1,6 @@
 //! Links of several members over the simulated network.
 
+mod channels;
 mod faults;
 mod hostile;
 mod runs;
