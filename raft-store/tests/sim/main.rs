@@ -6,6 +6,7 @@
 mod client;
 mod determinism;
 mod faults;
+mod membership;
 mod model;
 mod runner;
 mod scenarios;

@@ -100,6 +100,27 @@ impl Model {
         }
     }
 
+    /// Another member has its place.
+    pub fn replace(&mut self, number: Number, id: u64) {
+        self.members[number] = Member {
+            id,
+            ..Member::default()
+        };
+    }
+
+    /// The members of the newest committed membership by number: voters, and all others.
+    pub fn composition(&self) -> (Vec<BTreeSet<Number>>, BTreeSet<Number>) {
+        let Some((_, membership)) = self.memberships.last() else {
+            return Default::default();
+        };
+        let number = |id: &u64| self.members.iter().position(|member| member.id == *id);
+        let numbers = |ids: &BTreeSet<u64>| ids.iter().filter_map(number).collect();
+        let voters: Vec<BTreeSet<Number>> = membership.voters.iter().map(numbers).collect();
+        let mut others: BTreeSet<Number> = numbers(&membership.all);
+        others.retain(|other| !voters.iter().any(|voters| voters.contains(other)));
+        (voters, others)
+    }
+
     pub fn add(&mut self, id: u64) -> Number {
         self.members.push(Member {
             id,

@@ -75,7 +75,12 @@ pub struct Inner {
     pub history: Mutex<History>,
     pub members: Mutex<Vec<Member>>,
     record: Record,
+    /// What a scenario sets otherwise, for starts from here on.
+    tune: Mutex<Option<Tune>>,
 }
+
+/// Changes the settings of a member.
+type Tune = Arc<dyn Fn(Number, &mut Settings) + Send + Sync>;
 
 impl std::ops::Deref for World {
     type Target = Inner;
@@ -186,7 +191,9 @@ impl World {
     /// Nobody runs yet. Needs a runtime around it.
     pub fn new(seed: u64, shape: Shape) -> World {
         let trace = Trace::new();
-        let limits = Settings::new(DIR).limits;
+        let mut limits = Settings::new(DIR).limits;
+        // The world reads whatever comes.
+        limits.format_known = u16::MAX;
         let model = Arc::new(Mutex::new(Model::new(limits)));
         let random = Seeded::new(seed, "world");
         let network = Network::new(Arc::new(Seeded::new(seed, "net")));
@@ -211,6 +218,7 @@ impl World {
             history: Mutex::new(History::default()),
             members: Mutex::new(members),
             record: Record::default(),
+            tune: Mutex::new(None),
         }))
     }
 
@@ -270,6 +278,9 @@ impl World {
             trace: self.trace.clone(),
             model: self.model.clone(),
         }));
+        if let Some(tune) = &*self.tune.lock() {
+            tune(number, &mut settings);
+        }
         settings
     }
 
@@ -391,6 +402,28 @@ impl World {
             false => disk.kill(),
         }
         disk.forgive();
+    }
+
+    /// From the next start of each on.
+    pub fn tune(&self, tune: impl Fn(Number, &mut Settings) + Send + Sync + 'static) {
+        *self.tune.lock() = Some(Arc::new(tune));
+    }
+
+    /// Ends a member for ever and puts a machine with an empty disk in its place, under its address.
+    pub async fn wipe(&self, number: Number) {
+        self.kill(number, false).await;
+        let mut members = self.members.lock();
+        let member = &mut members[number];
+        let stream = format!("member/{number}/{}", member.lives);
+        member.id = MemberId(Seeded::new(self.seed, &stream).u64());
+        let disk = format!("disk/{number}/{}", member.lives);
+        member.disk = SimDisk::new(Arc::new(Seeded::new(self.seed, &disk)));
+        let (least, most) = self.shape.sync_ms;
+        let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
+        member.disk.set_sync_time(least, most);
+        member.read = Arc::default();
+        self.model.lock().replace(number, member.id.0);
+        self.trace.note(format_args!("{number} is another now"));
     }
 
     /// Stops a process where it stands, or lets it go on.
