@@ -85,7 +85,7 @@ impl Sight {
             few: Duration::ZERO,
             formats: (look.format, common),
         };
-        if view.present(rules) >= THREE_BELOW {
+        if view.present(Duration::ZERO, rules) >= THREE_BELOW {
             self.many = look.now;
         }
         view.few = look.now.saturating_sub(self.many);

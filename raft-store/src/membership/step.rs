@@ -158,7 +158,7 @@ fn wanted(view: &View, rules: &Rules) -> (usize, &'static str) {
     match voters.len() {
         0..=2 if answering >= 3 => (3, "three members are fit to vote"),
         4 if answering < 5 => (3, "the number of voters is odd"),
-        3..=4 if answering >= 5 && view.present(rules) >= FIVE_FROM => {
+        3..=4 if answering >= 5 && view.present(rules.steady, rules) >= FIVE_FROM => {
             (5, "there are eight members and more")
         }
         5.. if view.few >= rules.few => (3, "there are fewer than six members"),

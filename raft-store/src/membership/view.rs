@@ -105,13 +105,14 @@ impl View {
         among.iter().filter(|id| self.is_alive(**id)).count()
     }
 
-    /// Members that answer and stay: how many voters there should be depends on them.
-    pub(crate) fn present(&self, rules: &Rules) -> usize {
-        let here = |id: &&MemberId| {
+    /// Members that answer, have done so for `steady`, and stay: how many voters there should be depends on them.
+    pub(crate) fn present(&self, steady: Duration, rules: &Rules) -> usize {
+        let here = |(id, seen): &(&MemberId, &Seen)| {
             let id = **id;
-            self.is_in_membership(id) && self.is_alive(id) && !self.is_going(id, rules)
+            let here = self.is_in_membership(id) && self.is_alive(id) && seen.steady >= steady;
+            here && !self.is_going(id, rules)
         };
-        self.members.keys().filter(here).count()
+        self.members.iter().filter(here).count()
     }
 
     /// To be removed, by whatever reason.

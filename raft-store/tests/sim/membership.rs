@@ -97,9 +97,11 @@ impl World {
     pub async fn must(&self, what: &str, limit: Duration, holds: impl FnMut() -> bool) {
         if !self.wait(limit, holds).await {
             let (voters, learners) = self.model.lock().composition();
-            let next = self
-                .leads()
-                .and_then(|(_, store)| store.status().ok()?.next_step);
+            let status = self.leads().and_then(|(_, store)| store.status().ok());
+            let next = status.as_ref().and_then(|status| status.next_step.clone());
+            for member in status.into_iter().flat_map(|status| status.members) {
+                self.trace.note(format_args!("{member:?}"));
+            }
             self.trace.violated(format!("not so after {limit:?}: {what}; voters {voters:?}, learners {learners:?}, next {next:?}"));
         }
     }
@@ -156,6 +158,15 @@ impl World {
                 .trace
                 .violated(format!("{by} removes {member}: {told:?}")),
         }
+    }
+
+    /// A member begins to leave. It may end before it hears that it is done.
+    pub fn leaves(&self, member: Number) {
+        let Some(up) = self.up(member) else {
+            return;
+        };
+        let store = up.store.clone();
+        Tasks::gated(up.gate).spawn(async move { store.leave(Instant::now() + SOON).await });
     }
 
     /// The process of a member ends by itself, for a reason that says so.
