@@ -19,6 +19,8 @@ mod proposer;
 mod rounds;
 mod serve;
 mod store;
+#[cfg(test)]
+mod test_cluster;
 mod waiters;
 
 // Hidden modules are no promise to anybody: open for this crate's own tests, benchmark and fuzz targets.

@@ -1,5 +1,7 @@
 //! Leases: of this run, renewed with whoever leads; and of all runs, while this member leads (DESIGN §9).
 
+#[cfg(test)]
+mod cluster_tests;
 mod holder;
 mod ledger;
 mod renewal;
