@@ -20,6 +20,7 @@ use crate::leases::{LeaseWatch, Leases};
 use crate::limits::Limits;
 use crate::link::messages::{Reply, Request};
 use crate::link::{Hello, Link, LinkError, Serve};
+use crate::membership::{Reconciler, Removed};
 use crate::proposer::{Proposer, Queue, Registrar};
 use crate::raft::core::{self, Core};
 use crate::raft::inbox::Inbox;
@@ -201,19 +202,24 @@ impl Member {
         let (core, _) = started.await.expect("it starts");
         let (queue, rounds) = (Queue::default(), Rounds::default());
         let leases = Leases::new(core.clone(), waiters.clone(), queue.clone());
+        let hand_over = HandOver::new(core.clone(), queue.clone());
+        let rules = (settings.rules, settings.limits);
         server.begin(Running {
             core: core.clone(),
             inbox: Inbox::new(core.clone()),
             queue: queue.clone(),
             rounds: rounds.clone(),
             leases: leases.clone(),
+            // Nobody runs it: tests say who votes.
+            reconciler: Reconciler::new(core.clone(), queue.clone(), hand_over.clone(), rules),
+            removed: Removed::default(),
             limits: settings.limits,
         });
         let member = Member {
             id,
             disk,
             gate,
-            hand_over: HandOver::new(core.clone(), queue.clone()),
+            hand_over,
             core,
             waiters,
             queue,
