@@ -15,7 +15,7 @@ use crate::entry::{Action, Expect, Op, Write};
 use crate::error::Error;
 use crate::gate::{Gate, Tasks};
 use crate::hand_over::HandOver;
-use crate::ids::{BootNonce, Incarnation, MemberId};
+use crate::ids::{BootNonce, ClusterId, Incarnation, MemberId};
 use crate::leases::{LeaseWatch, Leases};
 use crate::limits::Limits;
 use crate::link::messages::{Reply, Request};
@@ -185,7 +185,8 @@ impl Member {
             nonce,
             info: info.clone(),
         };
-        let server = Server::new(who, recovered.log.clone(), None);
+        let cluster = Some(ClusterId([7; 16]));
+        let server = Server::new(who, recovered.log.clone(), cluster);
         let own = id;
         let link: Arc<dyn Link> = Arc::new(Wire {
             own,
