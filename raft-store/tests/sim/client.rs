@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_store::gate::Tasks;
-use raft_store::ids::{ProposalId, Revision};
+use raft_store::ids::{Incarnation, ProposalId, Revision};
 use raft_store::random::{Random, Seeded};
 use raft_store::state::Event;
-use raft_store::{Action, Error, Expect, Resolution, Write, WriteOutcome};
+use raft_store::{Action, Error, Expect, Refusal, Resolution, Write, WriteOutcome};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Model, Number};
@@ -50,13 +50,17 @@ struct Put {
     key: Bytes,
     /// `None`: a delete.
     value: Option<Bytes>,
+    owner: Option<Incarnation>,
     expect: Expect,
 }
 
 impl Put {
     fn write(&self) -> Write {
         let action = match self.value.clone() {
-            Some(value) => Action::Put { value, owner: None },
+            Some(value) => Action::Put {
+                value,
+                owner: self.owner,
+            },
             None => Action::Delete,
         };
         Write {
@@ -144,7 +148,16 @@ impl Client {
             },
             _ => Expect::Any,
         };
-        Put { key, value, expect }
+        let owner = match value {
+            Some(_) if self.random.below(4) == 0 => up.store.incarnation(),
+            _ => None,
+        };
+        Put {
+            key,
+            value,
+            owner,
+            expect,
+        }
     }
 
     fn deadline(&self) -> (Instant, Duration) {
@@ -201,8 +214,8 @@ impl Client {
                 action,
             } = writes.into_iter().next().expect("one");
             let outcome = match action {
-                Action::Put { value, .. } => {
-                    store.put_if(&key, value, expect, None, deadline).await?
+                Action::Put { value, owner } => {
+                    store.put_if(&key, value, expect, owner, deadline).await?
                 }
                 Action::Delete => store.delete_if(&key, expect, deadline).await?,
             };
@@ -231,6 +244,7 @@ impl Client {
                         history.counts.conflicts += 1;
                         Ok(())
                     }
+                    Err(Refusal::OwnerDead) if put.owner.is_some() => Ok(()),
                     Err(refusal) => Err(format!("{put:?} was refused: {refusal:?}")),
                 });
                 check.find(Result::is_err).unwrap_or(Ok(()))
@@ -251,6 +265,7 @@ impl Client {
                         | Error::DiskFull
                         | Error::Closed
                         | Error::Withdrawn
+                        | Error::Refused(Refusal::OwnerDead)
                 );
                 let mut never = puts.iter().filter_map(|put| put.value.clone());
                 match nothing {
@@ -261,7 +276,7 @@ impl Client {
         };
         if let Ok(outcomes) = &outcome {
             let conflict = |(put, outcome): (&Put, &Result<WriteOutcome, _>)| match outcome {
-                Ok(WriteOutcome::Conflict(_)) => {
+                Ok(WriteOutcome::Conflict(_)) | Err(_) => {
                     put.value.clone().map_or(Ok(()), |value| model.never(value))
                 }
                 _ => Ok(()),

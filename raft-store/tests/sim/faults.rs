@@ -40,6 +40,10 @@ pub enum Fault {
     SlowDisk,
     FullDisk,
     FailingSync,
+    /// One that follows hears nobody and is heard by nobody, then all is well again.
+    CutOff,
+    /// A disk of 150 or 400 ms a sync, for good.
+    SlowOne,
     /// The address of a member leads to another for a while.
     MovedAddress,
 }
@@ -102,7 +106,7 @@ impl World {
         while Instant::now() < until && self.trace.violation().is_none() {
             let pause = 200 + self.draw(2500);
             sleep(Duration::from_millis(pause)).await;
-            self.restart_failed().await;
+            self.keep().await;
             let kind = kinds[self.draw(kinds.len() as u64) as usize];
             self.begin(kind).await;
             // Now and then something heals by itself.
@@ -192,6 +196,8 @@ impl World {
                 }
             }
             Fault::SlowDisk | Fault::FullDisk | Fault::FailingSync => self.disk(kind, number),
+            Fault::CutOff => self.cut_off().await,
+            Fault::SlowOne => self.slow_one(number),
             Fault::MovedAddress => self.move_address(number),
         }
     }
@@ -261,6 +267,23 @@ impl World {
         }
     }
 
+    async fn cut_off(&self) {
+        let Some(leader) = self.leader() else {
+            return;
+        };
+        let number = (leader + 1 + self.draw(self.count() as u64 - 1) as usize) % self.count();
+        let id = self.id(number);
+        self.network.cut_groups(&[id], &self.others(number));
+        sleep(Duration::from_millis(500 + self.draw(8000))).await;
+        self.network_heals(number);
+    }
+
+    fn slow_one(&self, number: Number) {
+        let disk = self.members.lock()[number].disk.clone();
+        let time = Duration::from_millis(if self.chance(1, 2) { 150 } else { 400 });
+        disk.set_sync_time(time, time);
+    }
+
     fn move_address(&self, number: Number) {
         let other = (number + 1) % self.count();
         let (address, host) = {
@@ -292,7 +315,7 @@ impl World {
         for number in 0..self.count() {
             self.pause(number, false);
         }
-        self.restart_failed().await;
+        self.keep().await;
         for number in 0..self.count() {
             self.up_again(number).await;
         }

@@ -14,7 +14,24 @@ mod trace;
 mod watcher;
 mod world;
 
-#[test]
-fn alone() {
-    runner::seeds(&scenarios::ALONE, 10);
+macro_rules! scenarios {
+    ($($name:ident $scenario:ident $seeds:literal)*) => {$(
+        #[test]
+        fn $name() {
+            runner::seeds(&scenarios::$scenario, $seeds);
+        }
+    )*};
+}
+
+scenarios! {
+    alone ALONE 10
+    calm CALM 5
+    two TWO 10
+    partitions PARTITIONS 30
+    crashes CRASHES 30
+    pauses PAUSES 20
+    disks DISKS 20
+    cut_off CUT_OFF 10
+    slow_disk SLOW_DISK 10
+    random RANDOM 100
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft_store::codec::Reader;
-use raft_store::entry::EntryBody;
-use raft_store::ids::Revision;
+use raft_store::entry::{Close, EntryBody};
+use raft_store::ids::{Incarnation, Revision};
 use raft_store::limits::Limits;
 use raft_store::log::{Entry, LogId, Vote};
 use raft_store::observe::Seen;
-use raft_store::state::{Event, State};
+use raft_store::state::{Closed, Event, State};
 
 /// Index in the world of a member.
 pub type Number = usize;
@@ -67,6 +67,9 @@ pub struct Model {
     pub term: u64,
     /// Elections won.
     pub elections: u64,
+    /// Declared dead since the world last asked.
+    pub died: Vec<Incarnation>,
+    pub deaths: u64,
     pub installs: u64,
     pub truncations: u64,
     pub purges: u64,
@@ -94,6 +97,8 @@ impl Model {
             never: BTreeSet::new(),
             term: 0,
             elections: 0,
+            died: Vec::new(),
+            deaths: 0,
             installs: 0,
             truncations: 0,
             purges: 0,
@@ -331,6 +336,12 @@ impl Model {
                 let body = EntryBody::decode(&body.slice(1..)).map_err(|error| text(&error))?;
                 let applied = self.state.apply(index, &body);
                 let applied = applied.map_err(|error| text(&error))?;
+                if let (Some(Close::Dead(dead)), Some(Closed::Dead(true))) =
+                    (&body.close, applied.closed)
+                {
+                    self.died.push(*dead);
+                    self.deaths += 1;
+                }
                 applied
                     .events
                     .into_iter()

@@ -97,6 +97,7 @@ struct Totals {
     steps: u64,
     entries: u64,
     elections: u64,
+    deaths: u64,
     installs: u64,
     truncations: u64,
     purges: u64,
@@ -117,6 +118,7 @@ impl Totals {
         self.steps += report.steps;
         self.entries += report.entries;
         self.elections += report.elections;
+        self.deaths += report.deaths;
         self.installs += report.installs;
         self.truncations += report.truncations;
         self.purges += report.purges;

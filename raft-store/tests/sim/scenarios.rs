@@ -27,6 +27,8 @@ pub struct Scenario {
     /// Sizes of the cluster to draw from.
     pub sizes: &'static [usize],
     pub faults: &'static [Fault],
+    /// The term is the same at the end as once the cluster had formed.
+    pub steady: bool,
     /// Seconds of trouble.
     pub trouble_s: u64,
     pub clients: u64,
@@ -39,6 +41,7 @@ pub struct Report {
     pub steps: u64,
     pub counts: Counts,
     pub elections: u64,
+    pub deaths: u64,
     pub entries: u64,
     pub installs: u64,
     pub truncations: u64,
@@ -91,6 +94,7 @@ impl Scenario {
                 steps,
                 counts: world.history.lock().counts,
                 elections: model.elections,
+                deaths: model.deaths,
                 entries: model.committed.len() as u64,
                 installs: model.installs,
                 truncations: model.truncations,
@@ -100,12 +104,16 @@ impl Scenario {
     }
 
     async fn phases(&self, world: &World) {
+        tokio::spawn(world.clone().count_dials());
         if !world.form().await {
             world
                 .trace
                 .violated("no cluster of all members came about".into());
             return;
         }
+        // Long enough for whoever was elected while the cluster formed.
+        sleep(Duration::from_secs(2)).await;
+        let term = world.model.lock().term;
         let pause_ms = 20 + world.draw(150);
         for number in 0..self.clients {
             tokio::spawn(Client::new(world, number, pause_ms).run());
@@ -120,6 +128,11 @@ impl Scenario {
         sleep(Duration::from_secs(2)).await;
         world.stop_clients();
         world.becomes_even().await;
+        let now = world.model.lock().term;
+        if self.steady && now != term {
+            let what = format!("term {term} became {now}, for no reason");
+            world.trace.violated(what);
+        }
     }
 }
 
@@ -191,7 +204,7 @@ impl World {
                     .note(format_args!("committed again after {:?}", began.elapsed()));
                 return;
             }
-            self.restart_failed().await;
+            self.keep().await;
             sleep(Duration::from_millis(20)).await;
         }
         self.trace.violated(format!(
@@ -227,12 +240,19 @@ impl World {
     }
 }
 
-/// Runs over several hundred seeds in each test run.
-#[allow(dead_code)] // Until members hear of each other.
+/// Everything that can go wrong.
 pub const RANDOM: Scenario = Scenario {
     name: "random",
-    sizes: &[1, 2, 3, 3, 3, 5],
+    sizes: &[1, 2, 3, 3, 3, 5, 7],
     faults: faults::ALL,
+    ..BASE
+};
+
+const BASE: Scenario = Scenario {
+    name: "",
+    sizes: &[3, 3, 5],
+    faults: &[],
+    steady: false,
     trouble_s: 20,
     clients: 4,
 };
@@ -248,17 +268,80 @@ pub const ALONE: Scenario = Scenario {
         Fault::FullDisk,
         Fault::FailingSync,
     ],
-    trouble_s: 20,
-    clients: 4,
+    ..BASE
 };
 
-#[allow(dead_code)] // Until members hear of each other.
+/// Nothing goes wrong.
 pub const CALM: Scenario = Scenario {
     name: "calm",
-    sizes: &[2, 3],
-    faults: &[],
-    trouble_s: 10,
-    clients: 4,
+    sizes: &[2, 3, 5],
+    steady: true,
+    ..BASE
 };
 
-pub const SCENARIOS: &[Scenario] = &[ALONE];
+/// Two members and one fault.
+pub const TWO: Scenario = Scenario {
+    name: "two",
+    sizes: &[2],
+    faults: &[Fault::Isolate],
+    ..BASE
+};
+
+pub const PARTITIONS: Scenario = Scenario {
+    name: "partitions",
+    faults: &[
+        Fault::Isolate,
+        Fault::Split,
+        Fault::Partial,
+        Fault::OneWay,
+        Fault::Loss,
+        Fault::Hold,
+        Fault::Flap,
+        Fault::Reset,
+        Fault::MovedAddress,
+    ],
+    ..BASE
+};
+
+pub const CRASHES: Scenario = Scenario {
+    name: "crashes",
+    faults: &[Fault::Kill, Fault::PowerCut, Fault::KillAll],
+    ..BASE
+};
+
+pub const PAUSES: Scenario = Scenario {
+    name: "pauses",
+    faults: &[Fault::Pause, Fault::Pause, Fault::Isolate],
+    ..BASE
+};
+
+pub const DISKS: Scenario = Scenario {
+    name: "disks",
+    faults: &[
+        Fault::SlowDisk,
+        Fault::FullDisk,
+        Fault::FailingSync,
+        Fault::PowerCut,
+    ],
+    ..BASE
+};
+
+/// One that was cut off and comes back changes no term.
+pub const CUT_OFF: Scenario = Scenario {
+    name: "cut_off",
+    faults: &[Fault::CutOff],
+    steady: true,
+    ..BASE
+};
+
+/// A slow disk changes no term.
+pub const SLOW_DISK: Scenario = Scenario {
+    name: "slow_disk",
+    faults: &[Fault::SlowOne],
+    steady: true,
+    ..BASE
+};
+
+pub const SCENARIOS: &[Scenario] = &[
+    ALONE, CALM, TWO, PARTITIONS, CRASHES, PAUSES, DISKS, CUT_OFF, SLOW_DISK, RANDOM,
+];

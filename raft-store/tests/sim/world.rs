@@ -1,6 +1,7 @@
 //! The world: members with a disk, a clock and a gate each, on one simulated network, and what is done to them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,12 +10,12 @@ use raft_store::discovery::Fixed;
 use raft_store::disk::SimDisk;
 use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
 use raft_store::gate::{Gate, Tasks};
-use raft_store::ids::{ClusterId, MemberId};
+use raft_store::ids::{ClusterId, Incarnation, MemberId};
 use raft_store::observe::{Observe, Observer, Seen};
 use raft_store::random::{Random, Seeded};
 use raft_store::transport::BoxFuture;
 use raft_store::transport::sim::{self, Network};
-use raft_store::{Error, OpenError, Parts, Settings, Store, open};
+use raft_store::{Error, Lease, OpenError, Parts, Settings, Store, open};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::History;
@@ -25,6 +26,10 @@ use super::trace::Trace;
 pub const DIR: &str = "member";
 /// Longest that a start may take: reading is instant, syncs of the slowest disk are not.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Dials of one member to another, and in what time: ten a second.
+const DIALS: u64 = 50;
+const DIALS_PER: Duration = Duration::from_secs(5);
 
 /// How members are set up; drawn by seed.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +129,7 @@ impl FoundingRecord for Record {
 /// Shows the world what a member does.
 struct Eye {
     number: Number,
+    world: Weak<Inner>,
     trace: Trace,
     model: Arc<Mutex<Model>>,
 }
@@ -149,7 +155,18 @@ impl Observe for Eye {
             }
             other => self.trace.note(format_args!("{number} {other:?}")),
         }
-        let checked = self.model.lock().seen(number, &what);
+        let mut model = self.model.lock();
+        let checked = model.seen(number, &what);
+        for dead in std::mem::take(&mut model.died) {
+            let world = self.world.clone();
+            // At this very moment, but outside of whoever shows this.
+            tokio::spawn(async move {
+                if let Some(world) = world.upgrade() {
+                    World(world).has_lost(dead);
+                }
+            });
+        }
+        drop(model);
         if let Err(violation) = checked {
             self.trace.violated(format!("member {number}: {violation}"));
         }
@@ -273,8 +290,11 @@ impl World {
         settings.snapshot_entries = self.shape.snapshot_entries;
         settings.snapshot_check = Duration::from_millis(150);
         settings.log_keep_entries = self.shape.keep_entries;
+        settings.rules.steady = Duration::from_secs(1);
+        settings.rules.lost = Duration::from_secs(3);
         settings.observer = Observer::new(Arc::new(Eye {
             number,
+            world: Arc::downgrade(&self.0),
             trace: self.trace.clone(),
             model: self.model.clone(),
         }));
@@ -444,13 +464,54 @@ impl World {
         }
     }
 
-    /// Starts those whose store has ended by itself, as whoever keeps the daemon running does.
-    pub async fn restart_failed(&self) {
+    /// Whoever held the lease of a run that is declared dead knows that it is lost.
+    fn has_lost(&self, dead: Incarnation) {
+        let members = self.members.lock();
+        for (number, member) in members.iter().enumerate() {
+            let running = member.running.as_ref().map(|running| &running.store);
+            let held = running
+                .is_some_and(|store| store.incarnation() == Some(dead) && store.lease().is_held());
+            if held {
+                self.trace.violated(format!(
+                    "run {dead} of member {number} is dead and holds its lease"
+                ));
+            }
+        }
+    }
+
+    /// Whether a process should end: its store has failed, or its run is dead.
+    fn should_end(&self, number: Number) -> bool {
+        let up = self.up(number);
+        up.is_some_and(|up| up.fatal.lock().is_some() || up.store.lease().state() == Lease::Lost)
+    }
+
+    /// Ends and starts those that should be, as whoever keeps the daemon running does.
+    pub async fn keep(&self) {
         for number in 0..self.count() {
-            let failed = self.up(number).is_some_and(|up| up.fatal.lock().is_some());
-            if failed {
+            if self.should_end(number) {
                 self.kill(number, false).await;
-                self.start(number).await;
+                self.up_again(number).await;
+            }
+        }
+    }
+
+    /// Complains when somebody is dialled by somebody again and again.
+    pub async fn count_dials(self) {
+        let ids: Vec<_> = (0..self.count()).map(|number| self.id(number)).collect();
+        let mut before = BTreeMap::new();
+        while self.trace.violation().is_none() {
+            sleep(DIALS_PER).await;
+            for from in &ids {
+                for to in &ids {
+                    let now = self.network.dials(*from, *to);
+                    let then = before.insert((*from, *to), now).unwrap_or(0);
+                    if now - then > DIALS {
+                        self.trace.violated(format!(
+                            "{from} dials {to} {} times in {DIALS_PER:?}",
+                            now - then
+                        ));
+                    }
+                }
             }
         }
     }
