@@ -23,6 +23,8 @@ const PRE_VOTE_AGAIN: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_millis(200));
 /// After an election that was lost.
 const ELECT_AGAIN: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(300));
+/// Who has given its vote to another leaves it so much time to win before it agrees to a third, or tries itself.
+const PROMISE: Duration = Duration::from_millis(400);
 /// An answer to a pre-vote, and the result of an election, are waited for so long.
 const ANSWER: Duration = Duration::from_millis(650);
 /// How often a member that is no voter looks whether it has become one.
@@ -65,12 +67,14 @@ async fn step(core: &Core) -> Option<()> {
     }
     tracing::info!(%member, term = core.term(), "no leader is heard");
     while core.silence() >= LEASE && !core.is_leading() {
-        if !pre_vote(core).await {
+        let before = core.standing().await?;
+        if before.has_promised(member, PROMISE) || !pre_vote(core).await {
             core.standing().await?;
             sleep(core, draw(core, PRE_VOTE_AGAIN)).await;
             continue;
         }
-        if elect(core).await? {
+        // Another may have asked for this member's own vote meanwhile.
+        if core.standing().await?.vote == before.vote && elect(core).await? {
             break;
         }
         sleep(core, draw(core, ELECT_AGAIN)).await;
@@ -125,8 +129,8 @@ async fn pre_vote(core: &Core) -> bool {
     true
 }
 
-/// Whether this member would vote for one whose log ends at `last`.
-pub(crate) async fn would_vote(core: &Core, last: Option<LogId>) -> bool {
+/// Whether this member would vote for `from`, whose log ends at `last`.
+pub(crate) async fn would_vote(core: &Core, from: MemberId, last: Option<LogId>) -> bool {
     let hears = || match core.is_leading() {
         true => core.has_quorum(),
         false => core.silence() < LEASE,
@@ -138,7 +142,8 @@ pub(crate) async fn would_vote(core: &Core, last: Option<LogId>) -> bool {
         return false;
     };
     let leased = standing.vote.committed && !standing.leading && standing.vote_age <= LEASE;
-    !leased && !hears() && last >= core.last()
+    let promised = standing.has_promised(core.member(), PROMISE) && standing.vote.node != from.0;
+    !leased && !promised && !hears() && last >= core.last()
 }
 
 /// Elects this member, and waits for what comes of it. `None`: the core has ended.

@@ -120,7 +120,7 @@ impl Inbox {
             }
             Request::Vote { vote, last } => self.vote(vote, last).await,
             Request::PreVote { last, .. } => {
-                Reply::PreVote(elections::would_vote(core, last).await)
+                Reply::PreVote(elections::would_vote(core, from, last).await)
             }
             Request::Ping { .. } => Reply::Pong {
                 vote: Some(core.vote()),

@@ -22,6 +22,13 @@ pub(crate) struct Standing {
     pub(crate) vote_age: Duration,
 }
 
+impl Standing {
+    /// Whether it has given its vote to another, which may be about to win with it.
+    pub(crate) fn has_promised(&self, member: MemberId, within: Duration) -> bool {
+        !self.vote.committed && self.vote.node != member.0 && self.vote_age < within
+    }
+}
+
 impl Core {
     /// The vote this member holds, durably.
     pub(crate) fn vote(&self) -> Vote {
