@@ -14,6 +14,8 @@
 //! kvctl 127.0.0.3:7001 get key
 //! ```
 //!
+//! What it meets goes to standard error, at the level `KVD_LOG` (`info`).
+//!
 //! A line is a request and is answered by one line (`watch`: by one for each event, until the client goes):
 //!
 //! | Request | Answer |

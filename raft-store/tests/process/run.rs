@@ -64,7 +64,7 @@ pub fn begin(members: usize, ground: Ground, again: Again, directory: &Path) -> 
     let lacking = world.await_serving(FIRST_LEADER);
     assert_eq!(
         lacking,
-        [],
+        [0_usize; 0],
         "these do not serve after {FIRST_LEADER:?}: {}",
         world.describe()
     );

@@ -13,6 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use settings::{Arguments, USAGE};
 
 /// How long the store may take until it serves: a member that joins waits for the others.
@@ -40,6 +45,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let level = std::env::var("KVD_LOG").ok().and_then(|level| level.parse().ok());
+    let targets = Targets::new().with_target("raft_store", level.unwrap_or(Level::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(targets).with(lines).init();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(serve(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
