@@ -27,6 +27,8 @@
 //! | `watch PREFIX` | `put REVISION KEY VALUE`, `removed REVISION KEY`, `orphaned REVISION OWNER`, `resync REVISION` |
 //! | `status` | `status FIELD=VALUE …` |
 //! | `hand-over [MEMBER]` | `handed-over MEMBER`: who leads now |
+//! | `remove MEMBER`, `leave` | `removed`: that member, or this one, is none any more, for ever |
+//! | `save FILE` | `saved INDEX FILE`: a snapshot, below the daemon's directory |
 //! | `drain` | `drained`: leadership is handed over, nothing more is accepted |
 //!
 //! Anything that goes wrong is `error KIND REASON`; after `error unknown` a write may or may not have been done, after

@@ -27,9 +27,9 @@ fn again() {
 
 fn short(ground: Ground) {
     let plan = Plan {
-        members: 1,
+        members: 3,
         clients: 10,
-        time: Duration::from_secs(20),
+        time: Duration::from_secs(30),
         seed: 1,
         keep: None,
     };

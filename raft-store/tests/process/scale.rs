@@ -90,6 +90,7 @@ pub fn remove(world: &mut World, number: usize) -> Option<String> {
             world.describe()
         ));
     };
+    world.leaving.insert(number);
     let (began, mut last) = (Instant::now(), String::new());
     while began.elapsed() < PATIENCE {
         world.look_after();

@@ -37,6 +37,8 @@ pub struct World {
     pub ends: Vec<String>,
     /// Daemons that ended for any other reason than that somebody ended them.
     pub surprises: Vec<String>,
+    /// Those that are being removed: they end by themselves.
+    pub leaving: BTreeSet<usize>,
     again: Again,
     dir: PathBuf,
     pub began: Instant,
@@ -56,6 +58,7 @@ impl World {
             situations: Vec::new(),
             ends: Vec::new(),
             surprises: Vec::new(),
+            leaving: BTreeSet::new(),
             again,
             dir,
             began: Instant::now(),
@@ -200,8 +203,12 @@ impl World {
 
     /// Starts again what ended by itself, and remembers that it did.
     pub fn look_after(&mut self) {
-        let numbers: Vec<usize> = self.members.keys().copied().collect();
-        for number in numbers {
+        let staying = self
+            .members
+            .keys()
+            .copied()
+            .filter(|number| !self.leaving.contains(number));
+        for number in staying.collect::<Vec<usize>>() {
             if let Some(status) = self.member(number).ended() {
                 let (at, said) = (self.began.elapsed(), self.members[&number].said());
                 let last = said.lines().last().unwrap_or_default();

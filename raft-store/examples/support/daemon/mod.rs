@@ -45,10 +45,17 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = std::env::var("KVD_LOG").ok().and_then(|level| level.parse().ok());
+    let level = std::env::var("KVD_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     let targets = Targets::new().with_target("raft_store", level.unwrap_or(Level::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(targets).with(lines).init();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(lines)
+        .init();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(serve(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use raft_store::ids::{ClusterId, MemberId, Revision};
 use raft_store::watch::Event;
-use raft_store::{Error, Expect, Lease, Store, WriteOutcome};
+use raft_store::{Error, Expect, Lease, Prefix, Role, Store, WriteOutcome};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -25,6 +25,15 @@ pub async fn answer(store: &Store, words: &[&str], deadline: Instant) -> String 
             Some(to) => hand_over(store, Some(to), deadline).await,
             None => "error usage a member is 16 hexadecimal digits".into(),
         }),
+        ["remove", id] => match member(id) {
+            Some(id) => store.remove(id, deadline).await.map(|()| "removed".into()),
+            None => Ok("error usage a member is 16 hexadecimal digits".into()),
+        },
+        ["leave"] => store.leave(deadline).await.map(|()| "removed".into()),
+        ["save", file] => Ok(match store.save_snapshot(file.as_ref()).await {
+            Ok(saved) => format!("saved {} {file}", saved.index),
+            Err(error) => format!("error refused {error}"),
+        }),
         ["drain"] => Ok(match store.drain(deadline).await {
             Ok(()) => "drained".into(),
             Err(error) => format!("error refused {error}"),
@@ -44,6 +53,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Unknown(_) | Error::Stale | Error::Dead | Error::Closed => "unknown",
         Error::NotReady => "not-ready",
         Error::DiskFull => "disk-full",
+        Error::NotRemoved(_) => "not-removed",
         _ => "refused",
     }
 }
@@ -110,45 +120,73 @@ pub fn status(store: Option<&Store>) -> String {
     let Some(store) = store else {
         return "status open=false".into();
     };
-    let (seen, belongs) = (store.inspect(), store.belonging());
-    let lease = match store.lease().state() {
-        Lease::Awaited => "awaited",
-        Lease::Held { .. } => "held",
-        Lease::Lost => "lost",
-    };
+    let belongs = store.belonging();
     let hex = |id: ClusterId| {
         id.0.iter()
             .map(|byte| format!("{byte:02x}"))
             .collect::<String>()
     };
-    let waiting = belongs
-        .waiting
-        .map(|waiting| waiting.what.replace(' ', "_"));
-    let mut line = format!(
-        "status open=true cluster={} waiting={} leading={} leader={} term={} lease={lease}",
-        or_dash(belongs.cluster.map(hex)),
-        or_dash(waiting),
-        seen.leading,
-        or_dash(seen.leader),
-        seen.term,
-    );
-    if let Ok(status) = store.status() {
-        line += &format!(
-            " member={} incarnation={} revision={} keys={} bytes={} hash={:032x} snapshot={} purged={} last={} syncs={} entries={}",
-            status.member,
-            or_dash(status.incarnation),
-            status.revision,
-            status.keys,
-            status.store_bytes,
-            status.state_hash,
-            or_dash(status.snapshot),
-            or_dash(status.log_purged),
-            or_dash(status.log_last),
-            status.log_written.frames,
-            status.log_written.entries,
-        );
-    }
-    line
+    let words = |text: String| text.replace(' ', "_");
+    let waiting = or_dash(belongs.waiting.map(|waiting| words(waiting.what)));
+    let cluster = or_dash(belongs.cluster.map(hex));
+    let other = or_dash(belongs.other.map(hex));
+    let Ok(status) = store.status() else {
+        return format!("status open=true cluster={cluster} other={other} waiting={waiting}");
+    };
+    let lease = match status.lease {
+        Lease::Awaited => "awaited",
+        Lease::Held { .. } => "held",
+        Lease::Lost => "lost",
+    };
+    let of = |roles: &[Role]| {
+        let members = status
+            .members
+            .iter()
+            .filter(|member| roles.contains(&member.role));
+        let ids: Vec<String> = members.map(|member| member.member.to_string()).collect();
+        or_dash((!ids.is_empty()).then(|| ids.join(",")))
+    };
+    let prefix = |prefix: &Prefix| {
+        let name = String::from_utf8_lossy(&prefix.prefix);
+        format!("{name}:{}:{}", prefix.keys, prefix.payload_bytes)
+    };
+    let prefixes: Vec<String> = status.prefixes.iter().map(prefix).collect();
+    let fields = [
+        ("cluster", cluster),
+        ("other", other),
+        ("waiting", waiting),
+        ("member", status.member.to_string()),
+        ("incarnation", or_dash(status.incarnation)),
+        ("lease", lease.into()),
+        ("leading", status.leading.to_string()),
+        ("leader", or_dash(status.leader)),
+        ("term", status.term.to_string()),
+        ("voters", of(&[Role::Leader, Role::Voter])),
+        ("learners", of(&[Role::Learner])),
+        ("joining", of(&[Role::Joining])),
+        ("dead", of(&[Role::Dead])),
+        ("removed", status.removed.to_string()),
+        ("next", or_dash(status.next_step.map(words))),
+        ("format", status.cluster_format.to_string()),
+        ("revision", status.revision.to_string()),
+        ("keys", status.keys.to_string()),
+        ("bytes", status.store_bytes.to_string()),
+        (
+            "prefixes",
+            or_dash((!prefixes.is_empty()).then(|| prefixes.join(","))),
+        ),
+        ("hash", format!("{:032x}", status.state_hash)),
+        ("snapshot", or_dash(status.snapshot)),
+        ("purged", or_dash(status.log_purged)),
+        ("last", or_dash(status.log_last)),
+        ("syncs", status.log_written.frames.to_string()),
+        ("entries", status.log_written.entries.to_string()),
+        ("watches", status.watches.to_string()),
+    ];
+    let fields = fields
+        .iter()
+        .map(|(name, content)| format!(" {name}={content}"));
+    format!("status open=true{}", fields.collect::<String>())
 }
 
 fn or_dash(what: Option<impl std::fmt::Display>) -> String {
