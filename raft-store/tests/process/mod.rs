@@ -17,12 +17,15 @@ pub mod scale;
 pub mod times;
 pub mod world;
 
+use raft_store::random::{Random, SystemRandom};
+
 /// The directory a run works in: removed at its end, whether it ends well or by a panic.
 pub struct Directory(pub std::path::PathBuf);
 
 impl Directory {
     pub fn new(name: &str) -> Self {
-        let name = format!("raft-store-{name}-{}", std::process::id());
+        // In a cell, process ids begin anew.
+        let name = format!("raft-store-{name}-{:016x}", SystemRandom.u64());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).expect("a temporary directory");
         Self(path)
