@@ -74,8 +74,21 @@ impl World {
             ("--dir", dir.display().to_string()),
             ("--client", self.net.client_address(number).to_string()),
         ];
+        let shared = [
+            ("--listen", self.net.member_address(number).to_string()),
+            ("--peers", self.peers()),
+            (
+                "--founding",
+                self.dir.join("founding").display().to_string(),
+            ),
+            (
+                "--join-secret-file",
+                self.dir.join("secret").display().to_string(),
+            ),
+        ];
         let own = own
             .into_iter()
+            .chain(shared)
             .flat_map(|(name, value)| [name.to_owned(), value]);
         let arguments = own.chain(self.options.iter().cloned()).collect();
         let member = Member::new(dir, self.net.within(number), arguments);
