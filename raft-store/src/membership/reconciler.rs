@@ -24,6 +24,8 @@ use crate::waiters::Waiters;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// Behind a change that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// A removal is given up when nobody has asked for it for so long.
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// Removals asked for at once.
@@ -52,6 +54,8 @@ struct Board {
     next: String,
     /// Who asked for the removal of whom, last.
     leaving: BTreeMap<MemberId, Duration>,
+    /// The last change has failed: the next one waits until then.
+    pause: Duration,
     /// A change that is under way, and the term it was begun in.
     running: Option<(u64, oneshot::Receiver<()>)>,
 }
@@ -169,7 +173,7 @@ impl Reconciler {
         });
     }
 
-    /// A change of this term has not ended, or leadership is on its way to another.
+    /// A change of this term has not ended, or has just failed, or leadership is on its way to another.
     fn is_busy(&self, term: u64) -> bool {
         let mut board = self.0.board.lock();
         let runs = match &mut board.running {
@@ -181,7 +185,8 @@ impl Reconciler {
         if !runs {
             board.running = None;
         }
-        runs || self.0.hand_over.is_under_way()
+        let pauses = self.0.core.clock().now() < board.pause;
+        runs || pauses || self.0.hand_over.is_under_way()
     }
 
     async fn take(&self, step: &Step, term: u64) {
@@ -202,7 +207,10 @@ impl Reconciler {
         };
         match taken {
             Ok(()) => tracing::info!(%step, "the membership has changed"),
-            Err(error) => tracing::warn!(%step, error, "the membership has not changed"),
+            Err(error) => {
+                tracing::warn!(%step, error, "the membership has not changed");
+                self.0.board.lock().pause = core.clock().now() + AFTER_FAILURE;
+            }
         }
     }
 
