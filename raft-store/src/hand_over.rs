@@ -74,6 +74,9 @@ impl Drop for Held<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl HandOver {
     pub(crate) fn new(core: Core, queue: Queue) -> Self {
         let under_way = AtomicBool::new(false);
