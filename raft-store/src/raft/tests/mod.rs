@@ -1,5 +1,6 @@
 //! A core that cannot go on ends, and says why.
 
+mod chaos;
 mod replication;
 mod snapshots;
 mod world;

@@ -258,11 +258,20 @@ impl World {
 
     /// Ends a member as SIGKILL does.
     pub(super) fn kill(&mut self, id: u64) {
+        self.end(id).kill();
+    }
+
+    /// Ends a member, and what its disk had not synced is lost, or a part of it.
+    pub(super) fn power_cut(&mut self, id: u64) {
+        self.end(id).power_cut();
+    }
+
+    fn end(&mut self, id: u64) -> &SimDisk {
         let id = MemberId(id);
         let member = self.members.remove(&id).expect("it runs");
         self.net.lock().inboxes.remove(&id);
         member.gate.kill();
-        self.disks[&id].kill();
+        &self.disks[&id]
     }
 
     pub(super) fn member(&self, id: u64) -> &Member {
