@@ -41,6 +41,11 @@ impl Hashes {
         found.map(|(_, hash)| *hash)
     }
 
+    #[cfg(test)]
+    pub(crate) fn plant(&mut self) {
+        self.0.iter_mut().for_each(|(_, hash)| *hash ^= 1);
+    }
+
     /// One that the others have as well, unless they are far behind: the last but one.
     pub(crate) fn newest(&self) -> Option<(u64, u128)> {
         self.0.get(self.0.len().saturating_sub(2)).copied()
@@ -99,6 +104,29 @@ async fn compare(core: &Core) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_cluster::{Fabric, cluster, leader};
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_state_is_another_ends() {
+        let members = cluster(&Fabric::default(), &[0; 3]).await;
+        for member in &members {
+            tokio::spawn(run(member.core.clone(), member.waiters.clone()));
+        }
+        let leads = leader(&members).expect("somebody leads");
+        for put in 0..200 {
+            let put = leads.put(&format!("key {put}"), false, ANSWER).await;
+            put.expect("it leads");
+        }
+        tokio::time::sleep(COMPARE * 2).await;
+        let open = |member: &&crate::test_cluster::Member| !member.waiters.is_closed();
+        assert_eq!(members.iter().filter(open).count(), 3);
+        let wrong = members.iter().find(|member| member.id != leads.id);
+        let wrong = wrong.expect("there are three");
+        wrong.core.machine().plant_other_hashes();
+        tokio::time::sleep(COMPARE * 2).await;
+        assert!(wrong.waiters.is_closed());
+        assert_eq!(members.iter().filter(open).count(), 2);
+    }
 
     #[test]
     fn the_newest_are_kept() {

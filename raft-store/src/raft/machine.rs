@@ -164,6 +164,12 @@ impl Machine {
         self.0.live.read().hashes.at(index)
     }
 
+    /// As if this state were another.
+    #[cfg(test)]
+    pub(crate) fn plant_other_hashes(&self) {
+        self.0.live.write().hashes.plant();
+    }
+
     /// Of the last membership applied.
     pub(crate) fn membership_id(&self) -> Option<log::LogId> {
         self.0.live.read().membership.log_id().map(to_log_id)
