@@ -66,9 +66,9 @@ pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub const FRAME_BYTES: usize = 1024 * 1024;
 /// All that is read of a connection before its hello is valid.
 pub const HELLO_BYTES: usize = 4 * 1024;
-/// Connections whose hello has not come yet, in all and from one address.
+/// Connections whose hello has not come yet, in all and of one member (who opens one has proven who it is).
 pub const STRANGERS: usize = 256;
-pub const STRANGERS_AN_ADDRESS: usize = 16;
+pub const STRANGERS_A_MEMBER: usize = 16;
 /// Requests of one connection that wait for a reply; more wait here.
 pub const CALLS_IN_FLIGHT: usize = 128;
 /// Requests of one connection that are being served; at so many nothing more is read from it.

@@ -18,7 +18,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::Parts;
 use crate::ids::{Incarnation, MemberId};
-use crate::limits::{STRANGERS, STRANGERS_AN_ADDRESS};
+use crate::limits::{STRANGERS, STRANGERS_A_MEMBER};
 use crate::transport::{BoxFuture, Connected};
 
 /// See [`super::start`].
@@ -58,8 +58,8 @@ pub(super) struct Shared {
     pub(super) serve: Arc<dyn Serve>,
     pub(super) book: AddressBook,
     peers: Mutex<BTreeMap<MemberId, Arc<Peer>>>,
-    /// Connections that have not said hello, by address.
-    strangers: Mutex<BTreeMap<String, usize>>,
+    /// Connections that have not said hello, by who has opened them.
+    strangers: Mutex<BTreeMap<MemberId, usize>>,
     closed: AtomicBool,
     closing: Bell,
     dropped: Dropped,
@@ -159,7 +159,7 @@ impl Shared {
     }
 
     fn let_in(self: &Arc<Self>, connected: Connected) {
-        let Some(stranger) = Stranger::enter(self, &connected.address) else {
+        let Some(stranger) = Stranger::enter(self, connected.member) else {
             return;
         };
         let shared = self.clone();
@@ -384,35 +384,34 @@ impl Link for Manager {
     }
 }
 
-/// A connection that has not said hello.
+/// A connection that has not said hello. Who has opened it is proven: one member alone cannot keep others out.
 struct Stranger {
     shared: Arc<Shared>,
-    host: String,
+    member: MemberId,
 }
 
 impl Stranger {
     /// `None`: there are too many.
-    fn enter(shared: &Arc<Shared>, address: &str) -> Option<Self> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    fn enter(shared: &Arc<Shared>, member: MemberId) -> Option<Self> {
         let mut strangers = shared.strangers.lock();
-        let of_host = strangers.get(host).copied().unwrap_or(0);
-        if of_host >= STRANGERS_AN_ADDRESS || strangers.values().sum::<usize>() >= STRANGERS {
+        let of_member = strangers.get(&member).copied().unwrap_or(0);
+        if of_member >= STRANGERS_A_MEMBER || strangers.values().sum::<usize>() >= STRANGERS {
             return None;
         }
-        strangers.insert(host.to_owned(), of_host + 1);
+        strangers.insert(member, of_member + 1);
         drop(strangers);
-        let (shared, host) = (shared.clone(), host.to_owned());
-        Some(Self { shared, host })
+        let shared = shared.clone();
+        Some(Self { shared, member })
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
         let mut strangers = self.shared.strangers.lock();
-        if let Some(count) = strangers.get_mut(&self.host) {
+        if let Some(count) = strangers.get_mut(&self.member) {
             *count -= 1;
             if *count == 0 {
-                strangers.remove(&self.host);
+                strangers.remove(&self.member);
             }
         }
     }

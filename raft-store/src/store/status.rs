@@ -54,6 +54,8 @@ pub struct Status {
     /// Frames, entries and bytes written since the start; a frame is a sync.
     pub log_written: log::Counters,
     pub watches: usize,
+    /// Frames of channels that came from runs that were over, since the start.
+    pub frames_dropped: u64,
 }
 
 /// What is known of one member.
@@ -148,6 +150,7 @@ impl Store {
             log_last: of_log.last.map(|id| id.index),
             log_written: core.log().counters(),
             watches: core.machine().hub().watches(),
+            frames_dropped: core.link().dropped_frames(),
         })
     }
 

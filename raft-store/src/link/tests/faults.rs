@@ -1,6 +1,7 @@
 //! A network that loses, delays and resets.
 
 use super::*;
+use crate::random::Random;
 
 #[tokio::test(start_paused = true)]
 async fn one_way_holes_are_found_and_left() {
@@ -139,4 +140,111 @@ async fn one_seed_gives_one_run() {
     }
     assert_eq!(run(1).await, run(1).await);
     assert_ne!(run(1).await, run(2).await);
+}
+
+/// Five members, and for a while whatever a network and its machines can do.
+struct Storm {
+    network: Network,
+    random: Seeded,
+    nodes: Vec<Node>,
+    runs: u64,
+}
+
+const FIVE: [&str; 5] = ["a:1", "b:1", "c:1", "d:1", "e:1"];
+
+fn member(at: usize) -> MemberId {
+    MemberId(at as u64 + 1)
+}
+
+impl Storm {
+    fn new(seed: u64) -> Self {
+        let network = network(seed);
+        let random = Seeded::new(seed, "storm");
+        let (nodes, runs) = (Vec::new(), 100);
+        let mut storm = Self {
+            network,
+            random,
+            nodes,
+            runs,
+        };
+        for at in 0..FIVE.len() {
+            let node = storm.node(at);
+            storm.nodes.push(node);
+        }
+        storm
+    }
+
+    fn node(&mut self, at: usize) -> Node {
+        self.runs += 1;
+        let node = Node::start(&self.network, member(at), self.runs, FIVE[at]);
+        let rows: Vec<_> = FIVE
+            .iter()
+            .enumerate()
+            .map(|(at, address)| (member(at), *address))
+            .collect();
+        node.knows(&rows);
+        node
+    }
+
+    fn pick(&self) -> usize {
+        self.random.below(FIVE.len() as u64) as usize
+    }
+
+    fn fault(&mut self) {
+        let (one, other) = (self.pick(), self.pick());
+        let (from, to) = (member(one), member(other));
+        match self.random.below(9) {
+            0 => self.network.black_hole(from, to),
+            1 => self.network.heal(from, to),
+            2 => self.network.reset(from, to),
+            3 => self
+                .network
+                .hold(from, to, SECOND * self.random.below(4) as u32),
+            4 => self.network.set_loss(from, to, 20_000),
+            5 => self.nodes[one].gate.close(),
+            6 => self.nodes[one].gate.open(),
+            restart => {
+                match restart {
+                    7 => self.network.crash(from),
+                    _ => self.network.power_off(from),
+                }
+                self.nodes[one].gate.kill();
+                self.nodes[one] = self.node(one);
+            }
+        }
+    }
+
+    async fn rages(&mut self) {
+        for _ in 0..150 {
+            self.fault();
+            let (one, other) = (self.pick(), self.pick());
+            let call = self.nodes[one]
+                .link
+                .call(member(other), ping(9), SECOND / 5);
+            // A stopped member's own calls end when it goes on.
+            let _ = timeout(SECOND / 5, call).await;
+        }
+        self.network.heal_all();
+        self.nodes.iter().for_each(|node| node.gate.open());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_any_storm_all_are_connected_soon() {
+    for seed in 0..40 {
+        let mut storm = Storm::new(seed);
+        storm.rages().await;
+        sleep(4 * SECOND).await;
+        for (one, node) in storm.nodes.iter().enumerate() {
+            for other in (0..FIVE.len()).filter(|other| *other != one) {
+                let reply = node.ask(member(other), SECOND).await;
+                assert_eq!(reply, pong(), "seed {seed}: {one} asks {other}");
+            }
+            assert_eq!(node.link.peers().len(), 4, "seed {seed}: {one}");
+        }
+        for (one, other) in [(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)] {
+            let streams = storm.network.streams(member(one), member(other));
+            assert_eq!(streams, 2, "seed {seed}: {one} and {other}");
+        }
+    }
 }

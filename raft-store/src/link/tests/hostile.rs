@@ -127,7 +127,7 @@ async fn the_hello_of_another_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn floods_are_bounded_for_an_address_and_in_all() {
+async fn floods_are_bounded_for_a_member_and_in_all() {
     let (network, a, c) = hostile(1);
     let b = Node::start(&network, B, 20, "b:1");
     b.knows(&[(A, "a:1")]);
@@ -140,7 +140,7 @@ async fn floods_are_bounded_for_an_address_and_in_all() {
         cut += usize::from(rest(stream, SECOND / 100).await.1);
     }
     assert_eq!(cut, 100 - 16);
-    assert_eq!(b.ask(A, SECOND).await, pong(), "another address is let in");
+    assert_eq!(b.ask(A, SECOND).await, pong(), "another member is let in");
     sleep(6 * SECOND).await;
     let mut late = dial(&c).await;
     late.write_all(&says(Lane::Raft, hello(C, 30, "c:1")))

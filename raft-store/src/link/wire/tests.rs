@@ -1,6 +1,9 @@
 use super::*;
-use crate::entry::{Action, Expect, MemberInfo, Op, Write};
+use crate::entry::{Action, Expect, MemberInfo, Op, Proposal, Registration, Write};
 use crate::ids::{Incarnation, ProposalId};
+use crate::limits::{FRAME_BYTES, SNAPSHOT_BLOCK_BYTES};
+use crate::link::messages::{Appended, Forwarded, NotServed, Removing, Renewed, Reply, Request};
+use crate::log::Entry;
 use crate::random::{Random, Seeded};
 
 fn id(index: u64) -> LogId {
