@@ -561,6 +561,7 @@ impl Store {
     pub async fn shutdown(self) {
         self.0.core.shutdown().await;
         self.0.waiters.closed().await;
+        self.0.core.link().close();
         self.0.core.log().clone().close();
     }
 
