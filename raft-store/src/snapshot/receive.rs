@@ -239,3 +239,6 @@ impl Job for Receive {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

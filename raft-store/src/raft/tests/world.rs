@@ -278,6 +278,10 @@ impl World {
         &self.members[&MemberId(id)]
     }
 
+    pub(super) fn inbox(&self, id: u64) -> Inbox {
+        self.net.lock().inboxes[&MemberId(id)].clone()
+    }
+
     pub(super) fn runs(&self, id: u64) -> bool {
         self.members.contains_key(&MemberId(id))
     }
