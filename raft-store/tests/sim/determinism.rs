@@ -39,9 +39,9 @@ fn trace(name: &str, seed: u64) -> String {
 
 #[test]
 fn two_processes_give_one_trace() {
-    for scenario in SCENARIOS {
-        let (one, other) = (trace(scenario.name, 7), trace(scenario.name, 7));
-        assert_eq!(one, other, "{}", scenario.name);
-        assert_ne!(one, trace(scenario.name, 8), "{}", scenario.name);
+    for name in ["partitions", "crashes", "random"] {
+        let (one, other) = (trace(name, 7), trace(name, 7));
+        assert_eq!(one, other, "{name}");
+        assert_ne!(one, trace(name, 8), "{name}");
     }
 }

@@ -1,14 +1,16 @@
 //! What goes wrong, by seed: one fault after the other, some at the same time.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use raft_store::disk::Fault as DiskFault;
+use raft_store::disk::{Disk as _, Fault as DiskFault, Open, SimDisk};
 use raft_store::ids::MemberId;
 use tokio::time::{Instant, sleep};
 
 use super::model::Number;
 use super::watcher;
-use super::world::World;
+use super::world::{DIR, World};
 
 /// Kinds of faults a scenario may draw from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub enum Fault {
     CutOff,
     /// A disk of 150 or 400 ms a sync, for good.
     SlowOne,
+    /// A bit of a log or a snapshot flips while its member is down.
+    FlippedBit,
     /// The address of a member leads to another for a while.
     MovedAddress,
 }
@@ -64,8 +68,18 @@ pub const ALL: &[Fault] = &[
     Fault::SlowDisk,
     Fault::FullDisk,
     Fault::FailingSync,
+    Fault::FlippedBit,
     Fault::MovedAddress,
 ];
+
+/// Up to its last byte that is not zero.
+fn used_bytes(disk: &SimDisk, path: &Path) -> io::Result<u64> {
+    let file = disk.open(path, Open::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_at(&mut bytes, 0)?;
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    Ok(last.map_or(0, |last| last as u64 + 1))
+}
 
 impl World {
     fn someone(&self) -> Number {
@@ -198,6 +212,7 @@ impl World {
             Fault::SlowDisk | Fault::FullDisk | Fault::FailingSync => self.disk(kind, number),
             Fault::CutOff => self.cut_off().await,
             Fault::SlowOne => self.slow_one(number),
+            Fault::FlippedBit => self.flip_bit(number).await,
             Fault::MovedAddress => self.move_address(number),
         }
     }
@@ -276,6 +291,30 @@ impl World {
         self.network.cut_groups(&[id], &self.others(number));
         sleep(Duration::from_millis(500 + self.draw(8000))).await;
         self.network_heals(number);
+    }
+
+    /// Of one member at most, and only where a majority stays.
+    async fn flip_bit(&self, number: Number) {
+        let damaged = self.members.lock().iter().any(|member| member.damaged);
+        if damaged || self.count() < 3 || self.up(number).is_none() {
+            return;
+        }
+        self.kill(number, false).await;
+        let disk = self.members.lock()[number].disk.clone();
+        let dirs = ["log", "snapshots"].map(|dir| Path::new(DIR).join(dir));
+        let paths = dirs.iter().filter_map(|dir| disk.list(dir).ok()).flatten();
+        let paths: Vec<_> = paths.collect();
+        let path = &paths[self.draw(paths.len() as u64) as usize];
+        let used = used_bytes(&disk, path).unwrap_or(0);
+        if used >= 2 {
+            // In the first half: the last frame of a log cannot be told from a torn one.
+            let at = self.draw(used / 2) as usize;
+            disk.flip(path, at, 1 << self.draw(8));
+            self.trace
+                .note(format_args!("{number}: byte {at} of {path:?} is damaged"));
+            self.members.lock()[number].damaged = true;
+        }
+        self.up_again(number).await;
     }
 
     fn slow_one(&self, number: Number) {

@@ -6,6 +6,7 @@
 mod client;
 mod determinism;
 mod faults;
+mod habits;
 mod membership;
 mod model;
 mod runner;
@@ -24,14 +25,15 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    alone ALONE 10
-    calm CALM 5
-    two TWO 10
-    partitions PARTITIONS 30
-    crashes CRASHES 30
-    pauses PAUSES 20
-    disks DISKS 20
-    cut_off CUT_OFF 10
-    slow_disk SLOW_DISK 10
-    random RANDOM 100
+    alone ALONE 20
+    calm CALM 4
+    two TWO 20
+    partitions PARTITIONS 40
+    crashes CRASHES 40
+    pauses PAUSES 30
+    disks DISKS 30
+    bits BITS 20
+    cut_off CUT_OFF 12
+    slow_disk SLOW_DISK 8
+    random RANDOM 60
 }

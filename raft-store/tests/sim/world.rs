@@ -11,6 +11,7 @@ use raft_store::disk::SimDisk;
 use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
 use raft_store::gate::{Gate, Tasks};
 use raft_store::ids::{ClusterId, Incarnation, MemberId};
+use raft_store::limits::{COMMANDS_WAITING, PROPOSALS_IN_FLIGHT, READS_IN_FLIGHT};
 use raft_store::observe::{Observe, Observer, Seen};
 use raft_store::random::{Random, Seeded};
 use raft_store::transport::BoxFuture;
@@ -495,12 +496,33 @@ impl World {
         }
     }
 
-    /// Complains when somebody is dialled by somebody again and again.
-    pub async fn count_dials(self) {
+    /// Complains of a queue over its limit.
+    fn measure_queues(&self) {
+        for number in 0..self.count() {
+            let Some(up) = self.up(number) else { continue };
+            let seen = up.store.inspect();
+            let over = seen.forwards > PROPOSALS_IN_FLIGHT
+                || seen.calls > PROPOSALS_IN_FLIGHT
+                || seen.commands > COMMANDS_WAITING
+                || seen.reads > READS_IN_FLIGHT;
+            if over {
+                self.trace.violated(format!("member {number}: {seen:?}"));
+            }
+        }
+    }
+
+    /// Complains when somebody is dialled by somebody again and again, and of queues over their limits.
+    pub async fn measure(self) {
         let ids: Vec<_> = (0..self.count()).map(|number| self.id(number)).collect();
         let mut before = BTreeMap::new();
+        let mut turn = 0;
         while self.trace.violation().is_none() {
-            sleep(DIALS_PER).await;
+            sleep(Duration::from_secs(1)).await;
+            self.measure_queues();
+            turn = (turn + 1) % DIALS_PER.as_secs();
+            if turn != 0 {
+                continue;
+            }
             for from in &ids {
                 for to in &ids {
                     let now = self.network.dials(*from, *to);
