@@ -433,6 +433,20 @@ fn written(model: &Model, put: &Put, revision: Revision, floor: Revision) -> Res
     if !is_put {
         return Err(format!("{}, where {found:?} is", said()));
     }
+    let changed = put.value.is_some()
+        || matches!(model.event_at(revision), Some(Event::Removed { key, .. }) if *key == put.key);
+    if changed {
+        let before = model.at(&put.key, Revision(revision.0 - 1));
+        let before = before.map(|(revision, _)| revision);
+        let held = match put.expect {
+            Expect::Any => true,
+            Expect::Absent => before.is_none(),
+            Expect::Revision(expected) => before == Some(expected),
+        };
+        if !held {
+            return Err(format!("{}, though {before:?} was there", said()));
+        }
+    }
     // A delete of nothing has no revision of its own.
     let least = floor.0 + u64::from(put.value.is_some());
     if revision.0 < least {

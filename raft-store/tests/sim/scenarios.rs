@@ -128,6 +128,7 @@ impl Scenario {
         sleep(Duration::from_secs(2)).await;
         world.stop_clients();
         world.becomes_even().await;
+        world.rests_at_the_end().await;
         let now = world.model.lock().term;
         if self.steady && now != term {
             let what = format!("term {term} became {now}, for no reason");
@@ -210,6 +211,18 @@ impl World {
         self.trace.violated(format!(
             "nothing is committed {PROGRESS_LIMIT:?} after healing"
         ));
+    }
+
+    /// A change of members that was begun is finished.
+    async fn rests_at_the_end(&self) {
+        let rests = || {
+            let model = self.model.lock();
+            let last = model.memberships.last();
+            last.is_some_and(|(_, membership)| membership.voters.len() == 1)
+        };
+        if !self.wait(EVEN_LIMIT, rests).await {
+            self.trace.violated("a joint configuration stays".into());
+        }
     }
 
     /// It does not start, since its disk is damaged.
