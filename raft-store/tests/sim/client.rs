@@ -433,8 +433,8 @@ fn written(model: &Model, put: &Put, revision: Revision, floor: Revision) -> Res
     if !is_put {
         return Err(format!("{}, where {found:?} is", said()));
     }
-    let changed = put.value.is_some()
-        || matches!(model.event_at(revision), Some(Event::Removed { key, .. }) if *key == put.key);
+    // A delete that changed nothing is told the revision of whatever came last.
+    let changed = put.value.is_some() || matches!(put.expect, Expect::Revision(_));
     if changed {
         let before = model.at(&put.key, Revision(revision.0 - 1));
         let before = before.map(|(revision, _)| revision);
