@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_store::gate::Tasks;
-use raft_store::ids::Revision;
+use raft_store::ids::{Incarnation, Revision};
+use raft_store::state::Item;
 use raft_store::watch::{Event, Watch};
 use raft_store::{Error, Store};
 use tokio::time::{Duration, sleep};
@@ -17,15 +18,21 @@ const PREFIX: &[u8] = b"key/";
 /// More than there are.
 const MANY: usize = 10_000;
 
-/// Keys with their revisions and values.
-type Seen = BTreeMap<Bytes, (Revision, Bytes)>;
+/// What is known of a key: its revision, its value, its owner, and whether that one is dead.
+type Known = (Revision, Bytes, Option<Incarnation>, bool);
+type Seen = BTreeMap<Bytes, Known>;
 
 fn scan(store: &Store) -> Result<(Seen, Revision), Error> {
     let (items, at) = store.scan(PREFIX, None, MANY)?;
-    let items = items
-        .into_iter()
-        .map(|item| (item.key, (item.versioned.revision, item.versioned.value)));
-    Ok((items.collect(), at))
+    let known = |item: Item| {
+        let versioned = item.versioned;
+        let (owner, orphaned) = (versioned.owner, versioned.orphaned);
+        (
+            item.key,
+            (versioned.revision, versioned.value, owner, orphaned),
+        )
+    };
+    Ok((items.into_iter().map(known).collect(), at))
 }
 
 struct Watcher {
@@ -108,7 +115,7 @@ impl Watcher {
                 key,
                 value,
                 revision,
-                ..
+                owner,
             } => {
                 let there = self.world.model.lock().at(&key, revision);
                 if there != Some((revision, value.clone())) {
@@ -116,7 +123,7 @@ impl Watcher {
                         "{key:?} put at {revision}: {value:?}, not {there:?}"
                     ));
                 }
-                self.seen.insert(key, (revision, value));
+                self.seen.insert(key, (revision, value, owner, false));
                 // Behind an install, puts come by the revisions that they had.
                 self.at = self.at.max(revision);
                 Ok(())
@@ -131,9 +138,12 @@ impl Watcher {
                     )),
                 }
             }
-            Event::Orphaned { revision, .. } => {
+            Event::Orphaned { owner, revision } => {
                 rises(self.at, revision)?;
                 self.at = revision;
+                let all = self.seen.values_mut();
+                all.filter(|known| known.2 == Some(owner))
+                    .for_each(|known| known.3 = true);
                 Ok(())
             }
             Event::Resync { at } => {
