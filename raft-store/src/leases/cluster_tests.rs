@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Lease;
+use crate::entry::Close;
 use crate::error::Error;
 use crate::ids::MemberId;
 use crate::link::messages::Renewed;
@@ -133,6 +134,26 @@ async fn a_stopped_holder_has_lost_its_lease_before_others_act() {
     assert_eq!(renewed, Renewed::Lost);
     let foreign = members[0].leases.renewed(MemberId(2), run).await;
     assert_eq!(foreign, Renewed::Lost, "of another member");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_declared_dead_sees_it_at_once() {
+    let fabric = Fabric::default();
+    let members = three(&fabric).await;
+    let run = members[2].waiters.incarnation().expect("registered");
+    let lease = members[2].lease();
+    assert!(lease.is_held());
+    // By a person, say: its lease would last.
+    let asked = members[0].queue.command(Close::Dead(run));
+    asked.expect("there is room");
+    tokio::time::timeout(ms(500), lease.lost())
+        .await
+        .expect("told with the next heartbeat");
+    assert_eq!(lease.state(), Lease::Lost);
+    let refused = members[2].waiters.begin().err();
+    assert!(matches!(refused, Some(Error::Dead)), "{refused:?}");
+    pass(&members, 10_000).await;
+    assert_eq!(lease.state(), Lease::Lost);
 }
 
 #[tokio::test(start_paused = true)]
