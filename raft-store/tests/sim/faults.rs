@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use raft_store::disk::{Disk as _, Fault as DiskFault, Open, SimDisk};
+use raft_store::gate::Tasks;
 use raft_store::ids::MemberId;
 use tokio::time::{Instant, sleep};
 
@@ -50,6 +51,8 @@ pub enum Fault {
     FlippedBit,
     /// The address of a member leads to another for a while.
     MovedAddress,
+    /// None by itself: the leader hands over, whatever else goes wrong.
+    HandOver,
 }
 
 pub const ALL: &[Fault] = &[
@@ -70,6 +73,7 @@ pub const ALL: &[Fault] = &[
     Fault::FailingSync,
     Fault::FlippedBit,
     Fault::MovedAddress,
+    Fault::HandOver,
 ];
 
 /// Up to its last byte that is not zero.
@@ -214,6 +218,7 @@ impl World {
             Fault::SlowOne => self.slow_one(number),
             Fault::FlippedBit => self.flip_bit(number).await,
             Fault::MovedAddress => self.move_address(number),
+            Fault::HandOver => self.hand_over(),
         }
     }
 
@@ -337,6 +342,21 @@ impl World {
         tokio::spawn(async move {
             sleep(Duration::from_millis(time)).await;
             world.network.move_address(&address, &address);
+        });
+    }
+
+    fn hand_over(&self) {
+        let Some(leader) = self.leader() else {
+            return;
+        };
+        let Some(up) = self.up(leader) else {
+            return;
+        };
+        let (trace, store) = (self.trace.clone(), up.store.clone());
+        Tasks::gated(up.gate).spawn(async move {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            let handed = store.hand_over(None, deadline).await;
+            trace.note(format_args!("{leader} hands over: {handed:?}"));
         });
     }
 

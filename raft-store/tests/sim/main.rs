@@ -33,6 +33,7 @@ scenarios! {
     pauses PAUSES 30
     disks DISKS 30
     bits BITS 20
+    hand_overs HAND_OVERS 20
     cut_off CUT_OFF 12
     slow_disk SLOW_DISK 8
     random RANDOM 60

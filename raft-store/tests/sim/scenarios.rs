@@ -347,6 +347,20 @@ pub const BITS: Scenario = Scenario {
 };
 
 /// One that was cut off and comes back changes no term.
+pub const HAND_OVERS: Scenario = Scenario {
+    name: "hand_overs",
+    faults: &[
+        Fault::HandOver,
+        Fault::HandOver,
+        Fault::HandOver,
+        Fault::Kill,
+        Fault::Pause,
+        Fault::Partial,
+        Fault::Hold,
+    ],
+    ..BASE
+};
+
 pub const CUT_OFF: Scenario = Scenario {
     name: "cut_off",
     faults: &[Fault::CutOff],
