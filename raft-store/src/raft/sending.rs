@@ -81,6 +81,10 @@ impl Client {
             };
             match self.say(request, vote).await {
                 Ok(Said::Have(offset)) => {
+                    if at.is_some_and(|at| offset <= at) {
+                        // It is at work on what it has, or has lost some of it.
+                        self.rest(vote, BETWEEN_TRIES).await;
+                    }
                     let sent = at.map_or(0, |at| offset.saturating_sub(at));
                     let nanos = sent.saturating_mul(1_000_000_000) / SNAPSHOT_BYTES_PER_SECOND;
                     sleep_until(began + Duration::from_nanos(nanos)).await;
