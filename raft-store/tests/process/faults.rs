@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 use raft_store::random::{Random, Seeded};
 
 use super::cell::Ground;
+use super::scale;
 use super::world::World;
+
+/// For a restart, and until all serve again.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -32,6 +36,12 @@ pub enum Fault {
     Loss,
     /// One cut off and back again, several times a second.
     Flap,
+    /// SIGTERM and start, one after the other.
+    RollingRestart,
+    /// One more, with an empty disk.
+    Join,
+    /// One is removed for ever.
+    Remove,
 }
 
 const PROCESSES: &[Fault] = &[
@@ -42,6 +52,10 @@ const PROCESSES: &[Fault] = &[
     Fault::Stop,
     Fault::StopLeader,
 ];
+const MEMBERS: &[Fault] = &[Fault::RollingRestart, Fault::Join, Fault::Remove];
+/// So many members there are at most, and at least when one is removed.
+const MOST: usize = 7;
+const LEAST: usize = 4;
 const LINKS: &[Fault] = &[
     Fault::Halves,
     Fault::IsolateLeader,
@@ -85,12 +99,18 @@ pub fn rest(world: &mut World, time: Duration) {
 }
 
 fn draw(world: &World, random: &Seeded) -> Fault {
-    let links = world.net.ground() == Ground::Namespaces && world.members.len() > 1;
-    let kinds = match links && random.below(2) == 0 {
-        true => LINKS,
-        false => PROCESSES,
+    let members = world.members.len();
+    let links = world.net.ground() == Ground::Namespaces && members > 1;
+    let kinds = match random.below(10) {
+        0..5 if links => LINKS,
+        5..7 if members > 1 => MEMBERS,
+        _ => PROCESSES,
     };
-    kinds[random.below(kinds.len() as u64) as usize]
+    match kinds[random.below(kinds.len() as u64) as usize] {
+        Fault::Join if members >= MOST => Fault::Remove,
+        Fault::Remove if members < LEAST => Fault::Join,
+        fault => fault,
+    }
 }
 
 fn begin(world: &mut World, fault: Fault, random: &Seeded, hold: Duration) {
@@ -123,8 +143,30 @@ fn begin(world: &mut World, fault: Fault, random: &Seeded, hold: Duration) {
         Fault::Partial => world.cut([(members[0], members[1]), (members[1], members[0])]),
         Fault::Loss => world.lose(members[0], 33),
         Fault::Flap => return flap(world, members[0], hold, random),
+        Fault::RollingRestart => return members.iter().for_each(|member| restart(world, *member)),
+        Fault::Join => {
+            let number = world.newest + 1;
+            world.add(number);
+            world.start(number);
+        }
+        Fault::Remove => {
+            if let Some(wrong) = scale::remove(world, members[0]) {
+                world.surprises.push(wrong);
+            }
+        }
     }
     rest(world, hold);
+}
+
+/// As an upgrade does it: the next one only when this one serves again.
+fn restart(world: &mut World, member: usize) {
+    world.terminate(member, PATIENCE);
+    world.start(member);
+    if !world.await_serving(PATIENCE).is_empty() {
+        world
+            .surprises
+            .push(format!("after a restart of {member}: {}", world.describe()));
+    }
 }
 
 fn flap(world: &mut World, member: usize, hold: Duration, random: &Seeded) {

@@ -49,13 +49,14 @@ fn subsets(of: &BTreeSet<usize>) -> Vec<Vec<usize>> {
     (1..1 << members.len()).map(choose).collect()
 }
 
-/// The longest such time of every pause between two commits, longest first. `commits` and `situations` in order of time.
+/// The longest such time of every pause between two commits, or the last and `end`, longest first. `commits` and
+/// `situations` in order of time.
 pub fn gaps(commits: &[u64], situations: &[Situation], end: u64) -> Vec<Gap> {
-    let begin = situations.first().map_or(0, |first| first.at);
-    let begins = std::iter::once(begin).chain(commits.iter().copied());
-    let ends = commits.iter().copied().chain(std::iter::once(end));
+    let ends = commits.iter().skip(1).copied().chain(std::iter::once(end));
     // A pause that is short needs no look at who could have ended it.
-    let pauses = begins
+    let pauses = commits
+        .iter()
+        .copied()
         .zip(ends)
         .filter(|(from, to)| to.saturating_sub(*from) > 500_000_000);
     let mut found: Vec<Gap> = pauses
@@ -128,7 +129,7 @@ mod tests {
             situation(30, &[2, 3], &[(2, 3)]),
             situation(40, &all, &[(2, 3)]),
         ];
-        let commits = [10 * SECOND - 1, 13 * SECOND, 29 * SECOND, 42 * SECOND];
+        let commits = [0, 10 * SECOND - 1, 13 * SECOND, 29 * SECOND, 42 * SECOND];
         let found = gaps(&commits, &situations, 43 * SECOND);
         let seconds: Vec<u64> = found.iter().map(|gap| gap.length.as_secs()).collect();
         assert_eq!(seconds, [16, 9, 3, 2, 1]);

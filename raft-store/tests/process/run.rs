@@ -68,6 +68,10 @@ pub fn begin(members: usize, ground: Ground, again: Again, directory: &Path) -> 
         "these do not serve after {FIRST_LEADER:?}: {}",
         world.describe()
     );
+    // Five vote from eight members on.
+    let voters = if members < 3 { 1 } else { 3 };
+    let voting = world.await_voters(voters, FIRST_LEADER);
+    assert!(voting, "no {voters} voters: {}", world.describe());
     world
 }
 

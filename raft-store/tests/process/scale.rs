@@ -56,24 +56,10 @@ fn serving(world: &mut World) -> Option<String> {
 /// Waits until so many vote, none of them a member that is gone.
 fn voters(world: &mut World, wanted: usize) -> Option<String> {
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        world.look_after();
-        let leader = world.leader();
-        let status = leader
-            .and_then(|leader| world.status(leader))
-            .unwrap_or_default();
-        let voters = field(&status, "voters").unwrap_or_default();
-        if voters.split(',').count() == wanted && world.voters_are_members() {
-            said(
-                world,
-                &format!(
-                    "{wanted} voters after {:.1} s",
-                    began.elapsed().as_secs_f64()
-                ),
-            );
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(200));
+    if world.await_voters(wanted, PATIENCE) {
+        let after = began.elapsed().as_secs_f64();
+        said(world, &format!("{wanted} voters after {after:.1} s"));
+        return None;
     }
     Some(format!(
         "no {wanted} voters after {PATIENCE:?}: {}",

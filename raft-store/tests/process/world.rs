@@ -37,6 +37,8 @@ pub struct World {
     pub ends: Vec<String>,
     /// Daemons that ended for any other reason than that somebody ended them.
     pub surprises: Vec<String>,
+    /// The highest number that a member ever had: none is used again.
+    pub newest: usize,
     /// Those that are being removed: they end by themselves.
     pub leaving: BTreeSet<usize>,
     again: Again,
@@ -58,6 +60,7 @@ impl World {
             situations: Vec::new(),
             ends: Vec::new(),
             surprises: Vec::new(),
+            newest: 0,
             leaving: BTreeSet::new(),
             again,
             dir,
@@ -93,13 +96,19 @@ impl World {
         let arguments = own.chain(self.options.iter().cloned()).collect();
         let member = Member::new(dir, self.net.within(number), arguments);
         self.members.insert(number, member);
+        self.newest = self.newest.max(number);
         self.list();
         self.note();
     }
 
-    /// Addresses of the first members, wherever they are by now.
+    /// Addresses of the first members and of those that are there, for one that is to be started.
     fn peers(&self) -> String {
-        let addresses = (1..=self.first).map(|member| self.net.member_address(member).to_string());
+        let numbers: BTreeSet<usize> = (1..=self.first)
+            .chain(self.members.keys().copied())
+            .collect();
+        let addresses = numbers
+            .iter()
+            .map(|member| self.net.member_address(*member).to_string());
         addresses.collect::<Vec<_>>().join(",")
     }
 
@@ -158,7 +167,7 @@ impl World {
     }
 
     /// Whether everybody who votes is a member that runs here. As of the last look.
-    pub fn voters_are_members(&self) -> bool {
+    fn voters_are_members(&self) -> bool {
         let voters = self.voters.as_ref();
         voters.is_some_and(|voters| voters.iter().all(|voter| self.members.contains_key(voter)))
     }
@@ -263,6 +272,20 @@ impl World {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until so many vote, all of them members that run here.
+    pub fn await_voters(&mut self, wanted: usize, patience: Duration) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < patience {
+            self.look_after();
+            let voters = self.voters.as_ref();
+            if voters.is_some_and(|voters| voters.len() == wanted) && self.voters_are_members() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        false
     }
 
     /// What all say of themselves, for a failure's message.
