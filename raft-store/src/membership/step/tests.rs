@@ -409,6 +409,18 @@ fn one_becomes_three_and_three_five() {
 }
 
 #[test]
+fn a_majority_of_the_last_resting_number_answers() {
+    let mut view = view(5, 0);
+    view.few = Duration::from_secs(600);
+    // Of three voters two would answer: enough for three, too few after five.
+    view.seen(2).answering = false;
+    view.seen(2).silent = Duration::from_secs(3);
+    assert!(matches!(view.next(), Next::Waits(_)));
+    view.lose(2);
+    assert_eq!(view.voters_next(), Some(ids([1, 3, 4])));
+}
+
+#[test]
 fn a_learner_behind_is_no_voter() {
     let mut view = view(1, 2);
     view.seen(3).steady = Duration::from_secs(9);
@@ -450,6 +462,19 @@ fn the_leader_hands_over_before_it_leaves() {
     let settled = alone.settle();
     assert_eq!(settled.resting(), &ids(2..=4));
     assert!(!settled.members.contains_key(&MemberId(1)));
+}
+
+#[test]
+fn who_leaves_does_not_come_in() {
+    let mut view = view(3, 0);
+    view.members.insert(MemberId(4), ready(""));
+    assert_eq!(
+        view.next(),
+        Next::Do(Step::AddLearner(MemberId(4)), "it has registered")
+    );
+    view.seen(4).leaving = true;
+    assert_eq!(view.settle().resting(), &ids(1..=3));
+    assert!(matches!(view.next(), Next::Do(Step::Remove(_), _)));
 }
 
 #[test]
