@@ -73,8 +73,12 @@ pub const STRANGERS_A_MEMBER: usize = 16;
 pub const CALLS_IN_FLIGHT: usize = 128;
 /// Requests of one connection that are being served; at so many nothing more is read from it.
 pub const CALLS_SERVED: usize = 256;
+/// …and as soon as they have so many bytes.
+pub const CALLS_SERVED_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that wait to be written to one connection; above, whoever wants to send waits.
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
+/// So many wait only for a peer that asks and does not read what it is answered: its connection is ended.
+pub const OUTBOX_CEILING_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes that are waiting there when frames of channels have to wait: what is called goes before them.
 pub const OUTBOX_CHANNELS_BYTES: usize = 256 * 1024;
 /// Bytes of one channel that its reader has not read yet, heads of frames included.

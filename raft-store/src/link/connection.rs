@@ -23,7 +23,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::codec;
 use crate::ids::{BootNonce, Incarnation, MemberId};
-use crate::limits::{CALLS_IN_FLIGHT, CALLS_SERVED, FRAME_BYTES};
+use crate::limits::{CALLS_IN_FLIGHT, CALLS_SERVED, CALLS_SERVED_BYTES, FRAME_BYTES};
 use crate::transport::{BoxFuture, Stream};
 
 /// Bytes asked for with one read.
@@ -239,6 +239,7 @@ impl Connection {
             half,
             buffer,
             serving: FuturesUnordered::new(),
+            served_bytes: 0,
             inbox: None,
             alive: now,
             used: now,
@@ -264,6 +265,8 @@ enum End {
     Silent,
     #[error("not used any more")]
     Idle,
+    #[error("the other end does not read what it is answered")]
+    Unread,
     #[error("something that does not belong here")]
     Misplaced,
 }
@@ -273,7 +276,9 @@ struct Reader<'a> {
     around: &'a Around,
     half: ReadHalf<Box<dyn Stream>>,
     buffer: BytesMut,
-    serving: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
+    serving: FuturesUnordered<BoxFuture<'static, (u64, usize, Reply)>>,
+    /// Of those requests.
+    served_bytes: usize,
     /// Of the channel that something came for last.
     inbox: Option<(u16, Arc<Inbox>)>,
     /// When the newest ping that was answered had been sent, or the beginning.
@@ -288,7 +293,7 @@ impl Reader<'_> {
         let tick = sleep(clock.wait(PING_EVERY));
         tokio::pin!(tick);
         loop {
-            while self.serving.len() < CALLS_SERVED
+            while self.has_room()
                 && let Some((channel, bytes)) = frame::run(&self.buffer, FRAME_BYTES)?
             {
                 if channel >= FIRST_CHANNEL {
@@ -298,11 +303,17 @@ impl Reader<'_> {
                     self.take(channel, &body)?;
                 }
             }
+            if !self.connection.out.is_read() {
+                return Err(End::Unread);
+            }
             tokio::select! {
                 biased;
                 () = self.connection.end.notified() => return Err(End::Told),
-                Some((number, reply)) = self.serving.next() => self.answer(number, &reply)?,
-                count = read(&mut self.half, &mut self.buffer), if self.serving.len() < CALLS_SERVED => {
+                Some((number, bytes, reply)) = self.serving.next() => {
+                    self.served_bytes -= bytes;
+                    self.answer(number, &reply)?;
+                }
+                count = read(&mut self.half, &mut self.buffer), if self.has_room() => {
                     if count? == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
@@ -313,6 +324,11 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    /// Whether another request could be served.
+    fn has_room(&self) -> bool {
+        self.serving.len() < CALLS_SERVED && self.served_bytes < CALLS_SERVED_BYTES
     }
 
     /// Frames of a channel.
@@ -343,8 +359,10 @@ impl Reader<'_> {
                     return Err(End::Misplaced);
                 }
                 let reply = self.around.serve.serve(self.connection.peer, request);
-                self.serving
-                    .push(Box::pin(async move { (number, reply.await) }));
+                let bytes = body.len();
+                self.served_bytes += bytes;
+                let serving = async move { (number, bytes, reply.await) };
+                self.serving.push(Box::pin(serving));
                 Ok(())
             }
             REPLY => {

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 
 use super::frame::{self, HEAD_BYTES};
 use crate::bell::Bell;
-use crate::limits::{OUTBOX_BYTES, OUTBOX_CHANNELS_BYTES};
+use crate::limits::{OUTBOX_BYTES, OUTBOX_CEILING_BYTES, OUTBOX_CHANNELS_BYTES};
 
 /// The buffer that a writer gives back is kept up to this size.
 const KEPT_BYTES: usize = 512 * 1024;
@@ -48,6 +48,11 @@ impl Outbox {
             self.filled.notify_one();
         }
         true
+    }
+
+    /// Whether the peer reads what it is sent.
+    pub(super) fn is_read(&self) -> bool {
+        self.waiting.lock().frames.len() <= OUTBOX_CEILING_BYTES
     }
 
     /// Appends a frame of a channel, if there is room.

@@ -48,7 +48,8 @@ pub trait Transport: Send + Sync {
     /// none, it asks there for one first: `NotConnected` if nobody there has a cluster.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connected>>;
 
-    /// The next stream that another member has opened. An error ends the store: nobody can reach it any more.
+    /// The next stream that another member has opened. After an error nothing is accepted any more, while this member
+    /// still dials.
     fn accept(&self) -> BoxFuture<'_, io::Result<Connected>>;
 
     /// This member founds a cluster: whatever its members need to know each other is made, durably. Called when the

@@ -196,3 +196,40 @@ async fn who_does_not_read_is_cut_off() {
     sleep(2 * SECOND).await;
     assert!(a.link.peers().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_and_reads_no_answer_is_cut_off() {
+    let (_network, a, c) = hostile(1);
+    let mut stream = dial(&c).await;
+    stream
+        .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
+        .await
+        .expect("written");
+    let pings = Control::Ping(1).frame().repeat(10_000);
+    let asking = async { while stream.write_all(&pings).await.is_ok() {} };
+    let cut = timeout(SECOND, asking).await;
+    assert!(cut.is_ok(), "before its silence tells");
+    assert!(a.link.peers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_served_at_once_is_bounded_in_bytes() {
+    let (_network, a, c) = hostile(1);
+    let mut stream = dial(&c).await;
+    stream
+        .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
+        .await
+        .expect("written");
+    let mut frame = wire::encode_request(&append(500_000), begin(1, Some(1))).expect("small");
+    close(&mut frame);
+    let sending = async {
+        for _ in 0..200 {
+            stream.write_all(&frame).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Served for 300 ms each.
+    assert!(timeout(SECOND / 4, sending).await.is_err());
+    let served = a.serve.served.lock().len();
+    assert!((30..=34).contains(&served), "{served}");
+}
