@@ -59,8 +59,8 @@ pub(super) fn count(mut frames: &[u8]) -> u64 {
     count
 }
 
-/// The channel of the first frame, and the bytes of all frames of this channel that are there without another between
-/// them; `None` when the first is not whole yet.
+/// The channel of the first frame, and its bytes, with those of all frames of this channel that follow if it is one that
+/// was opened; `None` when the first is not whole yet.
 pub(super) fn run(from: &[u8], limit_bytes: usize) -> Result<Option<(u16, usize)>, Error> {
     let (mut channel, mut bytes) = (0, 0);
     while let Some(head) = from[bytes..].first_chunk::<HEAD_BYTES>() {
@@ -74,6 +74,10 @@ pub(super) fn run(from: &[u8], limit_bytes: usize) -> Result<Option<(u16, usize)
         }
         channel = this;
         bytes += HEAD_BYTES + length;
+        // Others are taken one by one: to look at what follows each time would cost the square of it.
+        if channel < FIRST_CHANNEL {
+            break;
+        }
     }
     Ok((bytes > 0).then_some((channel, bytes)))
 }
