@@ -561,6 +561,7 @@ impl Store {
     pub async fn shutdown(self) {
         self.0.core.shutdown().await;
         self.0.waiters.closed().await;
+        // A run that still talks would keep the next one out.
         self.0.core.link().close();
         self.0.core.log().clone().close();
     }

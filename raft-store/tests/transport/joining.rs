@@ -66,6 +66,10 @@ async fn who_has_no_cluster_says_so() {
     let secret = [JoinSecret::mint(&SystemRandom)];
     let one = Member::open(disk("one"), Date::new(TODAY), &secret).await;
     let other = Member::open(disk("other"), Date::new(TODAY), &secret).await;
+    // Also when its store is open already.
+    other
+        .port
+        .attach(std::sync::Arc::new(crate::member::Map::default()));
     for (from, to) in [(&one, &other), (&one, &one)] {
         let error = from.connect(to).await.err().expect("refused");
         assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");

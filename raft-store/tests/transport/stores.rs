@@ -140,3 +140,69 @@ async fn a_founder_keeps_its_authority_in_the_store() {
     assert_eq!(own_keys(&store).await, 2);
     store.shutdown().await;
 }
+
+/// Waits until a member's store says so.
+async fn until(store: &Store, holds: impl Fn(&raft_store::Status) -> bool) {
+    for _ in 0..6_000 {
+        if store.status().is_ok_and(|status| holds(&status)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to hold: {:?}", store.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_stores_are_one_over_tls() {
+    let world = World::new();
+    let disks = ["one", "two", "three"].map(disk);
+    let mut peers = Vec::new();
+    let mut members = Vec::new();
+    for disk in &disks {
+        let (store, port) = world.open(disk, &peers).await;
+        peers.push(port.local_address().to_string());
+        members.push((store, port));
+    }
+    for (number, (store, port)) in members.iter().enumerate() {
+        store.ready(soon()).await.expect("a member");
+        assert!(port.has_certificate());
+        let key = format!("key {number}");
+        let put = store.put_if(key.as_bytes(), "value".into(), Expect::Any, None, soon());
+        put.await.expect("written");
+    }
+    for (store, _) in &members {
+        for number in 0..3 {
+            let key = format!("key {number}");
+            let (found, _) = store
+                .get_linearizable(key.as_bytes(), soon())
+                .await
+                .expect("read");
+            assert_eq!(&found.expect("there").value[..], b"value");
+        }
+        assert_eq!(own_keys(store).await, 4, "the authority and three keys");
+        until(store, |status| status.members.len() == 3).await;
+    }
+    let ids: Vec<_> = members.iter().map(|(_, port)| port.member()).collect();
+    let hashes = members.iter().map(|(store, _)| {
+        let status = store.status().expect("open");
+        (status.revision, status.state_hash)
+    });
+    let hashes: Vec<_> = hashes.collect();
+    assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
+    // One goes and comes back with what it has, without anybody's help.
+    let (store, port) = members.remove(1);
+    store.shutdown().await;
+    drop(port);
+    let (store, port) = world.open(&disks[1], &peers).await;
+    store.ready(soon()).await.expect("again");
+    assert_eq!(port.member(), ids[1]);
+    let (found, _) = store
+        .get_linearizable(b"key 2", soon())
+        .await
+        .expect("read");
+    assert!(found.is_some());
+    for (store, _) in members {
+        store.shutdown().await;
+    }
+    store.shutdown().await;
+}

@@ -207,8 +207,11 @@ impl Serving {
     /// Grants a certificate for what the connection has shown.
     async fn office(&self, stream: &mut Stream, shown: &certificate::Facts) -> Result<(), Ended> {
         let secrets = self.shared.secrets();
+        // Without a certificate of its own this member belongs to no cluster, even if its store is open already.
+        let registry = self.shared.registry.get();
+        let registry = registry.filter(|_| self.shared.setup().authority.is_some());
         let office = Office {
-            registry: self.shared.registry.get().map(|registry| &**registry),
+            registry: registry.map(|registry| &**registry),
             secrets: &secrets,
             now: self.shared.now(),
             random: &*self.shared.parts.random,
