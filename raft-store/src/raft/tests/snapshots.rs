@@ -104,19 +104,28 @@ async fn a_receiver_is_killed_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_peer_needs_is_kept() {
-    let mut world = small(6, 2).await;
-    world.set_delay(Duration::from_millis(1));
-    fill(&mut world, 10, 2_000).await;
-    let before = world.chunks();
-    let mut last = 0;
-    for _ in 0..20 {
-        fill(&mut world, 10, 2_000).await;
-        let purged = purged(&world, 1);
-        assert!(purged >= last);
-        last = purged;
+async fn what_a_slow_peer_needs_is_kept() {
+    let mut world = World::new(6);
+    world.settings.snapshot_log_bytes = 20_000;
+    world.settings.snapshot_check = Duration::from_millis(50);
+    world.begin(3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    let slow = (1..=3).find(|id| *id != leader).expect("three");
+    let time = Duration::from_millis(500);
+    world.disks[&MemberId(slow)].set_sync_time(time, time);
+    for _ in 0..200 {
+        world.put(2_000).await;
+        pass(5).await;
     }
-    world.settled(SOON).await;
-    assert!(last > 100);
-    assert_eq!(world.chunks(), before, "nobody was sent a snapshot");
+    let published = world.member(leader).core.snapshots().published();
+    let published = published.expect("many were built").index;
+    let has = world.member(slow).core.last().expect("entries").index;
+    assert!(has < published, "it is behind: {has}, {published}");
+    assert!(purged(&world, leader) <= has);
+    world.settled(SOON * 4).await;
+    assert_eq!(world.chunks(), 0, "nobody was sent a snapshot");
+    fill(&mut world, 30, 2_000).await;
+    pass(2_000).await;
+    assert!(purged(&world, leader) >= published);
 }
