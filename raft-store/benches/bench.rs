@@ -9,10 +9,14 @@
 mod channel;
 #[path = "parts/disk.rs"]
 mod disk;
+#[path = "parts/etcd.rs"]
+mod etcd;
 #[path = "parts/log.rs"]
 mod log;
 #[path = "parts/single.rs"]
 mod single;
+#[path = "parts/three.rs"]
+mod three;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +40,7 @@ fn main() {
         (Some("log"), Ok(seconds)) => log::run(&directory, Duration::from_secs(seconds)),
         (Some("single"), Ok(seconds)) => single::run(&directory, Duration::from_secs(seconds)),
         (Some("channel"), Ok(seconds)) => channel::run(&directory, Duration::from_secs(seconds)),
+        (Some("three"), Ok(seconds)) => three::run(&directory, Duration::from_secs(seconds)),
         _ => {
             println!(
                 "usage: cargo bench -p raft-store --bench bench -- log|single|channel [DIRECTORY [SECONDS]]"
