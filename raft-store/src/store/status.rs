@@ -118,6 +118,8 @@ impl Store {
         let members = self.members();
         let now = core.clock().now();
         let quorum = core.quorum_clock();
+        // The lease looks at the state too, and whoever reads it twice waits for a writer that waits for him.
+        let (lease, next_step) = (self.lease().state(), self.0.reconciler.next());
         let state = self.state()?;
         let (prefixes, prefixes_complete) = state.usage(PREFIXES);
         let prefix = |(prefix, usage): (Bytes, crate::state::map::Usage)| Prefix {
@@ -128,7 +130,7 @@ impl Store {
         Ok(Status {
             member: self.0.member,
             incarnation: self.incarnation(),
-            lease: self.lease().state(),
+            lease,
             belonging: self.belonging(),
             leading: leadership.leading,
             term: leadership.term,
@@ -136,7 +138,7 @@ impl Store {
             quorum_age: quorum.map(|at| now.saturating_sub(at)),
             members,
             removed: state.members().tombstones().count(),
-            next_step: self.0.reconciler.next(),
+            next_step,
             cluster_format: state.cluster_format(),
             applied_next: progress.next,
             revision: state.revision(),
