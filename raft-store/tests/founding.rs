@@ -5,4 +5,5 @@ mod founding {
     pub mod member;
     mod offline;
     pub mod record;
+    mod several;
 }
