@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::entry::MemberInfo;
 use crate::error::Error;
+use crate::founding::Standing;
 use crate::ids::{BootNonce, ClusterId, MemberId};
 use crate::leases::Leases;
 use crate::limits::Limits;
@@ -45,15 +46,22 @@ pub(crate) struct Server {
     log: Log,
     /// `None` on an empty disk; then found or heard of.
     cluster: Mutex<Option<ClusterId>>,
+    standing: Standing,
     running: OnceLock<Running>,
 }
 
 impl Server {
-    pub(crate) fn new(who: Who, log: Log, cluster: Option<ClusterId>) -> Arc<Self> {
+    pub(crate) fn new(
+        who: Who,
+        log: Log,
+        cluster: Option<ClusterId>,
+        standing: Standing,
+    ) -> Arc<Self> {
         Arc::new(Self {
             who,
             log,
             cluster: Mutex::new(cluster),
+            standing,
             running: OnceLock::new(),
         })
     }
@@ -104,6 +112,7 @@ impl Serve for Server {
     }
 
     fn refused(&self, by: MemberId, why: Refused) {
+        self.standing.refused(by, why);
         let Some(running) = self.running.get().filter(|_| why == Refused::Removed) else {
             return;
         };

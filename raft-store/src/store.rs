@@ -137,7 +137,8 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     // An empty directory belongs nowhere yet, whatever it was meant for.
     let belongs = identity.belongs.filter(|_| !log_empty);
     let cluster = belongs.map(|belongs| belongs.cluster);
-    let server = Server::new(who, recovered.log.clone(), cluster);
+    let standing = Standing::new(parts.clock.clone());
+    let server = Server::new(who, recovered.log.clone(), cluster, standing.clone());
     // The core talks over the link, and the link begins by saying what the log holds.
     let book = AddressBook::default();
     let link = link::start(&parts, server.clone(), book.clone());
@@ -166,7 +167,6 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     };
     server.begin(running.clone());
     run(&settings, &parts, &running, &waiters, &link, member);
-    let standing = Standing::new(parts.clock.clone());
     let belong = Belong {
         settling: Settling {
             search: Search::start(&parts, &book),

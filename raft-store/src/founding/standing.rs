@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, MemberId};
+use crate::link::Refused;
 
 /// How a member stands to its cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub struct Waiting {
     pub time: Duration,
 }
 
+/// What a person has to know of a refusal. `None`: nothing is wrong here.
+fn says(why: Refused) -> Option<&'static str> {
+    match why {
+        Refused::Reverted => Some(
+            "its disk was set back: it has less than it once acknowledged; start with an empty one",
+        ),
+        Refused::TwoRuns => Some("another run has the same id: its disk was copied"),
+        Refused::Certificate => Some("its certificate names another member"),
+        Refused::Format => Some("they read no format in common"),
+        // Another cluster's address, a removal (which ends the member), a full port.
+        Refused::Cluster | Refused::Removed | Refused::Busy => None,
+    }
+}
+
 /// Clones are handles to the same.
 #[derive(Clone)]
 pub(crate) struct Standing(Arc<Shared>);
@@ -44,6 +59,8 @@ struct Now {
     cluster: Option<ClusterId>,
     waiting: Option<(String, Duration)>,
     other: Option<ClusterId>,
+    /// Who has last refused this member, and why.
+    refused: Option<(MemberId, Refused)>,
     /// The record of the cluster was looked at, or gave no answer.
     looked: bool,
 }
@@ -59,8 +76,12 @@ impl Standing {
 
     pub(crate) fn now(&self) -> Belonging {
         let now = self.0.now.lock();
+        let refused = now.refused.and_then(|(by, why)| {
+            let why = says(why)?;
+            Some(format!("; member {by} refuses this one: {why}"))
+        });
         let waiting = now.waiting.as_ref().map(|(what, since)| Waiting {
-            what: what.clone(),
+            what: format!("{what}{}", refused.as_deref().unwrap_or_default()),
             time: self.0.clock.now().saturating_sub(*since),
         });
         Belonging {
@@ -104,7 +125,17 @@ impl Standing {
     }
 
     pub(super) fn waits_no_more(&self) {
-        self.0.now.lock().waiting = None;
+        let mut now = self.0.now.lock();
+        (now.waiting, now.refused) = (None, None);
+    }
+
+    /// A peer does not talk to this member. Says so once.
+    pub(crate) fn refused(&self, by: MemberId, why: Refused) {
+        let mut now = self.0.now.lock();
+        let known = now.refused.replace((by, why));
+        if let Some(why) = says(why).filter(|_| known != now.refused) {
+            tracing::error!(%by, why, "a peer refuses this member");
+        }
     }
 
     /// Says so at each change.

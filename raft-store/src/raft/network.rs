@@ -221,6 +221,8 @@ impl Client {
         }
         if self.network.peers.bar(self.to) {
             tracing::error!(peer = %self.to, index = at.index, "a member has lost entries that it had acknowledged: it is barred and must be replaced");
+            // Its connections end, and it is told why.
+            self.network.link.renew();
         }
         Err(Failure::Barred)
     }

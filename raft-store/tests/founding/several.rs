@@ -240,13 +240,21 @@ async fn an_old_backup_is_found_out() {
         let restored = world.start(&mut machines[at]).await;
         let ready = restored.store.ready(after(60)).await;
         assert!(ready.is_err(), "seed {seed}: {ready:?}");
-        let waiting = restored.store.belonging().waiting.expect("it says what for");
-        assert!(waiting.what.contains("set back"), "seed {seed}: {waiting:?}");
+        let waiting = restored
+            .store
+            .belonging()
+            .waiting
+            .expect("it says what for");
+        assert!(
+            waiting.what.contains("set back"),
+            "seed {seed}: {waiting:?}"
+        );
         let id = machines[at].id(seed);
         let barred = |member: &Member| {
             let members = member.store.status().expect("open").members;
             let seen = members.into_iter().find(|one| one.member == id);
-            seen.and_then(|one| one.seen).is_some_and(|seen| seen.barred)
+            seen.and_then(|one| one.seen)
+                .is_some_and(|seen| seen.barred)
         };
         assert!(members.iter().any(barred), "seed {seed}");
         // What was acknowledged is there.
