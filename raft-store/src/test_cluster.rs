@@ -186,7 +186,8 @@ impl Member {
             info: info.clone(),
         };
         let cluster = Some(ClusterId([7; 16]));
-        let server = Server::new(who, recovered.log.clone(), cluster);
+        let standing = crate::founding::Standing::new(parts.clock.clone());
+        let server = Server::new(who, recovered.log.clone(), cluster, standing);
         let own = id;
         let link: Arc<dyn Link> = Arc::new(Wire {
             own,
