@@ -4,6 +4,8 @@
 mod authority;
 mod certificate;
 mod credentials;
+#[cfg(test)]
+mod damaged;
 mod join;
 pub mod registry;
 pub mod secret;
