@@ -17,6 +17,7 @@ use super::members;
 use super::network::Network;
 use super::pacing::Pacing;
 use super::peers::Peers;
+pub(crate) use super::recovered::{Recovered, recover};
 use super::types::{Command, Raft, Types, decode_meta, to_log_id};
 use crate::bell::Bell;
 use crate::clock::Clock;
@@ -34,9 +35,6 @@ use crate::spawner::Spawner;
 use crate::state::State;
 use crate::waiters::Waiters;
 use crate::watch::Hub;
-
-/// Frames hold an entry of the largest size and more; segments hold many.
-pub(super) const FRAME_BYTES: u64 = 4 << 20;
 
 /// A running member. Clones are handles to the same.
 #[derive(Clone)]
@@ -132,72 +130,6 @@ pub(super) fn raft_error(error: impl std::fmt::Display) -> OpenError {
     OpenError::Raft(error.to_string())
 }
 
-/// What a member's directory holds.
-pub(crate) struct Recovered {
-    pub(crate) log: Log,
-    snapshots: Snapshots,
-    pub(super) state: State,
-    meta: Option<Vec<u8>>,
-}
-
-impl Recovered {
-    /// No vote, no entry, no snapshot: this member has promised nothing to anybody.
-    pub(crate) fn is_empty(&self) -> bool {
-        let of_log = self.log.log_state();
-        of_log.last.is_none() && self.log.vote().is_none() && self.meta.is_none()
-    }
-}
-
-/// Opens log and snapshots. `begun`: a log was there before.
-pub(crate) fn recover(
-    settings: &Settings,
-    parts: &Parts,
-    member: MemberId,
-    begun: bool,
-) -> Result<Recovered, OpenError> {
-    let snapshots = settings.dir.join("snapshots");
-    let opened = Snapshots::open(parts.disk.clone(), &snapshots, settings.limits)?;
-    let (snapshots, loaded) = opened;
-    let (state, meta) = match loaded {
-        Some(loaded) => (loaded.state, Some(loaded.meta)),
-        None => (State::new(settings.limits), None),
-    };
-    let published = match &meta {
-        Some(meta) => decode_meta(meta).map_err(raft_error)?.0.map(to_log_id),
-        None => None,
-    };
-    let mut of_log = log::Settings::new(settings.dir.join("log"), member.0);
-    of_log.published = published;
-    of_log.must_exist = begun || published.is_some();
-    of_log.segment_bytes = settings.segment_bytes;
-    of_log.frame_bytes = FRAME_BYTES.min(settings.segment_bytes / 4) as usize;
-    of_log.tail_cache_bytes = settings.tail_cache_bytes;
-    let (disk, random) = (parts.disk.clone(), parts.random.clone());
-    let log = Log::open(of_log, disk, random, &*parts.spawner)?;
-    Ok(Recovered {
-        log,
-        snapshots,
-        state,
-        meta,
-    })
-}
-
-fn show(observer: &Observer, log: &Log, state: &State, meta: Option<&[u8]>) {
-    let all = || log.read(0..u64::MAX, usize::MAX).unwrap_or_default();
-    let applied = meta.and_then(|meta| decode_meta(meta).ok()?.0);
-    let mut entries = Vec::new();
-    observer.see(|| {
-        entries = all();
-        Seen::Opened {
-            vote: log.vote(),
-            purged: log.log_state().purged,
-            entries: &entries,
-            applied: applied.map(to_log_id),
-            hash: state.hash(),
-        }
-    });
-}
-
 /// Starts the core. Peers are asked over `link`; what they ask goes to an [`super::inbox::Inbox`].
 pub(crate) async fn start(
     settings: &Settings,
@@ -207,6 +139,7 @@ pub(crate) async fn start(
     link: Arc<dyn Link>,
     waiters: Waiters,
 ) -> Result<(Core, oneshot::Receiver<Fatal>), OpenError> {
+    recovered.show(&settings.observer);
     let Recovered {
         log,
         snapshots,
@@ -223,7 +156,6 @@ pub(crate) async fn start(
         opening: opening.clone(),
         observer: settings.observer.clone(),
     };
-    show(&settings.observer, &log, &state, meta.as_deref());
     let machine = Machine::new(state, meta.as_deref(), around).map_err(raft_error)?;
     let store = LogStore::new(log.clone(), pacing, opening, settings.observer.clone());
     let config = Arc::new(config().validate().map_err(raft_error)?);
@@ -261,20 +193,26 @@ pub(crate) async fn start(
         stopping: AtomicBool::new(false),
         failure: Mutex::new(None),
     }));
-    let (tell, told) = oneshot::channel();
-    let watching = core.clone();
-    parts.tasks.spawn(async move {
-        if let Some(fatal) = watching.watch().await {
-            // Nobody asked to be told.
-            let _ = tell.send(fatal);
-        }
-    });
+    let told = core.watched();
     core.begin().await.map_err(raft_error)?;
     parts.tasks.spawn(elections::run(core.clone()));
     Ok((core, told))
 }
 
 impl Core {
+    /// Begins to follow the core to its end.
+    fn watched(&self) -> oneshot::Receiver<Fatal> {
+        let (tell, told) = oneshot::channel();
+        let watching = self.clone();
+        self.tasks().spawn(async move {
+            if let Some(fatal) = watching.watch().await {
+                // Nobody asked to be told.
+                let _ = tell.send(fatal);
+            }
+        });
+        told
+    }
+
     /// Founds a cluster of this member alone. Nothing where a log has begun.
     pub(crate) async fn found(&self) -> Result<(), String> {
         let raft = &self.0.raft;

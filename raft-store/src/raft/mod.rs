@@ -13,6 +13,7 @@ mod pacing;
 mod peers;
 mod promises;
 mod receiving;
+mod recovered;
 pub(crate) mod reign;
 mod runtime;
 mod sending;
