@@ -71,7 +71,7 @@ fn judged(report: &Report) -> Vec<String> {
 
 fn main() -> ExitCode {
     if let Some(arguments) = cell::daemon_if_asked() {
-        return daemon::main(&arguments);
+        return ExitCode::from(daemon::main(&arguments));
     }
     let words: Vec<String> = std::env::args().collect();
     let Some(asked) = read(&words[1..]) else {

@@ -39,5 +39,5 @@ mod daemon;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    daemon::main(&arguments)
+    std::process::ExitCode::from(daemon::main(&arguments))
 }

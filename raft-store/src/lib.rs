@@ -1,8 +1,5 @@
 //! A small replicated store for what a cluster must agree on; knows nothing of XMPP. See `DESIGN.md`.
 
-// Only while the parts are being put together.
-#![allow(dead_code)]
-
 mod bell;
 pub mod clock;
 mod config;

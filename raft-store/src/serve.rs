@@ -1,6 +1,6 @@
 //! What this member answers when others ask: who it is, whom it talks to, and which part serves which request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -47,7 +47,8 @@ pub(crate) struct Server {
     /// `None` on an empty disk; then found or heard of.
     cluster: Mutex<Option<ClusterId>>,
     standing: Standing,
-    running: OnceLock<Running>,
+    /// Not held: they hold the link, which holds this.
+    running: OnceLock<Weak<Running>>,
 }
 
 impl Server {
@@ -71,17 +72,22 @@ impl Server {
         *self.cluster.lock() = Some(cluster);
     }
 
-    /// From now on requests are served.
-    pub(crate) fn begin(&self, running: Running) {
+    /// From now on requests are served, as long as somebody holds the parts.
+    pub(crate) fn begin(&self, running: &Arc<Running>) {
         // Begun once: a second beginning would be a second store over the same link.
-        let _ = self.running.set(running);
+        let _ = self.running.set(Arc::downgrade(running));
+    }
+
+    /// The parts, while they run.
+    fn running(&self) -> Option<Arc<Running>> {
+        self.running.get()?.upgrade()
     }
 }
 
 impl Serve for Server {
     fn hello(&self) -> Hello {
         // Peers remember it: it must be durable, which the log's newest is only before anything runs.
-        let vote = match self.running.get() {
+        let vote = match self.running() {
             Some(running) => Some(running.core.vote()),
             None => self.log.vote(),
         };
@@ -105,7 +111,7 @@ impl Serve for Server {
         if peer.formats.1 < lowest || peer.formats.0 > highest {
             return Err(Refused::Format);
         }
-        if let Some(running) = self.running.get() {
+        if let Some(running) = self.running() {
             running.judge(peer)?;
         }
         Ok(())
@@ -113,11 +119,10 @@ impl Serve for Server {
 
     fn refused(&self, by: MemberId, why: Refused) {
         self.standing.refused(by, why);
-        let Some(running) = self.running.get().filter(|_| why == Refused::Removed) else {
+        let Some(running) = self.running().filter(|_| why == Refused::Removed) else {
             return;
         };
         tracing::error!(%by, "a peer says that this member was removed");
-        let running = running.clone();
         let tasks = running.core.tasks().clone();
         tasks.spawn(async move { running.removed.told(&running.core).await });
     }
@@ -125,8 +130,8 @@ impl Serve for Server {
     fn serve(&self, from: MemberId, request: Request) -> BoxFuture<'static, Reply> {
         // Who does not know yet where it belongs takes nothing from anybody.
         let belongs = self.cluster.lock().is_some();
-        match self.running.get().filter(|_| belongs) {
-            Some(running) => Box::pin(running.clone().serve(from, request)),
+        match self.running().filter(|_| belongs) {
+            Some(running) => Box::pin(Running::clone(&running).serve(from, request)),
             None => Box::pin(std::future::ready(Reply::Unfit)),
         }
     }

@@ -7,27 +7,21 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Parts, Settings};
-use crate::discovery::Search;
 use crate::disk::Disk;
 use crate::entry::{Action, Expect, Op, Write};
 use crate::error::{Error, Fatal, Refusal};
-use crate::founding::{Belong, Belonging, Settling, Standing};
+use crate::founding::{Belonging, Standing};
 use crate::hand_over::{HandOver, HandOverError};
-use crate::identity::Identity;
-use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId, Revision};
+use crate::ids::{Incarnation, MemberId, ProposalId, Revision};
 use crate::leases::{LeaseWatch, Leases};
-use crate::limits::{CLUSTER_FORMAT_FIRST, Limits};
-use crate::link::{self, AddressBook, Channel, ChannelError, Link};
+use crate::limits::Limits;
+use crate::link::{Channel, ChannelError};
 use crate::log;
-use crate::membership::{Reconciler, Removed, hashes};
+use crate::membership::{Reconciler, Removed};
 use crate::peers::PeerWatch;
-use crate::proposer::{Place, Proposer, Queue, Registrar};
-use crate::raft::compaction::Compaction;
-use crate::raft::core::{self, Core};
-use crate::raft::inbox::Inbox;
+use crate::proposer::{Place, Queue};
+use crate::raft::core::Core;
 use crate::rounds::Rounds;
-use crate::serve::{Running, Server, Who};
 use crate::snapshot::file::Error as SaveError;
 use crate::snapshot::file::Error::Content;
 use crate::snapshot::save::{Save, Saved};
@@ -37,10 +31,12 @@ use crate::transport::registry::RESERVED_PREFIX;
 use crate::waiters::{Ticket, Told, Waiters};
 use crate::watch::{self, Watch};
 
+mod opening;
 mod removal;
 mod status;
 mod trust;
 
+pub use opening::open;
 pub use status::{MemberStatus, Prefix, Role, SeenByLeader, Status};
 
 /// An open store. Clones are handles to the same; it runs until [`Store::shutdown`].
@@ -112,172 +108,6 @@ impl FatalWatch {
     pub async fn wait(&mut self) -> Option<Fatal> {
         (&mut self.0).await.ok()
     }
-}
-
-/// Opens the store in `settings.dir`: recovers what is there, or founds a cluster or joins one, as the founding record
-/// says. Reads files, so it blocks its thread for as long as that takes. The store serves local reads and writes when
-/// [`Store::ready`] says so; [`Store::belonging`] tells what is missing until then.
-pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
-    let disk = parts.disk.clone();
-    let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;
-    let member = identity.member;
-    let recovered = core::recover(&settings, &parts, member, identity.begun)?;
-    let log_empty = recovered.is_empty();
-    identity.begin(&*disk, &settings.dir)?;
-    let waiters = Waiters::new(
-        BootNonce(parts.random.u64()),
-        settings.limits.window_results,
-    );
-    settings.info.formats = (CLUSTER_FORMAT_FIRST, settings.limits.format_known);
-    let who = Who {
-        member,
-        nonce: waiters.nonce(),
-        info: settings.info.clone(),
-    };
-    // An empty directory belongs nowhere yet, whatever it was meant for.
-    let belongs = identity.belongs.filter(|_| !log_empty);
-    let cluster = belongs.map(|belongs| belongs.cluster);
-    let standing = Standing::new(parts.clock.clone());
-    let server = Server::new(who, recovered.log.clone(), cluster, standing.clone());
-    // The core talks over the link, and the link begins by saying what the log holds.
-    let book = AddressBook::default();
-    let link = link::start(&parts, server.clone(), book.clone());
-    let started = core::start(
-        &settings,
-        &parts,
-        recovered,
-        member,
-        link.clone(),
-        waiters.clone(),
-    );
-    let (core, told) = started.await?;
-    let queue = Queue::default();
-    let leases = Leases::new(core.clone(), waiters.clone(), queue.clone());
-    let hand_over = HandOver::new(core.clone(), queue.clone());
-    let rules = (settings.rules.clone(), settings.limits);
-    let running = Running {
-        inbox: Inbox::new(core.clone()),
-        core: core.clone(),
-        queue: queue.clone(),
-        rounds: Rounds::default(),
-        leases,
-        reconciler: Reconciler::new(core.clone(), queue.clone(), hand_over.clone(), rules),
-        removed: Removed::default(),
-        limits: settings.limits,
-    };
-    server.begin(running.clone());
-    run(&settings, &parts, &running, &waiters, &link, member);
-    let belong = Belong {
-        settling: Settling {
-            search: Search::start(&parts, &book),
-            parts: parts.clone(),
-            dir: settings.dir.clone(),
-            identity,
-            log_empty,
-            may_found: settings.may_found,
-            link: link.clone(),
-            standing: standing.clone(),
-        },
-        server,
-        core: running.core.clone(),
-        waiters: waiters.clone(),
-    };
-    parts.tasks.spawn(belong.run());
-    parts
-        .tasks
-        .spawn(keep_book(running.core.clone(), book, link));
-    let Running {
-        core,
-        queue,
-        rounds,
-        leases,
-        reconciler,
-        removed,
-        limits,
-        ..
-    } = running;
-    let store = Store(Arc::new(Inner {
-        core,
-        waiters,
-        queue,
-        rounds,
-        leases,
-        hand_over,
-        reconciler,
-        removed,
-        limits,
-        member,
-        standing,
-        disk,
-        spawner: parts.spawner,
-    }));
-    parts.transport.attach(trust::Trust::new(&store));
-    Ok((store, FatalWatch(told)))
-}
-
-/// Keeps the addresses in the book as the rows of the state say, and the link told of runs that are over.
-async fn keep_book(core: Core, book: AddressBook, link: Arc<dyn Link>) {
-    let mut members = core.machine().members();
-    loop {
-        let rows = members.iter();
-        book.set_rows(
-            rows.map(|(id, row)| (id, row.info.addresses.clone()))
-                .collect(),
-        );
-        let first_that_counts = |row: &state::Member| match row.live {
-            true => row.incarnation,
-            false => Incarnation(row.incarnation.0 + 1),
-        };
-        let rows = members.iter();
-        link.runs_over(&rows.map(|(id, row)| (id, first_that_counts(row))).collect());
-        match core.machine().wait_members(&members).await {
-            Some(changed) => members = changed,
-            None => return,
-        }
-    }
-}
-
-/// Starts what runs as long as the store is open.
-fn run(
-    settings: &Settings,
-    parts: &Parts,
-    running: &Running,
-    waiters: &Waiters,
-    link: &Arc<dyn Link>,
-    member: MemberId,
-) {
-    let tasks = &parts.tasks;
-    let (core, waiters, link) = (running.core.clone(), waiters.clone(), link.clone());
-    let proposer = Proposer {
-        core: core.clone(),
-        waiters: waiters.clone(),
-        queue: running.queue.clone(),
-        link: link.clone(),
-    };
-    tasks.spawn(proposer.run());
-    let registrar = Registrar {
-        core: core.clone(),
-        waiters: waiters.clone(),
-        queue: running.queue.clone(),
-        rounds: running.rounds.clone(),
-        link: link.clone(),
-        member,
-        info: settings.info.clone(),
-    };
-    tasks.spawn(registrar.run());
-    tasks.spawn(running.leases.clone().hold());
-    tasks.spawn(running.leases.clone().rule());
-    tasks.spawn(
-        running
-            .rounds
-            .clone()
-            .run(core.clone(), waiters.clone(), link),
-    );
-    tasks.spawn(running.reconciler.clone().run(waiters.clone()));
-    tasks.spawn(running.removed.clone().run(core.clone()));
-    tasks.spawn(hashes::run(core.clone(), waiters.clone()));
-    let compaction = Compaction::new(core, settings.clone(), parts.spawner.clone());
-    tasks.spawn(compaction.run(move || waiters.is_closed()));
 }
 
 impl Store {

@@ -150,6 +150,20 @@ pub(crate) fn disk(seed: u64) -> SimDisk {
     SimDisk::new(Arc::new(Seeded::new(seed, "disk")))
 }
 
+fn parts(disk: &SimDisk, rate_ppm: i32, random: Arc<Seeded>, tasks: Tasks) -> Parts {
+    let disk = Arc::new(disk.clone());
+    Parts {
+        clock: Arc::new(RuntimeClock::new(rate_ppm)),
+        transport: Arc::new(crate::transport::Nowhere),
+        founding: Arc::new(crate::founding::Alone::new(disk.clone(), "member")),
+        discovery: Arc::new([]),
+        disk,
+        random,
+        spawner: Arc::new(tasks.clone()),
+        tasks,
+    }
+}
+
 impl Member {
     /// Opens a member in `disk`; one that founds nothing waits until it is sent a log.
     pub(crate) async fn open(fabric: &Fabric, id: u64, disk: SimDisk, rate_ppm: i32) -> Member {
@@ -157,19 +171,7 @@ impl Member {
         let random = Arc::new(Seeded::new(runs, "member"));
         let gate = Gate::new(Box::new(Seeded::new(random.u64(), "gate")));
         let tasks = Tasks::gated(gate.clone());
-        let parts = Parts {
-            clock: Arc::new(RuntimeClock::new(rate_ppm)),
-            transport: Arc::new(crate::transport::Nowhere),
-            founding: Arc::new(crate::founding::Alone::new(
-                Arc::new(disk.clone()),
-                "member",
-            )),
-            discovery: Arc::new([]),
-            disk: Arc::new(disk.clone()),
-            random: random.clone(),
-            spawner: Arc::new(tasks.clone()),
-            tasks,
-        };
+        let parts = parts(&disk, rate_ppm, random.clone(), tasks);
         let mut settings = Settings::new("member");
         settings.segment_bytes = 1 << 20;
         let id = MemberId(id);
@@ -203,35 +205,44 @@ impl Member {
         );
         let (core, _) = started.await.expect("it starts");
         let (queue, rounds) = (Queue::default(), Rounds::default());
-        let leases = Leases::new(core.clone(), waiters.clone(), queue.clone());
-        let hand_over = HandOver::new(core.clone(), queue.clone());
-        let rules = (settings.rules, settings.limits);
-        server.begin(Running {
-            core: core.clone(),
-            inbox: Inbox::new(core.clone()),
-            queue: queue.clone(),
-            rounds: rounds.clone(),
-            leases: leases.clone(),
-            // Nobody runs it: tests say who votes.
-            reconciler: Reconciler::new(core.clone(), queue.clone(), hand_over.clone(), rules),
-            removed: Removed::default(),
-            limits: settings.limits,
-        });
         let member = Member {
             id,
             disk,
             gate,
-            hand_over,
+            hand_over: HandOver::new(core.clone(), queue.clone()),
+            leases: Leases::new(core.clone(), waiters.clone(), queue.clone()),
             core,
             waiters,
             queue,
-            leases,
             fabric: fabric.clone(),
         };
+        let running = Arc::new(member.running(&settings, rounds.clone()));
+        server.begin(&running);
+        parts.tasks.spawn(async move {
+            let _held = running;
+            std::future::pending::<()>().await;
+        });
         member.run(&parts.tasks, rounds, link, info);
         let row = (server, parts.tasks);
         fabric.0.lock().members.insert(id, row);
         member
+    }
+
+    /// What its server serves from.
+    fn running(&self, settings: &Settings, rounds: Rounds) -> Running {
+        let (core, queue) = (self.core.clone(), self.queue.clone());
+        let rules = (settings.rules.clone(), settings.limits);
+        Running {
+            inbox: Inbox::new(core.clone()),
+            rounds,
+            leases: self.leases.clone(),
+            // Nobody runs it: tests say who votes.
+            reconciler: Reconciler::new(core.clone(), queue.clone(), self.hand_over.clone(), rules),
+            core,
+            queue,
+            removed: Removed::default(),
+            limits: settings.limits,
+        }
     }
 
     fn run(

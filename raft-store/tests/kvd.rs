@@ -6,7 +6,7 @@ mod daemon;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "RAFT_STORE_KVD_DIRECTORY";
@@ -16,7 +16,7 @@ const DIRECTORY: &str = "RAFT_STORE_KVD_DIRECTORY";
 fn daemon() {
     if let Ok(directory) = std::env::var(DIRECTORY) {
         let code = daemon::main(&[directory]);
-        std::process::exit(i32::from(code != ExitCode::SUCCESS));
+        std::process::exit(i32::from(code));
     }
 }
 

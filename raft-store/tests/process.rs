@@ -18,7 +18,7 @@ const AGAIN: Again = Again(&["--exact", "again", "--nocapture"]);
 fn again() {
     if let Some(arguments) = cell::daemon_if_asked() {
         let code = daemon::main(&arguments);
-        std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+        std::process::exit(i32::from(code));
     }
     if cell::inside() {
         short(Ground::Namespaces);

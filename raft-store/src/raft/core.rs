@@ -28,11 +28,9 @@ use crate::gate::Tasks;
 use crate::ids::MemberId;
 use crate::link::Link;
 use crate::log::{self, Log};
-use crate::observe::{Observer, Seen};
 use crate::random::Random;
 use crate::snapshot::publish::Snapshots;
 use crate::spawner::Spawner;
-use crate::state::State;
 use crate::waiters::Waiters;
 use crate::watch::Hub;
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use openraft::EntryPayload;
 use tokio::sync::oneshot;
 
-use super::core::{FRAME_BYTES, Recovered, raft_error};
+use super::core::raft_error;
+use super::recovered::{FRAME_BYTES, Recovered};
 use super::types::{Membership, StoredMembership, encode_meta, from_log_id, from_logged};
 use crate::config::{Parts, Settings};
 use crate::error::OpenError;

@@ -262,10 +262,7 @@ impl State {
     fn raise(&mut self, format: u16) -> Result<Closed, Error> {
         let read = self.members.iter();
         let read = read.map(|(_, member)| member.info.formats);
-        if format > self.cluster_format && {
-            let _ = read;
-            true
-        } {
+        if format > self.cluster_format && read.into_iter().all(|formats| formats.1 >= format) {
             if format > self.limits.format_known {
                 return Err(Error::Format {
                     found: format,

@@ -8,7 +8,7 @@ use raft_store::gate::Tasks;
 use raft_store::ids::{Incarnation, ProposalId, Revision};
 use raft_store::random::{Random, Seeded};
 use raft_store::state::Event;
-use raft_store::{Action, Error, Expect, Refusal, Resolution, Write, WriteOutcome};
+use raft_store::{Action, Error, Expect, Refusal, Resolution, Store, Write, WriteOutcome};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Model, Number};
@@ -200,101 +200,63 @@ impl Client {
     async fn write(&mut self, member: Number, up: &Running, parts: u64) {
         let puts: Vec<_> = (0..parts).map(|part| self.put(up, part)).collect();
         let (deadline, time) = self.deadline();
-        let (before, floor) = self.begin();
-        let store = up.store.clone();
-        let writes: Vec<_> = puts.iter().map(Put::write).collect();
-        let single = parts == 1;
-        let call = async move {
-            if !single {
-                return store.batch(writes, deadline).await;
-            }
-            let Write {
-                key,
-                expect,
-                action,
-            } = writes.into_iter().next().expect("one");
-            let outcome = match action {
-                Action::Put { value, owner } => {
-                    store.put_if(&key, value, expect, owner, deadline).await?
-                }
-                Action::Delete => store.delete_if(&key, expect, deadline).await?,
-            };
-            Ok(vec![Ok(outcome)])
-        };
+        let began = self.begin();
+        let writes = puts.iter().map(Put::write).collect();
+        let call = call(up.store.clone(), writes, deadline);
         let came = self.ask(member, up, time, call).await;
         let mut history = self.world.history.lock();
-        let outcome = match came {
-            Came::Gone => {
-                history.counts.unknown += 1;
-                return self.note(member, &puts, &"gone");
-            }
-            Came::Answer(outcome) => outcome,
+        let Came::Answer(outcome) = came else {
+            history.counts.unknown += 1;
+            return self.note(member, &puts, &"gone");
         };
         self.note(member, &puts, &outcome);
         let mut model = self.world.model.lock();
-        let checked = match &outcome {
-            Ok(outcomes) => {
-                let both = puts.iter().zip(outcomes);
-                let mut check = both.map(|(put, outcome)| match outcome {
-                    Ok(WriteOutcome::Written(revision)) => {
-                        history.counts.written += 1;
-                        written(&model, put, *revision, floor)
-                    }
-                    Ok(WriteOutcome::Conflict(_)) => {
-                        history.counts.conflicts += 1;
-                        Ok(())
-                    }
-                    Err(Refusal::OwnerDead) if put.owner.is_some() => Ok(()),
-                    Err(refusal) => Err(format!("{put:?} was refused: {refusal:?}")),
-                });
-                check.find(Result::is_err).unwrap_or(Ok(()))
-            }
+        let checked = match outcome {
+            Ok(outcomes) => self.answered(&mut history, &mut model, &puts, &outcomes, began),
             Err(Error::Unknown(id)) => {
                 history.counts.unknown += 1;
-                history.unknown.insert(*id, (member, up.life, puts.clone()));
+                history.unknown.insert(id, (member, up.life, puts));
                 Ok(())
             }
             Err(Error::Stale | Error::Dead) => Ok(()),
             Err(error) => {
                 history.counts.refused += 1;
-                let nothing = matches!(
-                    error,
-                    Error::Busy
-                        | Error::NoQuorum
-                        | Error::NotReady
-                        | Error::DiskFull
-                        | Error::Closed
-                        | Error::Withdrawn
-                        | Error::Refused(Refusal::OwnerDead)
-                );
-                let mut never = puts.iter().filter_map(|put| put.value.clone());
-                match nothing {
-                    true => never.try_for_each(|value| model.never(value)),
-                    false => Err(format!("{puts:?}: {error}")),
-                }
+                refused(&mut model, &puts, &error)
             }
         };
-        if let Ok(outcomes) = &outcome {
-            let conflict = |(put, outcome): (&Put, &Result<WriteOutcome, _>)| match outcome {
-                Ok(WriteOutcome::Conflict(_)) | Err(_) => {
-                    put.value.clone().map_or(Ok(()), |value| model.never(value))
-                }
-                _ => Ok(()),
-            };
-            let checked = puts.iter().zip(outcomes).try_for_each(conflict);
-            self.world.check(checked);
-            if parts == 1 && matches!(outcomes[0], Ok(WriteOutcome::Conflict(_))) {
-                self.world.check(conflicted(&model, &puts[0], before));
-            }
-            let revisions = outcomes.iter().filter_map(|outcome| match outcome {
-                Ok(WriteOutcome::Written(revision)) => Some(*revision),
-                _ => None,
-            });
-            history.floor = revisions.fold(history.floor, Revision::max);
-        }
         drop(model);
         drop(history);
         self.world.check(checked);
+    }
+
+    /// A call that was answered write by write: judges each, and what was not written never may be.
+    fn answered(
+        &self,
+        history: &mut History,
+        model: &mut Model,
+        puts: &[Put],
+        outcomes: &[Result<WriteOutcome, Refusal>],
+        (before, floor): (Revision, Revision),
+    ) -> Result<(), String> {
+        let mut both = puts.iter().zip(outcomes);
+        let counts = &mut history.counts;
+        let checked =
+            both.try_for_each(|(put, outcome)| judged(counts, model, put, outcome, floor));
+        let mut both = puts.iter().zip(outcomes);
+        let never = both.try_for_each(|(put, outcome)| match (outcome, put.value.clone()) {
+            (Ok(WriteOutcome::Conflict(_)) | Err(_), Some(value)) => model.never(value),
+            _ => Ok(()),
+        });
+        self.world.check(never);
+        if let ([put], [Ok(WriteOutcome::Conflict(_))]) = (puts, outcomes) {
+            self.world.check(conflicted(model, put, before));
+        }
+        let revisions = outcomes.iter().filter_map(|outcome| match outcome {
+            Ok(WriteOutcome::Written(revision)) => Some(*revision),
+            _ => None,
+        });
+        history.floor = revisions.fold(history.floor, Revision::max);
+        checked
     }
 
     /// The revision that the call begun now may see at least: as applied by nobody knows whom, and as acknowledged.
@@ -416,6 +378,64 @@ impl Client {
         drop(model);
         drop(history);
         self.world.check(checked);
+    }
+}
+
+/// One write by itself, several as a batch.
+async fn call(
+    store: Store,
+    writes: Vec<Write>,
+    deadline: Instant,
+) -> Result<Vec<Result<WriteOutcome, Refusal>>, Error> {
+    let [write] = match <[Write; 1]>::try_from(writes) {
+        Ok(one) => one,
+        Err(several) => return store.batch(several, deadline).await,
+    };
+    let (key, expect) = (write.key, write.expect);
+    let outcome = match write.action {
+        Action::Put { value, owner } => store.put_if(&key, value, expect, owner, deadline).await?,
+        Action::Delete => store.delete_if(&key, expect, deadline).await?,
+    };
+    Ok(vec![Ok(outcome)])
+}
+
+fn judged(
+    counts: &mut Counts,
+    model: &Model,
+    put: &Put,
+    outcome: &Result<WriteOutcome, Refusal>,
+    floor: Revision,
+) -> Result<(), String> {
+    match outcome {
+        Ok(WriteOutcome::Written(revision)) => {
+            counts.written += 1;
+            written(model, put, *revision, floor)
+        }
+        Ok(WriteOutcome::Conflict(_)) => {
+            counts.conflicts += 1;
+            Ok(())
+        }
+        Err(Refusal::OwnerDead) if put.owner.is_some() => Ok(()),
+        Err(refusal) => Err(format!("{put:?} was refused: {refusal:?}")),
+    }
+}
+
+/// A call that failed may fail so, and nothing of it is ever written.
+fn refused(model: &mut Model, puts: &[Put], error: &Error) -> Result<(), String> {
+    let nothing = matches!(
+        error,
+        Error::Busy
+            | Error::NoQuorum
+            | Error::NotReady
+            | Error::DiskFull
+            | Error::Closed
+            | Error::Withdrawn
+            | Error::Refused(Refusal::OwnerDead)
+    );
+    let mut never = puts.iter().filter_map(|put| put.value.clone());
+    match nothing {
+        true => never.try_for_each(|value| model.never(value)),
+        false => Err(format!("{puts:?}: {error}")),
     }
 }
 

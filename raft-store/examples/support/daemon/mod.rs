@@ -4,7 +4,7 @@
 pub mod requests;
 pub mod settings;
 
-use std::process::ExitCode;
+use std::io::Write as _;
 use std::time::Duration;
 
 use raft_store::Store;
@@ -37,12 +37,12 @@ struct LeaseLost;
 type Opened = tokio::sync::watch::Receiver<Option<Store>>;
 
 /// The whole daemon, with what stands behind its name on the command line.
-pub fn main(arguments: &[String]) -> ExitCode {
+pub fn main(arguments: &[String]) -> u8 {
     let arguments = match Arguments::read(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("kvd: {error}\n{USAGE}");
-            return ExitCode::from(2);
+            return 2;
         }
     };
     let level = std::env::var("KVD_LOG")
@@ -51,6 +51,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let targets = Targets::new().with_target("raft_store", level.unwrap_or(Level::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // It would panic where nothing can be written any more.
+        .log_internal_errors(false)
         .with_ansi(false);
     tracing_subscriber::registry()
         .with(targets)
@@ -58,15 +60,20 @@ pub fn main(arguments: &[String]) -> ExitCode {
         .init();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(serve(&arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
-            eprintln!("kvd: {error}");
+            complain(&*error);
             match error.is::<LeaseLost>() {
-                true => ExitCode::from(LEASE_LOST),
-                false => ExitCode::FAILURE,
+                true => LEASE_LOST,
+                false => 1,
             }
         }
     }
+}
+
+/// Says what went wrong, if there still is somewhere to write it.
+fn complain(error: &dyn std::error::Error) {
+    let _ = writeln!(std::io::stderr(), "kvd: {error}");
 }
 
 async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
@@ -90,7 +97,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> 
         _ = terminate.recv() => {
             // Nobody to hand over to: the others elect, which takes longer.
             if let Err(error) = store.drain(Instant::now() + DRAIN).await {
-                eprintln!("kvd: {error}");
+                complain(&error);
             }
             store.shutdown().await;
             Ok(())

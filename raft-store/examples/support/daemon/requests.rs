@@ -2,7 +2,7 @@
 
 use raft_store::ids::{ClusterId, MemberId, Revision};
 use raft_store::watch::Event;
-use raft_store::{Error, Expect, Lease, Prefix, Role, Store, WriteOutcome};
+use raft_store::{Error, Expect, Lease, Prefix, Role, Status, Store, WriteOutcome};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -121,11 +121,6 @@ pub fn status(store: Option<&Store>) -> String {
         return "status open=false".into();
     };
     let belongs = store.belonging();
-    let hex = |id: ClusterId| {
-        id.0.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
     let words = |text: String| text.replace(' ', "_");
     let waiting = or_dash(belongs.waiting.map(|waiting| words(waiting.what)));
     let cluster = or_dash(belongs.cluster.map(hex));
@@ -138,19 +133,7 @@ pub fn status(store: Option<&Store>) -> String {
         Lease::Held { .. } => "held",
         Lease::Lost => "lost",
     };
-    let of = |roles: &[Role]| {
-        let members = status
-            .members
-            .iter()
-            .filter(|member| roles.contains(&member.role));
-        let ids: Vec<String> = members.map(|member| member.member.to_string()).collect();
-        or_dash((!ids.is_empty()).then(|| ids.join(",")))
-    };
-    let prefix = |prefix: &Prefix| {
-        let name = String::from_utf8_lossy(&prefix.prefix);
-        format!("{name}:{}:{}", prefix.keys, prefix.payload_bytes)
-    };
-    let prefixes: Vec<String> = status.prefixes.iter().map(prefix).collect();
+    let of = |roles: &[Role]| ids(&status, roles);
     let fields = [
         ("cluster", cluster),
         ("other", other),
@@ -171,10 +154,7 @@ pub fn status(store: Option<&Store>) -> String {
         ("revision", status.revision.to_string()),
         ("keys", status.keys.to_string()),
         ("bytes", status.store_bytes.to_string()),
-        (
-            "prefixes",
-            or_dash((!prefixes.is_empty()).then(|| prefixes.join(","))),
-        ),
+        ("prefixes", listed(status.prefixes.iter().map(prefix))),
         ("hash", format!("{:032x}", status.state_hash)),
         ("snapshot", or_dash(status.snapshot)),
         ("purged", or_dash(status.log_purged)),
@@ -187,6 +167,27 @@ pub fn status(store: Option<&Store>) -> String {
         .iter()
         .map(|(name, content)| format!(" {name}={content}"));
     format!("status open=true{}", fields.collect::<String>())
+}
+
+fn hex(id: ClusterId) -> String {
+    id.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The members that have one of these roles.
+fn ids(status: &Status, roles: &[Role]) -> String {
+    let members = status.members.iter();
+    let members = members.filter(|member| roles.contains(&member.role));
+    listed(members.map(|member| member.member.to_string()))
+}
+
+fn prefix(prefix: &Prefix) -> String {
+    let name = String::from_utf8_lossy(&prefix.prefix);
+    format!("{name}:{}:{}", prefix.keys, prefix.payload_bytes)
+}
+
+fn listed(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    or_dash((!all.is_empty()).then(|| all.join(",")))
 }
 
 fn or_dash(what: Option<impl std::fmt::Display>) -> String {

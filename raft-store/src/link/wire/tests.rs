@@ -43,14 +43,8 @@ fn write() -> Write {
     }
 }
 
-fn requests() -> Vec<Request> {
-    let (vote, meta) = (vote(), Bytes::from_static(b"beside"));
-    let chunk = Bytes::from(vec![5; 1000]);
-    let entries = (1..4).map(|at| Entry {
-        id: id(at),
-        body: vec![at as u8; 100 * at as usize].into(),
-    });
-    let registration = Registration {
+fn registration() -> Registration {
+    Registration {
         member: MemberId(1),
         nonce: BootNonce(2),
         latest: Some(Incarnation(3)),
@@ -59,7 +53,16 @@ fn requests() -> Vec<Request> {
             zone: "z".into(),
             formats: (1, 2),
         },
-    };
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let (vote, meta) = (vote(), Bytes::from_static(b"beside"));
+    let chunk = Bytes::from(vec![5; 1000]);
+    let entries = (1..4).map(|at| Entry {
+        id: id(at),
+        body: vec![at as u8; 100 * at as usize].into(),
+    });
     vec![
         Request::Append {
             vote,
@@ -89,7 +92,7 @@ fn requests() -> Vec<Request> {
             proposal(Op::Write(write())),
             proposal(Op::Batch(vec![write(), write()])),
         ]),
-        Request::Register(registration),
+        Request::Register(registration()),
         Request::ReadIndex,
         Request::Renew {
             incarnation: Incarnation(5),
