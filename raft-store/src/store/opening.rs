@@ -33,14 +33,12 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     let recovered = core::recover(&settings, &parts, member, identity.begun)?;
     let log_empty = recovered.is_empty();
     identity.begin(&*disk, &settings.dir)?;
-    let waiters = Waiters::new(
-        BootNonce(parts.random.u64()),
-        settings.limits.window_results,
-    );
+    let nonce = BootNonce(parts.random.u64());
+    let waiters = Waiters::new(nonce, settings.limits.window_results);
     settings.info.formats = (CLUSTER_FORMAT_FIRST, settings.limits.format_known);
     let who = Who {
         member,
-        nonce: waiters.nonce(),
+        nonce,
         info: settings.info.clone(),
     };
     // An empty directory belongs nowhere yet, whatever it was meant for.
@@ -51,14 +49,8 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     // The core talks over the link, and the link begins by saying what the log holds.
     let book = AddressBook::default();
     let link = link::start(&parts, server.clone(), book.clone());
-    let started = core::start(
-        &settings,
-        &parts,
-        recovered,
-        member,
-        link.clone(),
-        waiters.clone(),
-    );
+    let (over, told_by) = (link.clone(), waiters.clone());
+    let started = core::start(&settings, &parts, recovered, member, over, told_by);
     let (core, told) = started.await?;
     let (running, hand_over) = parts_of(core, &waiters, &settings);
     server.begin(&running);

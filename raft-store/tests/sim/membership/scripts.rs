@@ -190,6 +190,8 @@ mod run {
         world.tune(|_, settings| {
             settings.rules.dead_kept = 2;
             settings.rules.remove_dead_least = Duration::from_secs(20);
+            // Longer than a wiped member counts as answering, or eight would be seen where seven are.
+            settings.rules.steady = Duration::from_secs(5);
         });
         world.cluster(3).await;
         for turn in 0..12 {
