@@ -1,10 +1,12 @@
-//! Asks a `kvd`: `kvctl [--json] ADDRESS[,ADDRESS…] REQUEST…`, with the requests of `kvd.rs`, and `kvctl secret`, which
-//! makes a join secret. Prints the answer; exits with 1 if it is an error, with 3 if nobody knows what became of a write.
+//! Asks a `kvd`: `kvctl [--json] ADDRESS[,ADDRESS…] REQUEST…`, with the requests of `kvd.rs`, and what needs no
+//! daemon: `secret`, `recover`, `restore`, `refound`. Prints the answer; exits with 1 if it is an error, with 3 if nobody knows what became of a write.
 //!
 //! Of several addresses the first that answers is asked.
 
 #[path = "support/answers.rs"]
 mod answers;
+#[path = "support/offline.rs"]
+mod offline;
 
 use answers::Answer;
 use raft_store::random::SystemRandom;
@@ -17,8 +19,14 @@ const USAGE: &str = "usage: kvctl [--json] ADDRESS[,ADDRESS…] REQUEST…
   get KEY                         put KEY VALUE
   put-if KEY REVISION VALUE       (revision 0: the key must not be there)
   delete KEY [REVISION]           watch PREFIX
-  status                          drain
-or: kvctl secret                  (prints a join secret for the daemons' --join-secret-file)";
+  status                          hand-over [MEMBER]
+  remove MEMBER                   leave, drain (of the one that is asked)
+  save FILE                       (below the daemon's directory)
+Without a daemon:
+  kvctl secret                    a join secret for the daemons' --join-secret-file
+  kvctl recover DIRECTORY [FOUNDING]                  a cluster of the one survivor
+  kvctl restore DIRECTORY FILE [FOUNDING [CLUSTER]]   a cluster of a saved snapshot, in the place of CLUSTER
+  kvctl refound DIRECTORY FOUNDING CLUSTER            an empty one, where all disks of CLUSTER are lost";
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +36,18 @@ fn main() -> ExitCode {
     if arguments == ["secret"] {
         println!("{}", JoinSecret::mint(&SystemRandom).text());
         return ExitCode::SUCCESS;
+    }
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match offline::run(&words) {
+        None => {}
+        Some(Ok(done)) => {
+            println!("{done}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => {
+            eprintln!("kvctl: {error}");
+            return ExitCode::FAILURE;
+        }
     }
     let [addresses, request @ ..] = &arguments[..] else {
         eprintln!("{USAGE}");

@@ -10,7 +10,7 @@ use super::scale;
 use super::world::World;
 
 /// For a restart, and until all serve again.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {

@@ -178,27 +178,29 @@ impl Report {
         println!("{:?}", self.verdict);
     }
 
-    /// What of it must not be.
-    pub fn findings(&self) -> Vec<String> {
+    /// What of it must never be, however slow the machine is.
+    pub fn wrong(&self) -> Vec<String> {
         let mut found = Vec::new();
         if !matches!(self.verdict, Verdict::Linearizable(_)) {
             found.push(format!("{:?}", self.verdict));
         }
-        if self.count.unknown_share() > 0.10 {
-            found.push(format!(
-                "{:.1} % unknown",
-                100.0 * self.count.unknown_share()
-            ));
-        }
         if self.count.put_if_share() < 0.30 {
-            found.push(format!(
-                "only {:.0} % put-if",
-                100.0 * self.count.put_if_share()
-            ));
+            let percent = 100.0 * self.count.put_if_share();
+            found.push(format!("only {percent:.0} % put-if"));
+        }
+        found.extend(self.surprises.iter().cloned());
+        found
+    }
+
+    /// What of it must not be where nothing else keeps the machine busy.
+    pub fn findings(&self) -> Vec<String> {
+        let mut found = self.wrong();
+        if self.count.unknown_share() > 0.10 {
+            let percent = 100.0 * self.count.unknown_share();
+            found.push(format!("{percent:.1} % unknown"));
         }
         let long = self.gaps.iter().filter(|gap| gap.length > GAP);
         found.extend(long.map(|gap| format!("no commit: {gap:?}")));
-        found.extend(self.surprises.iter().cloned());
         found
     }
 }

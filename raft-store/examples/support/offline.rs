@@ -1,0 +1,112 @@
+//! What is done to a daemon's directory while the daemon does not run: a cluster made of its one survivor, of a saved
+//! snapshot, or begun again where all disks are lost.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use raft_store::clock::SystemClock;
+use raft_store::disk::{Disk, FileDisk};
+use raft_store::founding::{Alone, FileRecord, FoundingRecord};
+use raft_store::gate::Tasks;
+use raft_store::ids::ClusterId;
+use raft_store::offline::{self, Anew};
+use raft_store::random::SystemRandom;
+use raft_store::spawner::Threads;
+use raft_store::transport::Nowhere;
+use raft_store::{Parts, Settings};
+
+/// As the daemon has it.
+const MEMBER: &str = "member";
+const RECOVERED: &str = "member-recovered";
+const BEFORE: &str = "member-before-recovery";
+
+type Failed = Box<dyn std::error::Error>;
+
+/// The words of one such command, run to its end. `None`: they are none.
+pub fn run(words: &[&str]) -> Option<Result<String, Failed>> {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match *words {
+        ["recover", dir] => Some(runtime.block_on(recover(dir, None))),
+        ["recover", dir, founding] => Some(runtime.block_on(recover(dir, Some(founding)))),
+        ["restore", dir, file] => Some(runtime.block_on(restore(dir, file, None, None))),
+        ["restore", dir, file, founding] => {
+            Some(runtime.block_on(restore(dir, file, Some(founding), None)))
+        }
+        ["restore", dir, file, founding, old] => {
+            Some(runtime.block_on(restore(dir, file, Some(founding), Some(old))))
+        }
+        ["refound", dir, founding, old] => Some(runtime.block_on(refound(dir, founding, old))),
+        _ => None,
+    }
+}
+
+/// A daemon that runs in `dir` holds it, and this fails.
+fn parts(dir: &str, founding: Option<&str>) -> Result<(Settings, Parts), Failed> {
+    let disk = Arc::new(FileDisk::open(dir)?);
+    let record: Arc<dyn FoundingRecord> = match founding {
+        Some(file) => Arc::new(FileRecord::new(file)),
+        None => Arc::new(Alone::new(disk.clone(), MEMBER)),
+    };
+    let parts = Parts {
+        disk,
+        random: Arc::new(SystemRandom),
+        clock: Arc::new(SystemClock),
+        transport: Arc::new(Nowhere),
+        founding: record,
+        discovery: Arc::new([]),
+        spawner: Arc::new(Threads),
+        tasks: Tasks::system(),
+    };
+    Ok((Settings::new(MEMBER), parts))
+}
+
+fn told(anew: &Anew) -> String {
+    let (cluster, keys, uncertain) = (anew.cluster, anew.keys, anew.uncertain_entries);
+    format!(
+        "cluster {cluster} with {keys} keys; {uncertain} entries may never have been acknowledged"
+    )
+}
+
+fn cluster(text: &str) -> Result<ClusterId, Failed> {
+    let digits: String = text.chars().filter(|letter| *letter != '-').collect();
+    let number = u128::from_str_radix(&digits, 16)
+        .ok()
+        .filter(|_| digits.len() == 32);
+    let number =
+        number.ok_or("a cluster is 32 hexadecimal digits, as `status` and the daemon's log say")?;
+    Ok(ClusterId(number.to_be_bytes()))
+}
+
+async fn recover(dir: &str, founding: Option<&str>) -> Result<String, Failed> {
+    let (settings, parts) = parts(dir, founding)?;
+    let anew = offline::recover(&settings, &parts, Path::new(RECOVERED), None).await?;
+    let disk = &parts.disk;
+    disk.rename(Path::new(MEMBER), Path::new(BEFORE))?;
+    disk.rename(Path::new(RECOVERED), Path::new(MEMBER))?;
+    disk.sync_dir(Path::new(""))?;
+    Ok(format!(
+        "{}\nStart the daemon in {dir} now, and the others with empty directories. What was there is in {dir}/{BEFORE}.",
+        told(&anew)
+    ))
+}
+
+async fn restore(
+    dir: &str,
+    file: &str,
+    founding: Option<&str>,
+    old: Option<&str>,
+) -> Result<String, Failed> {
+    let (settings, parts) = parts(dir, founding)?;
+    let replaces = old.map(cluster).transpose()?;
+    let anew = offline::restore(&settings, &parts, Path::new(file), replaces).await?;
+    Ok(format!("{}\nStart the daemon in {dir} now.", told(&anew)))
+}
+
+async fn refound(dir: &str, founding: &str, old: &str) -> Result<String, Failed> {
+    let (settings, parts) = parts(dir, Some(founding))?;
+    let founded = offline::refound(&settings, &parts, cluster(old)?).await?;
+    Ok(format!(
+        "cluster {} is founded when the daemon is started in {dir}",
+        founded.uuid
+    ))
+}
