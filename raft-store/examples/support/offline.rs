@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use raft_store::clock::SystemClock;
-use raft_store::disk::{Disk, FileDisk};
+use raft_store::disk::FileDisk;
 use raft_store::founding::{Alone, FileRecord, FoundingRecord};
 use raft_store::gate::Tasks;
 use raft_store::ids::ClusterId;
@@ -42,7 +42,7 @@ pub fn run(words: &[&str]) -> Option<Result<String, Failed>> {
 
 /// A daemon that runs in `dir` holds it, and this fails.
 fn parts(dir: &str, founding: Option<&str>) -> Result<(Settings, Parts), Failed> {
-    let disk = Arc::new(FileDisk::open(dir)?);
+    let disk = Arc::new(FileDisk::open(Path::new(dir))?);
     let record: Arc<dyn FoundingRecord> = match founding {
         Some(file) => Arc::new(FileRecord::new(file)),
         None => Arc::new(Alone::new(disk.clone(), MEMBER)),
