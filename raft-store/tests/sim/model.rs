@@ -290,6 +290,8 @@ impl Model {
     }
 
     fn commit(&mut self, by: Number, upto: LogId) -> Checked {
+        // An entry of an earlier term is committed by the leader that `by` follows, or by one before it.
+        let term = self.members[by].vote.map_or(upto.term, |vote| vote.term);
         let from = self.members[by].committed.map_or(0, |index| index + 1);
         for index in from..=upto.index {
             let member = &self.members[by];
@@ -298,7 +300,7 @@ impl Model {
                 ensure(purged, || format!("{index} is committed and not there"))?;
                 continue;
             };
-            self.commit_one(id)?;
+            self.commit_one(id, term)?;
         }
         self.members[by].committed = Some(upto.index);
         let known = self.committed.get(&upto.index);
@@ -307,7 +309,8 @@ impl Model {
         })
     }
 
-    fn commit_one(&mut self, id: LogId) -> Checked {
+    /// Committed under a leader of the term `by` at the latest: every later one has it.
+    fn commit_one(&mut self, id: LogId, by: u64) -> Checked {
         match self.committed.get(&id.index) {
             Some(known) if *known == id => return Ok(()),
             Some(known) => return Err(format!("both {known:?} and {id:?} are committed")),
@@ -319,7 +322,7 @@ impl Model {
         })?;
         self.committed.insert(id.index, id);
         for (number, member) in self.members.iter().enumerate() {
-            let lacks = member.leads.is_some_and(|term| term > id.term) && !self.has(number, id);
+            let lacks = member.leads.is_some_and(|term| term > by) && !self.has(number, id);
             ensure(!lacks, || {
                 format!("{id:?} is committed and the leader {} lacks it", member.id)
             })?;

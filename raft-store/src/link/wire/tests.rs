@@ -1,3 +1,5 @@
+//! Everything that is said comes back, and nothing else is taken for it.
+
 use super::*;
 use crate::entry::{Action, Expect, MemberInfo, Op, Proposal, Registration, Write};
 use crate::ids::{Incarnation, ProposalId};

@@ -1,3 +1,5 @@
+//! Certificates of members and of their authority, good and bad.
+
 use rcgen::{ExtendedKeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Both sides of joining, over a pipe.
+
 use tokio::io::duplex;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The simulated network keeps what it promises.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
