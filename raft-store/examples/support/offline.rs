@@ -18,6 +18,8 @@ use raft_store::{Parts, Settings};
 /// As the daemon has it.
 const MEMBER: &str = "member";
 const RECOVERED: &str = "member-recovered";
+/// Of the snapshot, while it is read.
+const COPY: &str = "restoring.snapshot";
 const BEFORE: &str = "member-before-recovery";
 
 type Failed = Box<dyn std::error::Error>;
@@ -96,9 +98,13 @@ async fn restore(
     founding: Option<&str>,
     old: Option<&str>,
 ) -> Result<String, Failed> {
-    let (settings, parts) = parts(dir, founding)?;
     let replaces = old.map(cluster).transpose()?;
-    let anew = offline::restore(&settings, &parts, Path::new(file), replaces).await?;
+    let (settings, parts) = parts(dir, founding)?;
+    // The store reads nothing outside its directory.
+    std::fs::copy(file, Path::new(dir).join(COPY)).map_err(|error| format!("{file}: {error}"))?;
+    let restored = offline::restore(&settings, &parts, Path::new(COPY), replaces).await;
+    parts.disk.remove(Path::new(COPY))?;
+    let anew = restored?;
     Ok(format!("{}\nStart the daemon in {dir} now.", told(&anew)))
 }
 
