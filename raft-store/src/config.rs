@@ -39,6 +39,9 @@ pub struct Settings {
     pub tail_cache_bytes: usize,
     /// A snapshot is built when so many bytes of entries were applied since the last one…
     pub snapshot_log_bytes: u64,
+    /// …or so many entries and as many more as there are keys, those replayed at the start included: a start replays what
+    /// no snapshot has (five microseconds an entry), and a snapshot writes every key…
+    pub snapshot_log_entries: u64,
     /// …or after this time, if there were `snapshot_entries` of them.
     pub snapshot_interval: Duration,
     pub snapshot_entries: u64,
@@ -65,6 +68,7 @@ impl Settings {
             segment_bytes: 64 << 20,
             tail_cache_bytes: 32 << 20,
             snapshot_log_bytes: 64 << 20,
+            snapshot_log_entries: 50_000,
             snapshot_interval: Duration::from_secs(600),
             snapshot_entries: 1000,
             snapshot_check: Duration::from_secs(1),

@@ -98,7 +98,9 @@ impl Compaction {
         let bytes = now.bytes - self.before.bytes;
         let entries = now.entries - self.before.entries;
         let old = self.at.elapsed() >= settings.snapshot_interval;
-        bytes >= settings.snapshot_log_bytes || (old && entries >= settings.snapshot_entries)
+        bytes >= settings.snapshot_log_bytes
+            || entries >= settings.snapshot_log_entries + now.keys
+            || (old && entries >= settings.snapshot_entries)
     }
 
     /// Builds and publishes one of what is applied now.
@@ -138,6 +140,7 @@ mod tests {
             next: index,
             entries: index,
             bytes: index * 10,
+            keys: 0,
         };
         for index in 0..=640 {
             assert_eq!(kept.first(at(index)), 0, "{index}");

@@ -46,6 +46,8 @@ pub(crate) struct Progress {
     /// Since the start.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
+    /// Keys now.
+    pub(crate) keys: u64,
 }
 
 /// Clones are handles to the same.
@@ -141,6 +143,7 @@ impl Machine {
             next: live.next(),
             entries: live.applied_entries,
             bytes: live.applied_bytes,
+            keys: live.state.map().len() as u64,
         }
     }
 

@@ -35,6 +35,26 @@ async fn the_log_is_purged_behind_a_published_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_start_replays_counts_for_the_next_snapshot() {
+    let mut settings = small();
+    settings.snapshot_log_entries = 50;
+    let mut disk = disk(23);
+    for run in 0..4 {
+        let (member, _) = Member::ready(&disk, settings.clone(), run + 1).await;
+        for number in 0..20 {
+            member
+                .put(&format!("key/{}", number % 2), "value")
+                .await
+                .expect("written");
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let snapshot = member.store.status().expect("open").snapshot;
+        assert_eq!(snapshot.is_some(), run >= 2, "run {run}: {snapshot:?}");
+        disk = member.kill();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_delays_a_snapshot_and_nothing_else() {
     let mut settings = small();
     settings.snapshot_log_bytes = 64 << 10;
