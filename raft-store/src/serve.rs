@@ -28,7 +28,6 @@ pub(crate) struct Who {
 }
 
 /// The parts that serve, once they run. Until then everything is answered `Unfit`.
-#[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) core: Core,
     pub(crate) inbox: Inbox,
@@ -131,7 +130,7 @@ impl Serve for Server {
         // Who does not know yet where it belongs takes nothing from anybody.
         let belongs = self.cluster.lock().is_some();
         match self.running().filter(|_| belongs) {
-            Some(running) => Box::pin(Running::clone(&running).serve(from, request)),
+            Some(running) => Box::pin(running.serve(from, request)),
             None => Box::pin(std::future::ready(Reply::Unfit)),
         }
     }
@@ -146,7 +145,7 @@ impl Running {
         }
     }
 
-    async fn serve(self, from: MemberId, request: Request) -> Reply {
+    async fn serve(self: Arc<Self>, from: MemberId, request: Request) -> Reply {
         match request {
             Request::Forward(proposals) => match self.leads() {
                 Ok(()) if self.is_removed(from) => Reply::Forwarded(Forwarded::Removed),

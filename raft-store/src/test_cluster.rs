@@ -1,6 +1,7 @@
 //! Several members in one process, over a link that tests cut: for what needs more than one and no network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::RuntimeClock;
 use crate::config::{Parts, Settings};
-use crate::disk::SimDisk;
+use crate::disk::{Disk, SimDisk};
 use crate::entry::{Action, Expect, Op, Write};
 use crate::error::Error;
 use crate::gate::{Gate, Tasks};
@@ -150,7 +151,8 @@ pub(crate) fn disk(seed: u64) -> SimDisk {
     SimDisk::new(Arc::new(Seeded::new(seed, "disk")))
 }
 
-fn parts(disk: &SimDisk, rate_ppm: i32, random: Arc<Seeded>, tasks: Tasks) -> Parts {
+/// What a simulated member in `disk` is opened with; nothing is asked over its transport.
+pub(crate) fn parts(disk: &SimDisk, rate_ppm: i32, random: Arc<Seeded>, tasks: Tasks) -> Parts {
     let disk = Arc::new(disk.clone());
     Parts {
         clock: Arc::new(RuntimeClock::new(rate_ppm)),
@@ -162,6 +164,12 @@ fn parts(disk: &SimDisk, rate_ppm: i32, random: Arc<Seeded>, tasks: Tasks) -> Pa
         spawner: Arc::new(tasks.clone()),
         tasks,
     }
+}
+
+/// A log was begun there.
+pub(crate) fn has_log(disk: &SimDisk) -> bool {
+    let names = disk.list(Path::new("member/log"));
+    names.is_ok_and(|names| !names.is_empty())
 }
 
 impl Member {
@@ -177,9 +185,7 @@ impl Member {
         let id = MemberId(id);
         let nonce = BootNonce(random.u64());
         let waiters = Waiters::new(nonce, Limits::format_1().window_results);
-        let begun = !crate::disk::Disk::list(&disk, std::path::Path::new("member/log"))
-            .unwrap_or_default()
-            .is_empty();
+        let begun = has_log(&disk);
         let recovered = core::recover(&settings, &parts, id, begun).expect("a good disk");
         let info = settings.info.clone();
         let who = Who {

@@ -26,6 +26,14 @@ fn says(lane: Lane, hello: Hello) -> Vec<u8> {
     Control::Hello(lane, hello).frame()
 }
 
+/// A connection on which `c` has said who it is.
+async fn greeted(c: &SimTransport, lane: Lane) -> Box<dyn Stream> {
+    let mut stream = dial(c).await;
+    let said = says(lane, hello(C, 30, "c:1"));
+    stream.write_all(&said).await.expect("written");
+    stream
+}
+
 /// All that the stream still gives within `limit`, and whether it has ended.
 async fn rest(stream: &mut Box<dyn Stream>, limit: Duration) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
@@ -92,11 +100,7 @@ async fn giant_frames_are_not_waited_for() {
         (vec![], true),
         "over 4 KiB"
     );
-    let mut behind = dial(&c).await;
-    behind
-        .write_all(&says(Lane::Calls, hello(C, 30, "c:1")))
-        .await
-        .expect("written");
+    let mut behind = greeted(&c, Lane::Calls).await;
     sleep(SECOND / 4).await;
     assert_eq!(a.link.peers().len(), 1);
     behind
@@ -142,10 +146,7 @@ async fn floods_are_bounded_for_a_member_and_in_all() {
     assert_eq!(cut, 100 - 16);
     assert_eq!(b.ask(A, SECOND).await, pong(), "another member is let in");
     sleep(6 * SECOND).await;
-    let mut late = dial(&c).await;
-    late.write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
-        .await
-        .expect("written");
+    let _late = greeted(&c, Lane::Raft).await;
     sleep(SECOND).await;
     assert_eq!(a.link.peers().len(), 2, "the idle ones are gone");
 }
@@ -168,11 +169,7 @@ async fn what_belongs_elsewhere_ends_the_connection() {
     ];
     for frame in misplaced {
         let (_network, a, c) = hostile(1);
-        let mut stream = dial(&c).await;
-        stream
-            .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
-            .await
-            .expect("written");
+        let mut stream = greeted(&c, Lane::Raft).await;
         stream.write_all(&frame).await.expect("written");
         assert!(rest(&mut stream, SECOND).await.1, "{frame:?}");
         assert!(a.serve.served.lock().is_empty());
@@ -182,11 +179,7 @@ async fn what_belongs_elsewhere_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_is_cut_off() {
     let (_network, a, c) = hostile(1);
-    let mut stream = dial(&c).await;
-    stream
-        .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
-        .await
-        .expect("written");
+    let _stream = greeted(&c, Lane::Raft).await;
     sleep(SECOND / 10).await;
     let calls = (0..10).map(|_| a.link.call(C, append(500_000), SECOND));
     let mut calls: futures_util::stream::FuturesUnordered<_> = calls.collect();
@@ -200,11 +193,7 @@ async fn who_does_not_read_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_and_reads_no_answer_is_cut_off() {
     let (_network, a, c) = hostile(1);
-    let mut stream = dial(&c).await;
-    stream
-        .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
-        .await
-        .expect("written");
+    let mut stream = greeted(&c, Lane::Raft).await;
     let pings = Control::Ping(1).frame().repeat(10_000);
     let asking = async { while stream.write_all(&pings).await.is_ok() {} };
     let cut = timeout(SECOND, asking).await;
@@ -215,11 +204,7 @@ async fn who_asks_and_reads_no_answer_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn what_is_served_at_once_is_bounded_in_bytes() {
     let (_network, a, c) = hostile(1);
-    let mut stream = dial(&c).await;
-    stream
-        .write_all(&says(Lane::Raft, hello(C, 30, "c:1")))
-        .await
-        .expect("written");
+    let mut stream = greeted(&c, Lane::Raft).await;
     let mut frame = wire::encode_request(&append(500_000), begin(1, Some(1))).expect("small");
     close(&mut frame);
     let sending = async {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{self, Receipt};
-use crate::config::{Parts, Settings};
+use crate::config::Settings;
 use crate::disk::SimDisk;
 use crate::entry::{Close, EntryBody};
 use crate::gate::{Gate, Tasks};
@@ -19,23 +19,14 @@ use crate::limits::Limits;
 use crate::link::Nobody;
 use crate::raft::Command;
 use crate::random::Seeded;
+use crate::test_cluster::parts;
 use crate::waiters::Waiters;
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let random = Arc::new(Seeded::new(1, "core"));
     let tasks = Tasks::gated(Gate::new(Box::new(Seeded::new(1, "gate"))));
-    let disk = Arc::new(SimDisk::new(random.clone()));
-    let parts = Parts {
-        clock: Arc::new(crate::clock::RuntimeClock::new(0)),
-        transport: Arc::new(crate::transport::Nowhere),
-        founding: Arc::new(crate::founding::Alone::new(disk.clone(), "member")),
-        discovery: Arc::new([]),
-        disk,
-        random,
-        spawner: Arc::new(tasks.clone()),
-        tasks,
-    };
+    let parts = parts(&SimDisk::new(random.clone()), 0, random, tasks);
     let mut settings = Settings::new("member");
     settings.segment_bytes = 1 << 20;
     let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);

@@ -9,14 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::clock::RuntimeClock;
-use crate::config::{Parts, Settings};
-use crate::disk::{Disk, SimDisk};
+use crate::config::Settings;
+use crate::disk::SimDisk;
 use crate::entry::{
     Action, Close, EntryBody, Expect, MemberInfo, Op, Proposal, Registration, Write,
 };
 use crate::error::Fatal;
-use crate::founding::Alone;
 use crate::gate::{Gate, Tasks};
 use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId};
 use crate::limits::Limits;
@@ -27,6 +25,7 @@ use crate::raft::compaction::Compaction;
 use crate::raft::core::{self, Core, Receipt};
 use crate::raft::inbox::Inbox;
 use crate::random::{Random, Seeded};
+use crate::test_cluster::{has_log, parts};
 use crate::transport::BoxFuture;
 use crate::waiters::Waiters;
 
@@ -213,21 +212,11 @@ impl World {
             .disks
             .entry(member)
             .or_insert_with(|| SimDisk::new(Arc::new(Seeded::new(seed, &format!("disk/{id}")))));
-        let names = disk.list(std::path::Path::new("member/log"));
-        let begun = names.is_ok_and(|names| !names.is_empty());
+        let begun = has_log(disk);
         let gate = Gate::new(Box::new(Seeded::new(self.seed, &name("gate"))));
         let tasks = Tasks::gated(gate.clone());
         let random = Arc::new(Seeded::new(self.seed, &name("member")));
-        let parts = Parts {
-            clock: Arc::new(RuntimeClock::new(0)),
-            transport: Arc::new(crate::transport::Nowhere),
-            founding: Arc::new(Alone::new(Arc::new(disk.clone()), "member")),
-            discovery: Arc::new([]),
-            disk: Arc::new(disk.clone()),
-            random: random.clone(),
-            spawner: Arc::new(tasks.clone()),
-            tasks: tasks.clone(),
-        };
+        let parts = parts(disk, 0, random.clone(), tasks.clone());
         let link = Arc::new(Wire {
             me: member,
             net: self.net.clone(),
