@@ -4,11 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use crate::ids::MemberId;
 use crate::link::messages::{Reply, Request};
 use crate::log::LogId;
+use crate::poll;
 use crate::raft::core::Core;
 
 /// Between two heartbeats.
@@ -103,30 +102,10 @@ async fn pre_vote(core: &Core) -> bool {
     if !membership.is_voter(member) {
         return false;
     }
-    let mut agreed = BTreeSet::from([member]);
-    let agree = |agreed: &BTreeSet<MemberId>| membership.is_quorum(|voter| agreed.contains(&voter));
-    let (tell, mut told) = mpsc::unbounded_channel();
     let term = core.term() + 1;
-    let voters: BTreeSet<_> = membership.voters.iter().flatten().copied().collect();
-    for voter in voters.into_iter().filter(|voter| *voter != member) {
-        let (core, tell) = (core.clone(), tell.clone());
-        core.clone().tasks().spawn(async move {
-            let asked = Request::PreVote { term, last };
-            let answer = core.link().call(voter, asked, ANSWER).await;
-            if matches!(answer, Ok(Reply::PreVote(true))) {
-                // Nobody counts any more when there is a majority.
-                let _ = tell.send(voter);
-            }
-        });
-    }
-    drop(tell);
-    while !agree(&agreed) {
-        match told.recv().await {
-            Some(voter) => agreed.insert(voter),
-            None => return false,
-        };
-    }
-    true
+    let asked = (Request::PreVote { term, last }, ANSWER);
+    let agrees = |reply: &Reply| matches!(reply, Reply::PreVote(true));
+    poll::majority(core, &membership, BTreeSet::from([member]), asked, agrees).await
 }
 
 /// Whether this member would vote for `from`, whose log ends at `last`.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ids::MemberId;
 use crate::link::messages::{Reply, Request};
 use crate::log::Vote;
+use crate::poll;
 use crate::proposer::Queue;
 use crate::raft::core::Core;
 use crate::waiters::Waiters;
@@ -204,27 +204,11 @@ impl HandOver {
         if !core.take_vote(leader, vote).await {
             return Err(HandOverError::NotLeading);
         }
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let others = membership.voters.iter().flatten().copied();
-        for voter in others.filter(|voter| *voter != target && *voter != core.member()) {
-            let (asked, tell) = (core.clone(), tell.clone());
-            core.tasks().spawn(async move {
-                let request = Request::TakeVote { leader, vote };
-                let answer = asked.link().call(voter, request, STORE_LIMIT).await;
-                if matches!(answer, Ok(Reply::Taken(true))) {
-                    // Nobody counts any more when there is a majority.
-                    let _ = tell.send(voter);
-                }
-            });
-        }
-        drop(tell);
-        let mut stored = BTreeSet::from([core.member(), target]);
-        while !membership.is_quorum(|voter| stored.contains(&voter)) {
-            match told.recv().await {
-                Some(voter) => stored.insert(voter),
-                None => break,
-            };
-        }
+        let stored = BTreeSet::from([core.member(), target]);
+        let asked = (Request::TakeVote { leader, vote }, STORE_LIMIT);
+        let stores = |reply: &Reply| matches!(reply, Reply::Taken(true));
+        // Too few: the target asks them itself.
+        poll::majority(core, &membership, stored, asked, stores).await;
         Ok(())
     }
 }

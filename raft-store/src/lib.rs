@@ -12,6 +12,7 @@ mod identity;
 #[doc(hidden)]
 pub mod observe;
 mod peers;
+mod poll;
 mod proposer;
 mod rounds;
 mod serve;

@@ -5,9 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use crate::link::messages::{Reply, Request};
+use crate::poll;
 use crate::raft::core::Core;
 use crate::waiters::Waiters;
 
@@ -72,27 +71,18 @@ pub(crate) async fn run(core: Core, waiters: Waiters) {
 /// Why this member must stop, if it must.
 async fn compare(core: &Core) -> Option<String> {
     let (index, hash) = core.machine().newest_hash()?;
-    let (tell, mut told) = mpsc::unbounded_channel();
     let membership = core.membership();
-    let voters: BTreeSet<_> = membership.voters.iter().flatten().copied().collect();
-    for voter in voters.into_iter().filter(|voter| *voter != core.member()) {
-        let (asked, tell) = (core.clone(), tell.clone());
-        core.tasks().spawn(async move {
-            let request = Request::StateHash { index, hash };
-            let answer = asked.link().call(voter, request, ANSWER).await;
-            if let Ok(Reply::StateHash {
-                agrees: Some(agrees),
-            }) = answer
-            {
-                // The store may have closed.
-                let _ = tell.send((voter, agrees));
-            }
-        });
-    }
-    drop(tell);
+    let mut others = membership.all_voters();
+    others.remove(&core.member());
+    let mut replies = poll::ask(core, others, &Request::StateHash { index, hash }, ANSWER);
     let mut differ = BTreeSet::new();
-    while let Some((voter, agrees)) = told.recv().await {
-        if !agrees {
+    while let Some((voter, reply)) = replies.recv().await {
+        if matches!(
+            reply,
+            Reply::StateHash {
+                agrees: Some(false)
+            }
+        ) {
             tracing::error!(%voter, index, "the state of another member differs");
             differ.insert(voter);
         }

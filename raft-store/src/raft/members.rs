@@ -29,10 +29,14 @@ impl Membership {
         self.voters.iter().any(|voters| voters.contains(&member))
     }
 
+    /// Of all configurations.
+    pub(crate) fn all_voters(&self) -> BTreeSet<MemberId> {
+        self.voters.iter().flatten().copied().collect()
+    }
+
     /// Voters and learners.
     pub(crate) fn members(&self) -> BTreeSet<MemberId> {
-        let voters = self.voters.iter().flatten().copied();
-        voters.chain(self.learners.iter().copied()).collect()
+        &self.all_voters() | &self.learners
     }
 
     /// Whether those for whom `says` holds are a majority of each configuration.

@@ -95,8 +95,7 @@ impl Core {
 
     /// Waits until the requests to all other voters for `vote` were answered or given up, `limit` at most.
     pub(crate) async fn votes_are_in(&self, vote: Vote, limit: Duration) {
-        let voters: BTreeSet<_> = self.membership().voters.into_iter().flatten().collect();
-        let requests = voters.len().saturating_sub(1);
+        let requests = self.membership().all_voters().len().saturating_sub(1);
         // Too late is as good as answered.
         let _ = tokio::time::timeout(limit, self.peers().votes_are_in(vote, requests)).await;
     }
