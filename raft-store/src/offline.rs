@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::clock::WallClock;
 use crate::config::{Parts, Settings};
 use crate::entry::{
     Action, Close, EntryBody, Expect, MemberInfo, Op, Proposal, Registration, Write,
@@ -27,6 +28,9 @@ use crate::transport::registry::RESERVED_PREFIX;
 /// Indexes, incarnations and revisions of the new cluster begin so much later: what the lost disks may have counted is
 /// never counted again, so fencing tokens and versions that the world outside remembers stay what they were.
 const LEAP: u64 = 1 << 40;
+/// And no earlier than this for each second since 1970, far more than any cluster counts in one: so it is also above what
+/// clusters counted that were made of the same disks or snapshots before, and are lost, too.
+const A_SECOND: u64 = 1 << 22;
 /// Keys of the store's own removed by one entry.
 const REMOVED_AT_ONCE: usize = 100;
 /// One call of the founding record, and how often it is repeated.
@@ -76,9 +80,10 @@ pub enum OfflineError {
 /// Makes a cluster of the survivor in `settings.dir`, with all of its log applied, in the directory `into`. The founding
 /// record's row of the survivor's cluster (or of `replaces`) is replaced by compare-and-set, so that of two survivors one
 /// recovers. Majorities that are alive are not asked: to recover from a minority beside them parts the cluster.
+/// Incarnations and revisions go on above all that the date `wall` tells of: it must not be earlier than at the last recovery.
 pub async fn recover(
     settings: &Settings,
-    parts: &Parts,
+    (parts, wall): (&Parts, &dyn WallClock),
     into: &Path,
     replaces: Option<ClusterId>,
 ) -> Result<Anew, OfflineError> {
@@ -86,14 +91,16 @@ pub async fn recover(
     let found = Identity::find(&*parts.disk, &settings.dir)?;
     let (identity, _) = found.ok_or_else(no_member)?;
     let belongs = identity.belongs.ok_or_else(no_member)?;
+    let replaces = Some(replaces.unwrap_or(belongs.cluster));
+    refuse_early(parts, replaces).await?;
     let recovered = core::recover(settings, parts, identity.member, identity.begun)?;
     if recovered.is_empty() {
         return Err(no_member());
     }
-    let replayed = offline::replay(recovered)?;
-    let replaces = replaces.unwrap_or(belongs.cluster);
+    let mut replayed = offline::replay(recovered)?;
+    leap(&mut replayed.state, wall);
     let anew = begin(settings, parts, replayed.state, into).await?;
-    take_row(parts, anew.cluster, Some(replaces)).await?;
+    take_row(parts, anew.cluster, replaces).await?;
     Ok(Anew {
         uncertain_entries: replayed.uncertain,
         ..anew
@@ -101,14 +108,16 @@ pub async fn recover(
 }
 
 /// Makes a cluster of a snapshot file in `settings.dir`. `replaces`: the cluster whose row in the founding record is
-/// replaced; none, if the record has no row.
+/// replaced; none, if the record has no row. `wall` as with [`recover`].
 pub async fn restore(
     settings: &Settings,
-    parts: &Parts,
+    (parts, wall): (&Parts, &dyn WallClock),
     file: &Path,
     replaces: Option<ClusterId>,
 ) -> Result<Anew, OfflineError> {
-    let loaded = load(&*parts.disk, file, settings.limits)?;
+    let mut loaded = load(&*parts.disk, file, settings.limits)?;
+    refuse_early(parts, replaces).await?;
+    leap(&mut loaded.state, wall);
     let anew = begin(settings, parts, loaded.state, &settings.dir).await?;
     take_row(parts, anew.cluster, replaces).await?;
     Ok(anew)
@@ -116,6 +125,7 @@ pub async fn restore(
 
 /// Gives a founder's place to the empty directory `settings.dir`: the row of `old` is replaced by compare-and-set, and the
 /// next start founds, unless a peer answers with a cluster. For a cluster whose disks are all lost. Harmless when repeated.
+/// Its incarnations begin with 1: whoever outside remembers those of `old` tells them apart by their cluster.
 pub async fn refound(
     settings: &Settings,
     parts: &Parts,
@@ -148,6 +158,14 @@ pub async fn refound(
     }
 }
 
+fn leap(state: &mut State, wall: &dyn WallClock) {
+    let seconds = u64::try_from(wall.unix_seconds()).unwrap_or(0);
+    let floor = seconds
+        .saturating_mul(A_SECOND)
+        .min(Incarnation::CEILING / 2);
+    state.leap(LEAP.max(floor.saturating_sub(state.applied())));
+}
+
 /// Writes the directory of a new cluster that begins with `state`, and reads it back. The log comes first and the identity
 /// last: until then no member starts there.
 async fn begin(
@@ -165,7 +183,6 @@ async fn begin(
     }
     let (cluster, member) = (mint(&*parts.random), MemberId(parts.random.u64()));
     forget_members(&mut state, member, &settings.info)?;
-    state.leap(LEAP);
     offline::begin_log(settings, parts, into, member).await?;
     let published = publish(settings, parts, into, state.clone(), member).await?;
     let identity = Identity {
@@ -288,6 +305,15 @@ fn close(state: &mut State, close: Close) -> Result<(), OpenError> {
     };
     state.apply(state.applied() + 1, &body)?;
     Ok(())
+}
+
+/// A row of another cluster refuses before anything is written, so that the same call with another `replaces` is no second
+/// try in a directory that is full. What the record says later decides all the same; without an answer it goes on.
+async fn refuse_early(parts: &Parts, replaces: Option<ClusterId>) -> Result<(), OfflineError> {
+    match limited(parts.founding.read()).await {
+        Ok(Some(row)) if Some(row.uuid) != replaces => Err(OfflineError::Replaces(row.uuid)),
+        _ => Ok(()),
+    }
 }
 
 /// The row of a cluster that has begun; where there is none, it is created.

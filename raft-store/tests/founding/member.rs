@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_store::clock::RuntimeClock;
+use raft_store::clock::{RuntimeClock, WallClock};
 use raft_store::disk::SimDisk;
 use raft_store::gate::{Gate, Tasks};
 use raft_store::ids::{ClusterId, Incarnation, MemberId};
@@ -21,6 +21,15 @@ pub struct Member {
     pub gate: Arc<Gate>,
     pub store: Store,
     pub _fatal: FatalWatch,
+}
+
+/// Seconds since 1970, for whom a date is a parameter.
+pub struct Date(pub i64);
+
+impl WallClock for Date {
+    fn unix_seconds(&self) -> i64 {
+        self.0
+    }
 }
 
 pub fn disk(seed: u64) -> SimDisk {

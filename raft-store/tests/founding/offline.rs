@@ -8,7 +8,7 @@ use raft_store::ids::ClusterId;
 use raft_store::offline::{Anew, OfflineError, recover, restore};
 use raft_store::{Action, Error, Expect, Refusal, Write};
 
-use super::member::{Member, after, disk, is_bare, parts, settings};
+use super::member::{Date, Member, after, disk, is_bare, parts, settings};
 use super::record::Record;
 
 async fn recover_into(
@@ -18,7 +18,13 @@ async fn recover_into(
     seed: u64,
 ) -> Result<Anew, OfflineError> {
     let (parts, _gate) = parts(disk, record, seed);
-    recover(&settings("member"), &parts, Path::new(into), None).await
+    recover(
+        &settings("member"),
+        (&parts, &Date(1)),
+        Path::new(into),
+        None,
+    )
+    .await
 }
 
 async fn restore_into(
@@ -27,8 +33,18 @@ async fn restore_into(
     into: &str,
     replaces: Option<ClusterId>,
 ) -> Result<Anew, OfflineError> {
+    restore_at(disk, record, into, (replaces, Date(1))).await
+}
+
+async fn restore_at(
+    disk: &SimDisk,
+    record: &Record,
+    into: &str,
+    (replaces, date): (Option<ClusterId>, Date),
+) -> Result<Anew, OfflineError> {
     let (parts, _gate) = parts(disk, record, 9);
-    restore(&settings(into), &parts, Path::new("saved/one"), replaces).await
+    let file = Path::new("saved/one");
+    restore(&settings(into), (&parts, &date), file, replaces).await
 }
 
 /// With keys in a snapshot and behind it.
@@ -99,6 +115,8 @@ async fn of_two_survivors_one_recovers() {
         "{second:?}"
     );
     assert_eq!(record.row(), row);
+    assert!(is_bare(&other, "new"), "nothing was written");
+    record.set(None);
     let again = recover_into(&disk, &record, "new", 4).await;
     assert!(matches!(again, Err(OfflineError::NotEmpty(_))), "{again:?}");
 }
@@ -233,15 +251,42 @@ async fn what_was_saved_is_restored_as_a_new_cluster() {
 
     let taken = restore_into(&disk, &record, "new", None).await;
     assert!(matches!(taken, Err(OfflineError::Replaces(is)) if is == old));
-    let full = restore_into(&disk, &record, "new", Some(old)).await;
-    assert!(matches!(full, Err(OfflineError::NotEmpty(_))), "{full:?}");
-    let anew = restore_into(&disk, &record, "other", Some(old)).await;
+    assert!(is_bare(&disk, "new"), "nothing was written");
+    let anew = restore_into(&disk, &record, "new", Some(old)).await;
     let anew = anew.expect("restored");
-    let member = Member::ready(&disk, &record, "other", 3).await;
+    let full = restore_into(&disk, &record, "new", Some(anew.cluster)).await;
+    assert!(matches!(full, Err(OfflineError::NotEmpty(_))), "{full:?}");
+    let member = Member::ready(&disk, &record, "new", 3).await;
     assert_eq!(member.cluster(), anew.cluster);
     member.has_all(0..100);
     assert!(member.store.get(b"key/150").expect("open").0.is_none());
     assert!(member.incarnation() > incarnation);
+}
+
+/// One snapshot, of which clusters are made one after the other: none counts what one before it may have counted.
+#[tokio::test(start_paused = true)]
+async fn what_is_restored_twice_counts_on() {
+    let record = Record::default();
+    let member = Member::ready(&disk(1), &record, "member", 1).await;
+    member.put_all(0..5).await;
+    let saved = member.store.save_snapshot(Path::new("saved/one")).await;
+    saved.expect("saved");
+    let disk = member.kill();
+    let mut highest = (0, 0);
+    for (turn, seconds) in [1_800_000_000, 1_800_000_060].into_iter().enumerate() {
+        let (into, old) = (format!("new/{turn}"), record.row().map(|row| row.uuid));
+        let anew = restore_at(&disk, &record, &into, (old, Date(seconds))).await;
+        anew.expect("restored");
+        let member = Member::ready(&disk, &record, &into, 10 + turn as u64).await;
+        let run = member.incarnation().0;
+        assert!(run > highest.0, "{run} after {highest:?}");
+        member.has_all(0..5);
+        member.put_all(5..60).await;
+        let status = member.store.status().expect("open");
+        assert!(status.revision.0 > highest.1);
+        highest = (status.applied_next, status.revision.0);
+        member.kill();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use raft_store::transport::sim::Network;
 use raft_store::{Error, Parts, Role, open};
 use tokio::time::sleep;
 
-use super::member::{Member, after, parts, settings, with_transport};
+use super::member::{Date, Member, after, parts, settings, with_transport};
 use super::record::Record;
 
 /// Machines that may start members.
@@ -346,7 +346,7 @@ async fn any_survivor_of_three_recovers_what_all_had() {
         let disk = machines[survivor].disk.clone();
         let into = std::path::Path::new("new");
         let (offline, _gate) = parts(&disk, &world.record, seed + 1000);
-        let anew = recover(&settings("member"), &offline, into, None).await;
+        let anew = recover(&settings("member"), (&offline, &Date(1)), into, None).await;
         let anew = anew.expect("recovered");
         let row: Option<Founding> = world.record.row();
         assert_eq!(row.map(|row| row.uuid), Some(anew.cluster));
