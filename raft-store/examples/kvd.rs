@@ -1,8 +1,8 @@
 //! A small replicated key-value daemon, with a protocol of lines.
 //!
 //! `kvd DIRECTORY` prints `listening ADDRESS` and serves until SIGTERM; it exits with 1 when the store fails, with 4
-//! when its lease is lost: whoever starts it starts it again. Several that
-//! are to be one cluster, on one machine:
+//! when its lease is lost: whoever starts it starts it again; with 5 when it was removed from the cluster: nobody does.
+//! Several that are to be one cluster, on one machine:
 //!
 //! ```text
 //! kvctl secret > secret
@@ -28,7 +28,7 @@
 //! | `status` | `status FIELD=VALUE …` |
 //! | `hand-over [MEMBER]` | `handed-over MEMBER`: who leads now |
 //! | `remove MEMBER`, `leave` | `removed`: that member, or this one, is none any more, for ever |
-//! | `save FILE` | `saved INDEX FILE`: a snapshot, below the daemon's directory |
+//! | `save FILE` | `saved INDEX FILE`: a snapshot, in the daemon's directory |
 //! | `drain` | `drained`: leadership is handed over, nothing more is accepted |
 //!
 //! Anything that goes wrong is `error KIND REASON`; after `error unknown` a write may or may not have been done, after

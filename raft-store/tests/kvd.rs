@@ -141,6 +141,50 @@ fn requests_are_answered() {
     assert!(!output.status.success(), "two daemons in one directory");
 }
 
+#[test]
+fn half_a_request_is_none() {
+    let directory = Directory::new("kvd-half");
+    let daemon = Daemon::start(&directory);
+    let mut client = daemon.connect();
+    assert_eq!(client.ask("get key"), "none");
+    // Its client dies in the middle of the value.
+    let mut cut = daemon.connect();
+    let sent = cut.0.get_mut().write_all(b"put key val");
+    sent.expect("sent");
+    let ended = cut.0.get_ref().shutdown(std::net::Shutdown::Write);
+    ended.expect("ended");
+    assert!(cut.line().is_ok_and(|line| line.starts_with("error usage")));
+    // One that is too long is not two.
+    let mut long = daemon.connect();
+    let mut line = b"put key value".to_vec();
+    line.resize(128 << 10, b' ');
+    line.extend(b"put key other\n");
+    // The daemon may have ended the connection in its middle.
+    let _ = long.0.get_mut().write_all(&line);
+    if let Ok(line) = long.line() {
+        assert!(line.starts_with("error usage"), "{line}");
+    }
+    assert_eq!(client.ask("get key"), "none");
+    assert!(client.ask("save ../snapshot").starts_with("error usage"));
+    assert!(client.ask("save /tmp/snapshot").starts_with("error usage"));
+}
+
+#[test]
+fn a_watch_ends_with_its_client() {
+    let directory = Directory::new("kvd-watch");
+    let daemon = Daemon::start(&directory);
+    let mut client = daemon.connect();
+    assert_eq!(client.ask("get key"), "none");
+    for _ in 0..3 {
+        assert_eq!(daemon.connect().ask("watch quiet"), "watching");
+    }
+    let began = Instant::now();
+    while !client.ask("status").ends_with(" watches=0") {
+        assert!(began.elapsed() < Duration::from_secs(20), "they stay");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Puts rising numbers under `key` until the daemon goes; the last acknowledged and the last tried.
 fn put_until_killed(mut client: Client, key: &str, from: u64) -> (u64, u64) {
     for number in from.. {

@@ -25,7 +25,8 @@ use crate::waiters::Waiters;
 
 /// Opens the store in `settings.dir`: recovers what is there, or founds a cluster or joins one, as the founding record
 /// says. Reads files, so it blocks its thread for as long as that takes. The store serves local reads and writes when
-/// [`Store::ready`] says so; [`Store::belonging`] tells what is missing until then.
+/// [`Store::ready`] says so; [`Store::belonging`] tells what is missing until then. All that belongs to it runs on the
+/// runtime that this is called on: in production one that nothing else runs on.
 pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalWatch), Error> {
     let disk = parts.disk.clone();
     let mut identity = Identity::open(&*disk, &settings.dir, &*parts.random)?;

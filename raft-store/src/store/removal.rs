@@ -47,6 +47,11 @@ impl Store {
         }
     }
 
+    /// Whether this member was removed, which ends it with [`crate::Fatal`]: its directory is of no use any more.
+    pub fn is_removed(&self) -> bool {
+        self.0.removed.is_removed()
+    }
+
     /// `None`: nobody was there to ask.
     async fn ask_removal(&self, member: MemberId) -> Option<Removing> {
         let core = &self.0.core;

@@ -10,6 +10,7 @@ use crate::founding::Belonging;
 use crate::ids::{Incarnation, MemberId, Revision};
 use crate::leases::Lease;
 use crate::log;
+use crate::state::State;
 
 /// Prefixes of which keys and bytes are told.
 const PREFIXES: usize = 64;
@@ -34,6 +35,9 @@ pub struct Status {
     /// Of a leader: the next change of the membership and its reason, or what it waits for.
     pub next_step: Option<String>,
     pub cluster_format: u16,
+    /// Registered members, dead ones too, that do not read the highest format which this build reads: the cluster's format
+    /// rises when there are none. Whoever of them never comes back is to be removed.
+    pub format_held_back_by: Vec<MemberId>,
     /// The index behind the last entry applied.
     pub applied_next: u64,
     pub revision: Revision,
@@ -108,6 +112,12 @@ pub struct Prefix {
     pub payload_bytes: u64,
 }
 
+fn held_back_by(state: &State, known: u16) -> Vec<MemberId> {
+    let rows = state.members().iter();
+    let old = rows.filter(|(_, row)| row.info.formats.1 < known);
+    old.map(|(id, _)| id).collect()
+}
+
 impl Store {
     /// Fails as a local read does.
     pub fn status(&self) -> Result<Status, Error> {
@@ -140,6 +150,7 @@ impl Store {
             removed: state.members().tombstones().count(),
             next_step,
             cluster_format: state.cluster_format(),
+            format_held_back_by: held_back_by(&state, self.0.limits.format_known),
             applied_next: progress.next,
             revision: state.revision(),
             keys: state.map().len(),

@@ -1,17 +1,19 @@
 //! The daemon behind `kvd`: a member of the store, and a protocol of lines for whoever asks it. Tests start it from
 //! their own binary.
 
+mod clocks;
 pub mod requests;
 pub mod settings;
 
 use std::io::Write as _;
 use std::time::Duration;
 
-use raft_store::Store;
+use raft_store::{Fatal, Store};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -29,9 +31,18 @@ const LINE_BYTES: u64 = 128 << 10;
 /// The exit code of a run that others have, or will have, declared dead: whoever starts daemons starts it again.
 pub const LEASE_LOST: u8 = 4;
 
+/// The exit code of a member that was removed: its directory is of no use any more, and nobody starts it again.
+pub const REMOVED: u8 = 5;
+/// Until a member that was removed ends: whoever asked it to leave is told. And for a failing store to say why.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 #[derive(Debug, thiserror::Error)]
 #[error("the lease is lost: this member was cut off, stopped, or without a majority for too long")]
 struct LeaseLost;
+
+#[derive(Debug, thiserror::Error)]
+#[error("this member was removed from the cluster")]
+struct Removed;
 
 /// The store, when it is open.
 type Opened = tokio::sync::watch::Receiver<Option<Store>>;
@@ -58,17 +69,29 @@ pub fn main(arguments: &[String]) -> u8 {
         .with(targets)
         .with(lines)
         .init();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(serve(&arguments)) {
+    // Consensus has a runtime of its own: whatever clients ask for holds up no heartbeat.
+    let [members, clients] = ["members", "clients"].map(runtime);
+    let ended = members.block_on(serve(&arguments, clients.handle()));
+    // Nobody waits for what still runs: a daemon that has failed is a process that ends.
+    clients.shutdown_background();
+    members.shutdown_background();
+    match ended {
         Ok(()) => 0,
         Err(error) => {
             complain(&*error);
-            match error.is::<LeaseLost>() {
-                true => LEASE_LOST,
-                false => 1,
+            match () {
+                () if error.is::<LeaseLost>() => LEASE_LOST,
+                () if error.is::<Removed>() => REMOVED,
+                () => 1,
             }
         }
     }
+}
+
+fn runtime(name: &str) -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.thread_name(name).enable_all().build();
+    runtime.expect("a runtime")
 }
 
 /// Says what went wrong, if there still is somewhere to write it.
@@ -76,12 +99,12 @@ fn complain(error: &dyn std::error::Error) {
     let _ = writeln!(std::io::stderr(), "kvd: {error}");
 }
 
-async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(arguments: &Arguments, clients: &Handle) -> Result<(), Box<dyn std::error::Error>> {
     // Whoever asks while the store opens is told so, or waits.
     let (opened, open) = tokio::sync::watch::channel(None);
-    let listener = TcpListener::bind(arguments.client).await?;
+    let listener = clients.spawn(TcpListener::bind(arguments.client)).await??;
     println!("listening {}", listener.local_addr()?);
-    tokio::spawn(listen(listener, open, arguments.deadline));
+    clients.spawn(listen(listener, open, arguments.deadline));
     let (settings, parts) = arguments.parts().await?;
     let (store, mut fatal) = raft_store::open(settings, parts).await?;
     opened.send_replace(Some(store.clone()));
@@ -90,10 +113,17 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> 
     tokio::select! {
         biased;
         // Dead inside and alive outside is the worst that a daemon can be.
-        failed = fatal.wait() => failed.map_or(Ok(()), |failed| Err(failed.into())),
+        failed = fatal.wait() => ended(&store, failed).await,
         // What this run owned is others' now. The next one begins with nothing.
-        () = lease.lost() => Err(LeaseLost.into()),
-        refused = refused(&store) => Err(refused.into()),
+        () = lease.lost() => match timeout(FAREWELL, fatal.wait()).await {
+            // A store that fails loses its lease as well.
+            Ok(failed) => ended(&store, failed).await,
+            Err(_) => Err(LeaseLost.into()),
+        },
+        refused = refused(&store) => Err(match refused {
+            raft_store::Error::Removed => Removed.into(),
+            other => other.into(),
+        }),
         _ = terminate.recv() => {
             // Nobody to hand over to: the others elect, which takes longer.
             if let Err(error) = store.drain(Instant::now() + DRAIN).await {
@@ -103,6 +133,15 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> 
             Ok(())
         }
     }
+}
+
+/// Why the store has ended; `None`: it was shut down.
+async fn ended(store: &Store, failed: Option<Fatal>) -> Result<(), Box<dyn std::error::Error>> {
+    if store.is_removed() {
+        tokio::time::sleep(FAREWELL).await;
+        return Err(Removed.into());
+    }
+    failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
 async fn listen(listener: TcpListener, open: Opened, deadline: Duration) {
@@ -115,16 +154,22 @@ async fn listen(listener: TcpListener, open: Opened, deadline: Duration) {
     }
 }
 
-/// Waits for a reason why this member will never be ready: it was removed, or is of another cluster.
+/// Waits for a reason why this member will never be ready: it was removed, or reads no format of the cluster.
 async fn refused(store: &Store) -> raft_store::Error {
     loop {
         match store.ready(Instant::now() + OPENING).await {
             Ok(_) => return std::future::pending().await,
-            // Not yet.
-            Err(raft_store::Error::NoQuorum) => {}
+            // Not yet. Where the record names another cluster a person decides; this member goes on meanwhile.
+            Err(raft_store::Error::NoQuorum | raft_store::Error::OtherCluster(_)) => {}
             Err(error) => return error,
         }
     }
+}
+
+/// Waits until the client has gone; what it still says is not heard.
+async fn gone(read: &mut (impl AsyncReadExt + Unpin)) {
+    let mut heard = [0; 1024];
+    while matches!(read.read(&mut heard).await, Ok(1..)) {}
 }
 
 /// The store, once it is ready for requests.
@@ -149,6 +194,12 @@ async fn client(
         if length == 0 {
             return Ok(());
         }
+        if !line.ends_with('\n') {
+            // Half a request is none: its client has ended in its middle, or it is too long.
+            return write
+                .write_all(b"error usage a line that does not end\n")
+                .await;
+        }
         let words: Vec<&str> = line.split_whitespace().collect();
         let deadline = Instant::now() + deadline;
         if words[..] == ["status"] {
@@ -163,7 +214,12 @@ async fn client(
             continue;
         };
         if let ["watch", prefix] = words[..] {
-            return requests::watch(&mut write, &store, prefix).await;
+            // Also where nothing happens below the prefix, a watch ends with its client.
+            return tokio::select! {
+                biased;
+                told = requests::watch(&mut write, &store, prefix) => told,
+                () = gone(&mut read) => Ok(()),
+            };
         }
         let answer = requests::answer(&store, &words, deadline).await;
         write.write_all(format!("{answer}\n").as_bytes()).await?;

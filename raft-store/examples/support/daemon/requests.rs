@@ -3,6 +3,7 @@
 use raft_store::ids::{ClusterId, MemberId, Revision};
 use raft_store::watch::Event;
 use raft_store::{Error, Expect, Lease, Prefix, Role, Status, Store, WriteOutcome};
+use std::path::{Component, Path};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -30,10 +31,7 @@ pub async fn answer(store: &Store, words: &[&str], deadline: Instant) -> String 
             None => Ok("error usage a member is 16 hexadecimal digits".into()),
         },
         ["leave"] => store.leave(deadline).await.map(|()| "removed".into()),
-        ["save", file] => Ok(match store.save_snapshot(file.as_ref()).await {
-            Ok(saved) => format!("saved {} {file}", saved.index),
-            Err(error) => format!("error refused {error}"),
-        }),
+        ["save", file] => Ok(save(store, file).await),
         ["drain"] => Ok(match store.drain(deadline).await {
             Ok(()) => "drained".into(),
             Err(error) => format!("error refused {error}"),
@@ -106,6 +104,18 @@ async fn hand_over(store: &Store, to: Option<MemberId>, deadline: Instant) -> St
     }
 }
 
+/// Clients name a file in the daemon's directory and nothing elsewhere.
+async fn save(store: &Store, file: &str) -> String {
+    let parts: Vec<_> = Path::new(file).components().collect();
+    let [Component::Normal(name)] = parts[..] else {
+        return "error usage a snapshot's name is one without directories".into();
+    };
+    match store.save_snapshot(name.as_ref()).await {
+        Ok(saved) => format!("saved {} {file}", saved.index),
+        Err(error) => format!("error refused {error}"),
+    }
+}
+
 fn told(outcome: WriteOutcome) -> String {
     match outcome {
         WriteOutcome::Written(revision) => format!("written {revision}"),
@@ -151,6 +161,11 @@ pub fn status(store: Option<&Store>) -> String {
         ("removed", status.removed.to_string()),
         ("next", or_dash(status.next_step.map(words))),
         ("format", status.cluster_format.to_string()),
+        (
+            "held-back-by",
+            listed(status.format_held_back_by.iter().map(MemberId::to_string)),
+        ),
+        ("applied", or_dash(status.applied_next.checked_sub(1))),
         ("revision", status.revision.to_string()),
         ("keys", status.keys.to_string()),
         ("bytes", status.store_bytes.to_string()),
@@ -181,7 +196,9 @@ fn ids(status: &Status, roles: &[Role]) -> String {
 }
 
 fn prefix(prefix: &Prefix) -> String {
-    let name = String::from_utf8_lossy(&prefix.prefix);
+    // One word, whatever a key is made of.
+    let name = prefix.prefix.escape_ascii().to_string();
+    let name = name.replace(' ', "\\x20").replace(',', "\\x2c");
     format!("{name}:{}:{}", prefix.keys, prefix.payload_bytes)
 }
 

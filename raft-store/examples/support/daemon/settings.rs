@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_store::clock::SystemClock;
+use raft_store::clock::{Clock, SystemClock};
 use raft_store::discovery::{Discovery, Fixed};
 use raft_store::disk::FileDisk;
 use raft_store::founding::{Alone, FileRecord, FoundingRecord};
@@ -15,13 +15,16 @@ use raft_store::spawner::Threads;
 use raft_store::transport::{JoinSecret, Nowhere, TcpParts, TcpSettings, TcpTransport, Transport};
 use raft_store::{Parts, Settings};
 
+use super::clocks::{Skewed, Stepped};
+
 pub const USAGE: &str = "usage: kvd DIRECTORY
        kvd --dir DIRECTORY [--client ADDRESS] [--deadline SECONDS]
            --listen ADDRESS --join-secret-file FILE --founding FILE --peers ADDRESS,… [--zone ZONE]
 
 A single member needs its directory alone. Members that are to be one cluster need the second line, too: --listen is
 where the others reach this one, --founding names a file that all of them share, and the secret is what
-`kvctl secret` prints.";
+`kvctl secret` prints. For tests: --clock-ppm N is a clock that is too fast by so many millionths, --wall-file FILE says
+by how many seconds the date is wrong.";
 
 /// Below the daemon's directory.
 const MEMBER: &str = "member";
@@ -39,6 +42,10 @@ pub struct Arguments {
     listen: Option<SocketAddr>,
     secret: Option<PathBuf>,
     founding: Option<PathBuf>,
+    /// By how many millionths its clock is too fast.
+    clock_ppm: i32,
+    /// Where it reads by how many seconds its date is wrong.
+    wall: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -54,6 +61,8 @@ impl Arguments {
             listen: None,
             secret: None,
             founding: None,
+            clock_ppm: 0,
+            wall: None,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -71,6 +80,11 @@ impl Arguments {
                 "--founding" => read.founding = Some(PathBuf::from(value)),
                 "--peers" => read.peers = value.split(',').map(str::to_owned).collect(),
                 "--zone" => read.zone.clone_from(value),
+                "--clock-ppm" => {
+                    let ppm = value.parse().ok().filter(|ppm: &i32| ppm.abs() <= 100_000);
+                    read.clock_ppm = ppm.ok_or(format!("{word} {value}: at most 100000"))?;
+                }
+                "--wall-file" => read.wall = Some(PathBuf::from(value)),
                 _ => return Err(format!("there is no option {word}")),
             }
         }
@@ -88,6 +102,10 @@ impl Arguments {
         settings.info.zone.clone_from(&self.zone);
         settings.info.addresses = self.listen.iter().map(SocketAddr::to_string).collect();
         let disk = Arc::new(FileDisk::open(&self.dir)?);
+        let clock: Arc<dyn Clock> = match self.clock_ppm {
+            0 => Arc::new(SystemClock),
+            ppm => Arc::new(Skewed(ppm)),
+        };
         let mut transport: Arc<dyn Transport> = Arc::new(Nowhere);
         if let (Some(listen), Some(secret)) = (self.listen, &self.secret) {
             let text = std::fs::read_to_string(secret);
@@ -105,8 +123,8 @@ impl Arguments {
             let parts = TcpParts {
                 disk: disk.clone(),
                 random: Arc::new(SystemRandom),
-                clock: Arc::new(SystemClock),
-                wall: Arc::new(SystemClock),
+                clock: clock.clone(),
+                wall: Arc::new(Stepped(self.wall.clone())),
                 tasks: Tasks::system(),
             };
             transport = Arc::new(TcpTransport::bind(tcp, parts).await?);
@@ -119,7 +137,7 @@ impl Arguments {
         let parts = Parts {
             disk,
             random: Arc::new(SystemRandom),
-            clock: Arc::new(SystemClock),
+            clock,
             transport,
             founding,
             discovery: Arc::new([fixed]),

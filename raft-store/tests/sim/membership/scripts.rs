@@ -273,6 +273,16 @@ mod run {
             };
             world.must("it is back", SOON, ready).await;
             sleep(Duration::from_secs(5)).await;
+            // Those that are still to come, says a build that reads the new one.
+            let status = world.up(number).and_then(|up| up.store.status().ok());
+            let held_back_by = status.map(|status| status.format_held_back_by);
+            let mut others: Vec<_> = (number + 1..3).map(|other| world.id(other)).collect();
+            others.sort();
+            if held_back_by.as_ref() != Some(&others) {
+                world
+                    .trace
+                    .violated(format!("{held_back_by:?} instead of {others:?}"));
+            }
         }
         world.must("the format rises", SOON, || format() == 2).await;
         // An older build cannot join.
