@@ -1,6 +1,8 @@
 //! Real processes under faults, and whether what their clients saw is linearizable; how long a cluster takes for what.
 //! Without root or user namespaces members run on loopback and no link is cut. The checker needs Go.
 
+#[path = "support/control.rs"]
+mod control;
 #[path = "support/daemon/mod.rs"]
 mod daemon;
 #[allow(dead_code, reason = "the tests need more of it")]
@@ -9,7 +11,7 @@ mod process;
 
 use process::cell::{self, Again};
 use process::run::{Plan, Report, run};
-use process::{founders, killed, scale};
+use process::{founders, killed, recover, scale};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ const USAGE: &str = "usage: histories [WHAT] [--members N] [--seed S] [--rounds 
   all-killed     all killed at once and started again, --rounds times (50)
   leader-killed  --rounds times (100): time until the next commit, leases lost
   hand-over      --rounds times (100): time that it takes
+  recover        a majority lost for good, a snapshot restored, a founder's lost disk: by kvctl
 Exits with 1 if something was found that must not be.";
 
 /// The command line.
@@ -73,6 +76,9 @@ fn main() -> ExitCode {
     if let Some(arguments) = cell::daemon_if_asked() {
         return ExitCode::from(daemon::main(&arguments));
     }
+    if let Some(arguments) = cell::control_if_asked() {
+        return ExitCode::from(control::main(&arguments));
+    }
     let words: Vec<String> = std::env::args().collect();
     let Some(asked) = read(&words[1..]) else {
         eprintln!("{USAGE}");
@@ -97,6 +103,7 @@ fn main() -> ExitCode {
         "hand-over" => {
             killed::hand_over(members.unwrap_or(3), rounds.unwrap_or(100), ground, again)
         }
+        "recover" => recover::run(ground, again),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -3,11 +3,14 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Set inside, to the seconds that this program may run.
 const INSIDE: &str = "RAFT_STORE_CELL";
 /// How this program starts itself as the daemon: the arguments, one a line.
 const DAEMON: &str = "RAFT_STORE_KVD";
+/// And as `kvctl`.
+const CONTROL: &str = "RAFT_STORE_KVCTL";
 
 /// Where members run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +42,35 @@ impl Again {
         command.env_remove(INSIDE).env(DAEMON, arguments.join("\n"));
         command
     }
+
+    /// `kvctl`, run to its end: its exit code, and all that it printed.
+    pub fn control(self, arguments: &[&str]) -> (Option<i32>, String) {
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+            .env_remove(INSIDE)
+            .env(CONTROL, arguments.join("\n"));
+        let output = command.output().expect("it starts");
+        let text = [&output.stdout[..], &output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (output.status.code(), text)
+    }
+}
+
+fn asked(name: &str) -> Option<Vec<String>> {
+    let arguments = std::env::var(name).ok()?;
+    Some(arguments.lines().map(str::to_owned).collect())
 }
 
 /// The arguments, if this process was started as the daemon.
 pub fn daemon_if_asked() -> Option<Vec<String>> {
-    let arguments = std::env::var(DAEMON).ok()?;
-    Some(arguments.lines().map(str::to_owned).collect())
+    asked(DAEMON)
+}
+
+/// The arguments, if this process was started as `kvctl`.
+pub fn control_if_asked() -> Option<Vec<String>> {
+    asked(CONTROL)
 }
 
 fn unshare() -> Command {
@@ -74,6 +100,30 @@ pub fn possible() -> Result<(), String> {
         Ok(trial) if trial.status.success() => Ok(()),
         Ok(trial) => Err(String::from_utf8_lossy(&trial.stderr).trim().to_owned()),
         Err(error) => Err(format!("unshare: {error}")),
+    }
+}
+
+/// The words in front of a command whose `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` are to be so many seconds ahead of the
+/// machine's; none where the system allows no time namespace.
+pub fn ahead(seconds: u64) -> Vec<String> {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    let words = |seconds: u64| -> Vec<String> {
+        let boottime = 2 * seconds;
+        let line = format!("unshare --time --monotonic {seconds} --boottime {boottime}");
+        line.split(' ').map(str::to_owned).collect()
+    };
+    let possible = POSSIBLE.get_or_init(|| {
+        let trial = words(1);
+        let trial = Command::new(&trial[0])
+            .args(&trial[1..])
+            .arg("true")
+            .output();
+        trial.is_ok_and(|trial| trial.status.success())
+    });
+    if *possible {
+        words(seconds)
+    } else {
+        Vec::new()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Clients that work until they are told to end: a few keys, reads, puts, conditioned puts and removals, at whatever
 //! member they happen to be.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,6 +22,8 @@ const KEY_LIFE: Duration = Duration::from_secs(5);
 const THINK: Duration = Duration::from_millis(12);
 /// Operations at one member, then the client goes to another.
 const STAY: u64 = 60;
+/// A member that does not answer a read so often, where all is well, answers none.
+const READ_TRIES: u32 = 20;
 
 /// What a client needs to know.
 #[derive(Clone)]
@@ -39,7 +43,7 @@ struct Worker {
     /// The connection and how many operations more it is for.
     at: Option<(Client, u64)>,
     /// By key: the revision last seen. 0: it was not there.
-    seen: std::collections::BTreeMap<String, u64>,
+    seen: BTreeMap<String, u64>,
     written: u64,
     done: Vec<Operation>,
 }
@@ -48,23 +52,17 @@ struct Worker {
 pub fn start(work: &Work, clients: usize) -> Vec<JoinHandle<Vec<Operation>>> {
     let numbers = 0..clients;
     let start = |number| {
-        let worker = Worker {
-            random: Seeded::new(work.seed, &format!("client/{number}")),
-            work: work.clone(),
-            number,
-            at: None,
-            seen: std::collections::BTreeMap::new(),
-            written: 0,
-            done: Vec::new(),
-        };
+        let random = Seeded::new(work.seed, &format!("client/{number}"));
+        let worker = Worker::new(work, number, random);
         std::thread::spawn(move || worker.run())
     };
     numbers.map(start).collect()
 }
 
-/// Every key of the run, read once more by as many clients as there are members, each at its own member.
-pub fn read_all(work: &Work, operations: &[Operation], from: usize) -> Vec<Operation> {
-    let keys: std::collections::BTreeSet<String> = operations
+/// Every key of the run, read once more at every member, by a client each. The reads, and what no member answered however
+/// often it was asked: the history would lack what became of that key.
+pub fn read_all(work: &Work, operations: &[Operation], from: usize) -> (Vec<Operation>, usize) {
+    let keys: BTreeSet<String> = operations
         .iter()
         .map(|operation| operation.key.clone())
         .collect();
@@ -74,37 +72,57 @@ pub fn read_all(work: &Work, operations: &[Operation], from: usize) -> Vec<Opera
         .expect("nobody panics holding it")
         .clone();
     let readers = targets.into_iter().enumerate().map(|(at, address)| {
-        let (work, keys, number) = (work.clone(), keys.clone(), from + at);
+        let mut worker = Worker::new(work, from + at, Seeded::new(0, "none"));
+        let keys = keys.clone();
         std::thread::spawn(move || {
-            let connect = || {
-                Client::connect(address, work.limit)
-                    .ok()
-                    .map(|client| (client, u64::MAX))
-            };
-            let mut worker = Worker {
-                random: Seeded::new(0, "none"),
-                at: None,
-                number,
-                seen: std::collections::BTreeMap::new(),
-                written: 0,
-                done: Vec::new(),
-                work: work.clone(),
-            };
-            for key in keys {
-                worker.at = worker.at.take().or_else(connect);
-                worker.operate(Kind::Get, key);
-            }
-            worker.done
+            let unanswered = keys
+                .into_iter()
+                .filter(|key| !worker.reads(address, key))
+                .count();
+            (worker.done, unanswered)
         })
     });
     let readers: Vec<_> = readers.collect();
-    readers
-        .into_iter()
-        .flat_map(|reader| reader.join().expect("it does not panic"))
-        .collect()
+    let (mut reads, mut unanswered) = (Vec::new(), 0);
+    for reader in readers {
+        let (done, lacking) = reader.join().expect("it does not panic");
+        reads.extend(done);
+        unanswered += lacking;
+    }
+    (reads, unanswered)
 }
 
 impl Worker {
+    fn new(work: &Work, number: usize, random: Seeded) -> Self {
+        Self {
+            random,
+            work: work.clone(),
+            number,
+            at: None,
+            seen: BTreeMap::new(),
+            written: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// Reads a key at one member until it answers; `false` if it does not.
+    fn reads(&mut self, address: SocketAddr, key: &str) -> bool {
+        for _ in 0..READ_TRIES {
+            if self.at.is_none() {
+                let client = Client::connect(address, self.work.limit);
+                self.at = client.ok().map(|client| (client, u64::MAX));
+            }
+            let before = self.done.len();
+            self.operate(Kind::Get, key.to_owned());
+            let read = self.done[before..].first();
+            if read.is_some_and(|read| matches!(read.outcome, Outcome::Value(..) | Outcome::None)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        false
+    }
+
     fn run(mut self) -> Vec<Operation> {
         while !self.work.end.load(Ordering::Relaxed) {
             if !self.connected() {

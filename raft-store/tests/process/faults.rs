@@ -36,6 +36,8 @@ pub enum Fault {
     Loss,
     /// One cut off and back again, several times a second.
     Flap,
+    /// The date of one steps by up to two weeks, there or back, and stays so.
+    StepClock,
     /// SIGTERM and start, one after the other.
     RollingRestart,
     /// One more, with an empty disk.
@@ -51,8 +53,11 @@ const PROCESSES: &[Fault] = &[
     Fault::KillAll,
     Fault::Stop,
     Fault::StopLeader,
+    Fault::StepClock,
 ];
 const MEMBERS: &[Fault] = &[Fault::RollingRestart, Fault::Join, Fault::Remove];
+/// Two weeks: dates are wrong by less than thirty days between any two.
+const STEP_SECONDS: u64 = 14 * 24 * 3600;
 /// So many members there are at most, and at least when one is removed.
 const MOST: usize = 7;
 const LEAST: usize = 4;
@@ -143,6 +148,11 @@ fn begin(world: &mut World, fault: Fault, random: &Seeded, hold: Duration) {
         Fault::Partial => world.cut([(members[0], members[1]), (members[1], members[0])]),
         Fault::Loss => world.lose(members[0], 33),
         Fault::Flap => return flap(world, members[0], hold, random),
+        // Two that are as far apart as can be still accept each other's certificates.
+        Fault::StepClock => {
+            let seconds = random.below(2 * STEP_SECONDS) as i64 - STEP_SECONDS as i64;
+            world.step_clock(members[0], seconds);
+        }
         Fault::RollingRestart => return members.iter().for_each(|member| restart(world, *member)),
         Fault::Join => {
             let number = world.newest + 1;
@@ -162,7 +172,7 @@ fn begin(world: &mut World, fault: Fault, random: &Seeded, hold: Duration) {
 fn restart(world: &mut World, member: usize) {
     world.terminate(member, PATIENCE);
     world.start(member);
-    if !world.await_serving(PATIENCE).is_empty() {
+    if !world.bring_up(PATIENCE).is_empty() {
         world
             .surprises
             .push(format!("after a restart of {member}: {}", world.describe()));
@@ -185,6 +195,8 @@ fn flap(world: &mut World, member: usize, hold: Duration, random: &Seeded) {
         );
         std::thread::sleep(Duration::from_millis(random.below(400)));
         world.mend();
+        // Whoever lost its lease meanwhile is started again, as a supervisor does it.
+        world.look_after();
         std::thread::sleep(Duration::from_millis(random.below(400)));
     }
 }

@@ -37,6 +37,25 @@ pub struct Gap {
     pub majority: Vec<usize>,
 }
 
+/// Whether `member` was mutually connected with one and the same majority during all of this time.
+pub fn was_served(member: usize, (from, to): (u64, u64), situations: &[Situation]) -> bool {
+    let first = situations
+        .partition_point(|situation| situation.at <= from)
+        .saturating_sub(1);
+    let last = situations.partition_point(|situation| situation.at < to);
+    let within = situations.get(first..last).unwrap_or_default();
+    let mut voters: BTreeSet<usize> = within
+        .iter()
+        .flat_map(|situation| situation.voters.iter().copied())
+        .collect();
+    voters.insert(member);
+    let mut sets = subsets(&voters)
+        .into_iter()
+        .filter(|set| set.contains(&member));
+    let begun = within.first().is_some_and(|first| first.at <= from);
+    begun && sets.any(|set| within.iter().all(|situation| situation.serves(&set)))
+}
+
 fn subsets(of: &BTreeSet<usize>) -> Vec<Vec<usize>> {
     let members: Vec<usize> = of.iter().copied().collect();
     let choose = |bits: u32| {
@@ -134,6 +153,32 @@ mod tests {
         let seconds: Vec<u64> = found.iter().map(|gap| gap.length.as_secs()).collect();
         assert_eq!(seconds, [16, 9, 3, 2, 1]);
         assert_eq!(found[0].majority, [2, 3]);
+    }
+
+    #[test]
+    fn who_was_connected_with_a_majority_all_the_time() {
+        let all = [1, 2, 3];
+        let situations = [
+            situation(0, &all, &[]),
+            situation(10, &[1, 3], &[]),
+            situation(20, &all, &[(1, 2), (2, 1), (1, 3), (3, 1)]),
+            situation(30, &all, &[]),
+        ];
+        let served =
+            |member, from, to| was_served(member, (from * SECOND, to * SECOND), &situations);
+        assert!(
+            served(1, 2, 19) && served(3, 2, 19),
+            "the leader may have gone"
+        );
+        assert!(!served(2, 2, 12), "it was down");
+        assert!(!served(1, 12, 22), "it was cut off");
+        assert!(served(2, 21, 40) && !served(1, 21, 40));
+        assert!(!served(3, 15, 25), "with one majority, then with another");
+        assert!(served(1, 30, 40));
+        // A learner needs a majority of the voters beside it.
+        let learner = [situation(0, &[1, 2, 4], &[]), situation(5, &[1, 4], &[])];
+        assert!(was_served(4, (SECOND, 4 * SECOND), &learner));
+        assert!(!was_served(4, (SECOND, 6 * SECOND), &learner));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use super::run::{FIRST_LEADER, LIMIT, begin};
 use super::times::Times;
 use super::world::World;
 
+/// More than a writer comes to between two kills.
+const WRITES_A_ROUND: u64 = 1_000_000;
+
 /// Writers that never rest, one a member: each notes every write that was acknowledged.
 struct Writers {
     end: Arc<AtomicBool>,
@@ -22,7 +25,8 @@ struct Writers {
 }
 
 impl Writers {
-    fn start(world: &World) -> Self {
+    /// Each counts on from `before`, so that no value is written twice.
+    fn start(world: &World, before: u64) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let members: Vec<usize> = world.members.keys().copied().collect();
         let acknowledged: Vec<_> = members
@@ -35,7 +39,7 @@ impl Writers {
             .map(|(member, acknowledged)| {
                 let address = world.net.client_address(*member);
                 let (end, acknowledged, member) = (end.clone(), acknowledged.clone(), *member);
-                std::thread::spawn(move || write(address, member, &acknowledged, &end))
+                std::thread::spawn(move || write(address, (member, before), &acknowledged, &end))
             });
         Self {
             threads: threads.collect(),
@@ -54,11 +58,11 @@ impl Writers {
 
 fn write(
     address: SocketAddr,
-    member: usize,
+    (member, before): (usize, u64),
     acknowledged: &AtomicU64,
     end: &AtomicBool,
 ) -> Vec<(Instant, Instant)> {
-    let (mut client, mut done, mut number) = (None, Vec::new(), 0);
+    let (mut client, mut done, mut number) = (None, Vec::new(), before);
     while !end.load(Ordering::Relaxed) {
         let Some(mut connected) = client
             .take()
@@ -107,7 +111,7 @@ fn pause(writes: &[(Instant, Instant)], from: Instant, to: Instant) -> Duration 
 pub fn leader(members: usize, rounds: usize, ground: Ground, again: Again) -> Vec<String> {
     let directory = Directory::new("leader-killed");
     let mut world = begin(members, ground, again, &directory.0);
-    let writers = Writers::start(&world);
+    let writers = Writers::start(&world, 0);
     let (mut kills, mut found) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         settle(&mut world);
@@ -145,7 +149,7 @@ pub fn leader(members: usize, rounds: usize, ground: Ground, again: Again) -> Ve
         world
             .ends
             .iter()
-            .map(|end| format!("a lease was lost: {end}")),
+            .map(|end| format!("a lease was lost: {}", end.line)),
     );
     found.extend(world.surprises.iter().cloned());
     found
@@ -161,7 +165,7 @@ fn settle(world: &mut World) {
 pub fn hand_over(members: usize, rounds: usize, ground: Ground, again: Again) -> Vec<String> {
     let directory = Directory::new("hand-over");
     let mut world = begin(members, ground, again, &directory.0);
-    let writers = Writers::start(&world);
+    let writers = Writers::start(&world, 0);
     let (mut calls, mut pauses, mut found, mut spans) =
         (Times::default(), Times::default(), Vec::new(), Vec::new());
     std::thread::sleep(Duration::from_secs(1));
@@ -189,7 +193,8 @@ pub fn hand_over(members: usize, rounds: usize, ground: Ground, again: Again) ->
     if calls.percentile(99) > Duration::from_millis(200) {
         found.push("p99 of the calls is over 200 ms".into());
     }
-    found.extend(world.ends.iter().chain(&world.surprises).cloned());
+    found.extend(world.ends.iter().map(|end| end.line.clone()));
+    found.extend(world.surprises.iter().cloned());
     found
 }
 
@@ -203,16 +208,17 @@ pub fn all(members: usize, rounds: usize, ground: Ground, again: Again) -> Vec<S
         field(&status, "cluster").map(str::to_owned)
     };
     let before = cluster(&world, 1);
+    // What was ever acknowledged to each member's writer.
+    let mut highest = vec![0; world.members.len()];
     for round in 1..=rounds {
-        let writers = Writers::start(&world);
+        let writers = Writers::start(&world, round as u64 * WRITES_A_ROUND);
         std::thread::sleep(Duration::from_millis(1000 + 37 * (round as u64 % 20)));
         let numbers: Vec<usize> = world.members.keys().copied().collect();
         numbers.iter().for_each(|member| world.kill(*member));
-        let acknowledged: Vec<u64> = writers
-            .acknowledged
-            .iter()
-            .map(|number| number.load(Ordering::Relaxed))
-            .collect();
+        for (highest, number) in highest.iter_mut().zip(&writers.acknowledged) {
+            // One that was never acknowledged in this round leaves what was before it.
+            *highest = number.load(Ordering::Relaxed).max(*highest);
+        }
         writers.finish();
         let began = Instant::now();
         numbers.iter().for_each(|member| world.start(*member));
@@ -224,7 +230,7 @@ pub fn all(members: usize, rounds: usize, ground: Ground, again: Again) -> Vec<S
             )),
         }
         world.await_serving(FIRST_LEADER);
-        for (member, number) in numbers.iter().zip(acknowledged) {
+        for (member, number) in numbers.iter().zip(highest.iter().copied()) {
             let read = client::ask(
                 world.net.client_address(*member),
                 &format!("get w{member}"),

@@ -12,6 +12,7 @@ pub mod history;
 pub mod killed;
 pub mod member;
 pub mod net;
+pub mod recover;
 pub mod run;
 pub mod scale;
 pub mod times;

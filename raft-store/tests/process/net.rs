@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::cell::Ground;
 
@@ -14,6 +15,8 @@ const CLIENT_PORT: u16 = 7001;
 /// Links between members, named by number from 1. Clients are outside and always reach everybody.
 pub struct Net {
     ground: Ground,
+    /// Added to the numbers in its addresses on loopback, which one program's networks share.
+    first: u8,
     members: BTreeSet<usize>,
     /// (from, to): what is dropped on arrival.
     cut: BTreeSet<(usize, usize)>,
@@ -36,8 +39,10 @@ impl Net {
             run(&format!("ip addr add 10.77.0.254/24 dev {BRIDGE}"));
             run(&format!("ip link set {BRIDGE} up"));
         }
+        static NETS: AtomicU8 = AtomicU8::new(0);
         Self {
             ground,
+            first: NETS.fetch_add(80, Ordering::Relaxed) % 240,
             members: BTreeSet::new(),
             cut: BTreeSet::new(),
             loss: std::collections::BTreeMap::new(),
@@ -54,7 +59,9 @@ impl Net {
         let process = std::process::id().to_le_bytes();
         IpAddr::V4(match self.ground {
             Ground::Namespaces => Ipv4Addr::new(10, 77, 0, number),
-            Ground::Loopback => Ipv4Addr::new(127, 64 | (process[1] & 63), process[0], number),
+            Ground::Loopback => {
+                Ipv4Addr::new(127, 64 | (process[1] & 63), process[0], self.first + number)
+            }
         })
     }
 

@@ -15,7 +15,7 @@ use super::faults::{self, Fault};
 use super::gaps::{self, Gap};
 use super::history::{self, Count, Operation, Outcome};
 use super::net::Net;
-use super::world::World;
+use super::world::{End, World};
 
 /// What a run is to be.
 #[derive(Debug, Clone)]
@@ -35,9 +35,12 @@ pub struct Report {
     pub faults: BTreeMap<Fault, u64>,
     /// Longest first.
     pub gaps: Vec<Gap>,
-    /// Daemons that ended by themselves.
-    pub ends: Vec<String>,
-    /// Those that were no lost leases.
+    /// Daemons that lost their lease.
+    pub ends: Vec<End>,
+    /// Those of them that were connected with a majority all the time before.
+    pub needless: Vec<End>,
+    /// What must never happen: daemons that end for another reason, members that do not serve at the end or have another
+    /// state.
     pub surprises: Vec<String>,
     pub verdict: Verdict,
 }
@@ -49,12 +52,19 @@ const DEADLINE_SECONDS: u64 = 2;
 pub const LIMIT: Duration = Duration::from_secs(DEADLINE_SECONDS + 1);
 /// Until a new cluster serves.
 pub const FIRST_LEADER: Duration = Duration::from_secs(60);
+/// A lease, and the longest time without a leader: whoever was connected with a majority for so long has renewed its lease.
+const CONNECTED: Duration = Duration::from_secs(10);
 /// The checker's time for one key.
 const SECONDS_A_KEY: u64 = 120;
 
 /// A world with so many members that run and serve.
 pub fn begin(members: usize, ground: Ground, again: Again, directory: &Path) -> World {
-    let mut world = World::new(Net::new(ground), again, directory.to_owned());
+    begin_on(Net::new(ground), members, again, directory)
+}
+
+/// The same on a network that is there.
+pub fn begin_on(net: Net, members: usize, again: Again, directory: &Path) -> World {
+    let mut world = World::new(net, again, directory.to_owned());
     let deadline = DEADLINE_SECONDS.to_string();
     world.options = ["--deadline", &deadline].map(str::to_owned).to_vec();
     for number in 1..=members {
@@ -102,7 +112,7 @@ impl Load {
     }
 
     /// Ends the clients, reads every key at every member, and judges it all. The world is to be healed.
-    pub fn finish(self, world: &World, history: &Path) -> Report {
+    pub fn finish(self, world: &mut World, history: &Path) -> Report {
         let until = world.began.elapsed().as_nanos() as u64;
         self.work.end.store(true, Ordering::Relaxed);
         let mut operations = Vec::new();
@@ -116,7 +126,17 @@ impl Load {
         let mut commits: Vec<u64> = written.map(|operation| operation.end).collect();
         commits.push(self.since);
         commits.sort_unstable();
-        let reads = clients::read_all(&self.work, &operations, self.clients);
+        let lacking = world.bring_up(FIRST_LEADER);
+        let mut surprises = world.surprises.clone();
+        if !lacking.is_empty() {
+            let all = world.describe();
+            surprises.push(format!("{lacking:?} do not serve at the end: {all}"));
+        }
+        let (reads, unanswered) = clients::read_all(&self.work, &operations, self.clients);
+        if unanswered > 0 {
+            surprises.push(format!("{unanswered} reads at the end had no answer"));
+        }
+        surprises.extend(world.even(FIRST_LEADER));
         operations.extend(reads);
         history::write(history, &operations).expect("there is space for the history");
         Report {
@@ -124,10 +144,20 @@ impl Load {
             faults: BTreeMap::new(),
             gaps: gaps::gaps(&commits, &world.situations, until),
             ends: world.ends.clone(),
-            surprises: world.surprises.clone(),
+            needless: needless(world),
+            surprises,
             verdict: checker::judge(history, SECONDS_A_KEY),
         }
     }
+}
+
+/// Leases that were lost although nothing stood between their holders and a majority.
+fn needless(world: &World) -> Vec<End> {
+    let connected = |end: &&End| {
+        let from = end.at.saturating_sub(CONNECTED.as_nanos() as u64);
+        gaps::was_served(end.number, (from, end.at), &world.situations)
+    };
+    world.ends.iter().filter(connected).cloned().collect()
 }
 
 /// The run of a plan.
@@ -140,7 +170,7 @@ pub fn run(plan: &Plan, ground: Ground, again: Again) -> Report {
         .keep
         .clone()
         .unwrap_or_else(|| directory.0.join("history"));
-    let mut report = load.finish(&world, &file);
+    let mut report = load.finish(&mut world, &file);
     report.faults = counts;
     report
 }
@@ -172,8 +202,11 @@ impl Report {
                 gap.majority
             );
         }
-        for end in self.ends.iter().chain(&self.surprises) {
-            println!("ended by itself: {end}");
+        for end in &self.ends {
+            println!("ended by itself: {}", end.line);
+        }
+        for surprise in &self.surprises {
+            println!("surprise: {surprise}");
         }
         println!("{:?}", self.verdict);
     }
@@ -201,6 +234,8 @@ impl Report {
         }
         let long = self.gaps.iter().filter(|gap| gap.length > GAP);
         found.extend(long.map(|gap| format!("no commit: {gap:?}")));
+        let needless = self.needless.iter().map(|end| &end.line);
+        found.extend(needless.map(|line| format!("connected, and the lease lost: {line}")));
         found
     }
 }

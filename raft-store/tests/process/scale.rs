@@ -30,7 +30,7 @@ pub fn run(seed: u64, ground: Ground, again: Again) -> (Report, Vec<String>) {
     found.extend(voters(&mut world, 3));
     let left: Vec<usize> = world.members.keys().copied().collect();
     println!("left: {left:?}");
-    let report = load.finish(&world, &directory.0.join("history"));
+    let report = load.finish(&mut world, &directory.0.join("history"));
     (report, found)
 }
 
@@ -69,15 +69,21 @@ fn voters(world: &mut World, wanted: usize) -> Option<String> {
 
 /// Removes it from the membership, then ends it.
 pub fn remove(world: &mut World, number: usize) -> Option<String> {
-    let status = world.status(number).unwrap_or_default();
-    let Some(id) = field(&status, "member").map(str::to_owned) else {
-        return Some(format!(
-            "{number} does not say who it is: {}",
-            world.describe()
-        ));
+    let (began, mut last) = (Instant::now(), String::new());
+    // One that has just been started says so only when its store is open.
+    let id = loop {
+        let status = world.status(number).unwrap_or_default();
+        match field(&status, "member") {
+            Some(id) => break id.to_owned(),
+            None if began.elapsed() < PATIENCE => world.look_after(),
+            None => {
+                let all = world.describe();
+                return Some(format!("{number} does not say who it is: {all}"));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
     };
     world.leaving.insert(number);
-    let (began, mut last) = (Instant::now(), String::new());
     while began.elapsed() < PATIENCE {
         world.look_after();
         let other = world

@@ -16,12 +16,23 @@ use super::member::{Condition, Member};
 use super::net::Net;
 use crate::daemon::LEASE_LOST;
 
+mod waits;
+
 /// Members whose addresses everybody is told, unless a run says otherwise.
 const FIRST: usize = 3;
 const STATUS: Duration = Duration::from_secs(2);
 
 /// Whom clients may ask; changes as members come and go.
 pub type Targets = Arc<Mutex<Vec<SocketAddr>>>;
+
+/// A daemon that ended by itself.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Nanoseconds since the run began.
+    pub at: u64,
+    pub number: usize,
+    pub line: String,
+}
 
 pub struct World {
     pub net: Net,
@@ -34,7 +45,7 @@ pub struct World {
     /// From the start on, whenever it changed.
     pub situations: Vec<Situation>,
     /// Daemons that ended because their lease was lost.
-    pub ends: Vec<String>,
+    pub ends: Vec<End>,
     /// Daemons that ended for any other reason than that somebody ended them.
     pub surprises: Vec<String>,
     /// The highest number that a member ever had: none is used again.
@@ -80,14 +91,14 @@ impl World {
         let shared = [
             ("--listen", self.net.member_address(number).to_string()),
             ("--peers", self.peers()),
-            (
-                "--founding",
-                self.dir.join("founding").display().to_string(),
-            ),
+            ("--founding", self.founding().display().to_string()),
             (
                 "--join-secret-file",
                 self.dir.join("secret").display().to_string(),
             ),
+            // One percent too slow, right, one percent too fast.
+            ("--clock-ppm", [10_000, -10_000, 0][number % 3].to_string()),
+            ("--wall-file", self.wall_file(number).display().to_string()),
         ];
         let own = own
             .into_iter()
@@ -99,6 +110,24 @@ impl World {
         self.newest = self.newest.max(number);
         self.list();
         self.note();
+    }
+
+    fn wall_file(&self, number: usize) -> PathBuf {
+        self.dir.join(format!("m{number}.wall"))
+    }
+
+    /// The date of a member is wrong by so many seconds from now on.
+    pub fn step_clock(&self, number: usize, seconds: i64) {
+        // Renamed, so that nobody reads a half.
+        let (file, aside) = (self.wall_file(number), self.dir.join("wall"));
+        let written = std::fs::write(&aside, seconds.to_string());
+        let done = written.and_then(|()| std::fs::rename(&aside, file));
+        done.expect("a file in a directory of ours");
+    }
+
+    /// The record of founding that all members share.
+    pub fn founding(&self) -> PathBuf {
+        self.dir.join("founding")
     }
 
     /// Addresses of the first members and of those that are there, for one that is to be started.
@@ -232,14 +261,16 @@ impl World {
             .filter(|number| !self.leaving.contains(number));
         for number in staying.collect::<Vec<usize>>() {
             if let Some(status) = self.member(number).ended() {
-                let (at, said) = (self.began.elapsed(), self.members[&number].said());
+                let (over, said) = (self.members[&number].over(), self.members[&number].said());
+                let at = over.unwrap_or_else(Instant::now).duration_since(self.began);
                 let last = said.lines().last().unwrap_or_default();
                 let line = format!(
                     "{:.1} s: member {number}: {status}: {last}",
                     at.as_secs_f64()
                 );
+                let at = at.as_nanos() as u64;
                 match status.code() == Some(i32::from(LEASE_LOST)) {
-                    true => self.ends.push(line),
+                    true => self.ends.push(End { at, number, line }),
                     false => self.surprises.push(line),
                 }
                 self.kill(number);
@@ -247,45 +278,6 @@ impl World {
             }
         }
         self.ask_voters();
-    }
-
-    /// Waits until every member that runs has a leader and says that it is registered. Those that do not.
-    pub fn await_serving(&self, patience: Duration) -> Vec<usize> {
-        let began = Instant::now();
-        loop {
-            let up = self
-                .members
-                .iter()
-                .filter(|(_, member)| member.condition() == Condition::Up);
-            let serves = |number| {
-                let status = self.status(number).unwrap_or_default();
-                let incarnation =
-                    field(&status, "incarnation").and_then(|text| text.parse::<u64>().ok());
-                incarnation.is_some() && field(&status, "leader") != Some("-")
-            };
-            let lacking: Vec<usize> = up
-                .map(|(number, _)| *number)
-                .filter(|number| !serves(*number))
-                .collect();
-            if lacking.is_empty() || began.elapsed() > patience {
-                return lacking;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits until so many vote, all of them members that run here.
-    pub fn await_voters(&mut self, wanted: usize, patience: Duration) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < patience {
-            self.look_after();
-            let voters = self.voters.as_ref();
-            if voters.is_some_and(|voters| voters.len() == wanted) && self.voters_are_members() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        false
     }
 
     /// What all say of themselves, for a failure's message.
@@ -319,17 +311,6 @@ impl World {
             (field(&status, "leading") == Some("true")).then_some((term.unwrap_or(0u64), *number))
         });
         leading.max().map(|(_, number)| number)
-    }
-
-    /// Waits until somebody leads.
-    pub fn await_leader(&self, patience: Duration) -> Option<usize> {
-        let began = Instant::now();
-        loop {
-            match self.leader() {
-                None if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(50)),
-                found => return found,
-            }
-        }
     }
 
     /// Learns who votes; while nobody says, all members are taken for voters.
