@@ -15,6 +15,7 @@ mod peers;
 mod poll;
 mod proposer;
 mod rounds;
+mod seldom;
 mod serve;
 mod store;
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub const PROVE_BYTES: usize = 16 << 10;
 pub const UNFINISHED: usize = 256;
 /// From one address; from one network of 64 bits with IPv6.
 pub const UNFINISHED_AN_ADDRESS: usize = 16;
+/// Handshakes of one address, of one network of 64 bits with IPv6; those over it wait for their turn.
+pub const HANDSHAKES_A_SECOND: u64 = 64;
 /// Joiners that have proven the secret and wait for the store, at one time.
 pub const JOINERS: usize = 16;
 /// How long opening a connection to another member may take, with all that a join needs.

@@ -41,13 +41,14 @@ impl Belong {
         let settled = settled.map_err(|error| error.to_string())?;
         let cluster = settled.cluster();
         // Also when it goes on: a cluster begun offline has nothing of the kind yet.
+        let goes_on = matches!(settled, Settled::Resume(_));
         let makes = match settled {
             Settled::Found(_) => true,
             Settled::Resume(_) => founder,
             Settled::Join(_) => false,
         };
         if makes {
-            let found = parts.transport.found().await;
+            let found = parts.transport.found(goes_on).await;
             found.map_err(|error| format!("what members need to know each other: {error}"))?;
         }
         self.server.belongs_to(cluster);

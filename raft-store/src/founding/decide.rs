@@ -30,7 +30,7 @@ pub(super) struct View {
     pub(super) row: Row,
     /// Clusters of whose log a peer holds some.
     pub(super) held: BTreeSet<ClusterId>,
-    /// Every address that is known was asked who is there.
+    /// Every address that is known was asked who is there, and nobody there has kept it to itself.
     pub(super) looked: bool,
     pub(super) may_found: bool,
 }
@@ -80,7 +80,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record => write!(f, "the founding record to answer"),
-            Self::Looking => write!(f, "addresses to be found and asked who is there"),
+            Self::Looking => write!(
+                f,
+                "addresses to be found and asked who is there; whoever is must let this member in"
+            ),
             Self::Members(row) => write!(
                 f,
                 "a member of cluster {0}; if all its disks are lost, refound with --replace {0}",

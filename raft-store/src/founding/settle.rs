@@ -15,7 +15,7 @@ use crate::discovery::Search;
 use crate::error::OpenError;
 use crate::identity::{Belongs, Identity, mint};
 use crate::ids::ClusterId;
-use crate::link::{Hello, Link};
+use crate::link::{Hello, Link, LinkError};
 
 /// One call of the record.
 pub(super) const RECORD_LIMIT: Duration = Duration::from_secs(5);
@@ -162,7 +162,7 @@ impl Settling {
         }
     }
 
-    /// Which clusters peers hold, and whether every address was asked.
+    /// Which clusters peers hold, and whether every address was asked; whoever is there must have said what it holds.
     async fn look(&self, begun: Duration) -> (BTreeSet<ClusterId>, bool) {
         if !self.log_empty {
             return (BTreeSet::new(), false);
@@ -179,14 +179,18 @@ impl Settling {
                     .spawn(async move { link.greet(&address, limit).await })
             })
             .collect();
+        let mut silent = false;
         for greeting in greetings {
-            if let Ok(Ok(hello)) = greeting.await {
-                held.extend(self::held(&hello));
+            match greeting.await {
+                Ok(Ok(hello)) => held.extend(self::held(&hello)),
+                // Somebody is there, and may have a cluster: with a wrong secret, or without a leader there.
+                Ok(Err(LinkError::Refused(_))) => silent = true,
+                Ok(Err(_)) | Err(_) => {}
             }
         }
         held.extend(self.glance());
         let waited = self.parts.clock.now().saturating_sub(begun);
-        (held, answered || waited >= LOOKING_LIMIT)
+        (held, !silent && (answered || waited >= LOOKING_LIMIT))
     }
 
     /// What connected peers hold.

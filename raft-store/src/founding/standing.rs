@@ -9,6 +9,7 @@ use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::ids::{ClusterId, MemberId};
 use crate::link::Refused;
+use crate::seldom::Seldom;
 
 /// How a member stands to its cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub(crate) struct Standing(Arc<Shared>);
 struct Shared {
     clock: Arc<dyn Clock>,
     now: Mutex<Now>,
+    said: Seldom,
     changed: Bell,
 }
 
@@ -70,6 +72,7 @@ impl Standing {
         Self(Arc::new(Shared {
             clock,
             now: Mutex::default(),
+            said: Seldom::default(),
             changed: Bell::default(),
         }))
     }
@@ -129,11 +132,11 @@ impl Standing {
         (now.waiting, now.refused) = (None, None);
     }
 
-    /// A peer does not talk to this member. Says so once.
+    /// A peer does not talk to this member. All of them say so again and again.
     pub(crate) fn refused(&self, by: MemberId, why: Refused) {
         let mut now = self.0.now.lock();
-        let known = now.refused.replace((by, why));
-        if let Some(why) = says(why).filter(|_| known != now.refused) {
+        now.refused = Some((by, why));
+        if let Some(why) = says(why).filter(|_| self.0.said.may(self.0.clock.now())) {
             tracing::error!(%by, why, "a peer refuses this member");
         }
     }

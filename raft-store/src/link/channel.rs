@@ -1,15 +1,16 @@
 //! Channels: frames of bytes to and from one run of a peer, in order, without replies.
 //!
 //! A channel has a name and, in each direction, a credit in bytes that its reader gives back as it reads: a slow reader
-//! stops its own channel and no other. It ends with the connection that carries it, and says so at once; what was sent
-//! last may then have arrived or not. Sending puts a frame behind others in one buffer, reading takes it from the buffer
-//! it came in: neither allocates, calls the system or wakes a task for each frame.
+//! stops its own channel and no other. Whoever opens a channel so gives the first credit: what nobody reads is not sent.
+//! It ends with the connection that carries it, and says so at once; what was sent last may then have arrived or not.
+//! Sending puts a frame behind others in one buffer, reading takes it from the buffer it came in: neither allocates, calls
+//! the system or wakes a task for each frame.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -22,6 +23,8 @@ use crate::limits::{CHANNEL_BYTES, CHANNELS, FRAME_BYTES};
 
 /// Credit is given back when so much of it was read.
 const CREDIT_STEP: usize = CHANNEL_BYTES / 4;
+/// Frames that were copied are passed on as one piece of about this size.
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// The run of the peer at the other end is out of reach: its connection has ended, or another run has taken its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,9 +102,11 @@ pub(super) struct Inbox {
 struct Arrived {
     /// Whole frames, many in each.
     runs: VecDeque<Bytes>,
-    /// The peer's number, once it sends on the channel.
+    /// Those behind them.
+    copied: BytesMut,
+    /// The peer's number, once it has opened the channel.
     number: Option<u16>,
-    /// How many bytes the peer may still send.
+    /// How many bytes the peer may still send: none before the channel is opened here.
     credit: usize,
     /// Nothing comes any more, or counts any more.
     gone: bool,
@@ -147,7 +152,9 @@ impl Channels {
         if ends.ended {
             return Err(ChannelError::Unreachable);
         }
-        let full = ends.by_name.len() >= CHANNELS && !ends.by_name.contains_key(name);
+        let known = ends.by_name.get(name);
+        let new = known.is_none_or(|ending| ending.outgoing.is_none());
+        let full = new && usize::from(ends.sending) >= CHANNELS;
         if full || name.is_empty() || name.len() > frame::NAME_BYTES {
             return Err(ChannelError::TooMany);
         }
@@ -158,6 +165,10 @@ impl Channels {
         let outgoing = ending.outgoing.get_or_insert_with(|| {
             let number = frame::FIRST_CHANNEL + ends.sending;
             ends.sending += 1;
+            let mut arrived = ending.inbox.state.lock();
+            arrived.credit = CHANNEL_BYTES;
+            let credit = arrived.number.map_or(0, |_| CHANNEL_BYTES);
+            drop(arrived);
             let name = name.to_owned();
             let token = own.0;
             connection.say(&Control::Open {
@@ -167,7 +178,7 @@ impl Channels {
             });
             Arc::new(Outgoing {
                 number,
-                credit: Mutex::new(CHANNEL_BYTES),
+                credit: Mutex::new(credit),
                 more: Bell::default(),
             })
         });
@@ -184,7 +195,7 @@ impl Channels {
         Ok(Channel { sender, receiver })
     }
 
-    /// The peer will send on a channel.
+    /// The peer has opened a channel: it may send on it once it is opened here, and reads what is sent to it.
     pub(super) fn opened(
         &self,
         number: u16,
@@ -194,22 +205,22 @@ impl Channels {
     ) -> Result<(), Misplaced> {
         let mut ends = self.0.lock();
         let expected = usize::from(number.wrapping_sub(frame::FIRST_CHANNEL));
-        let known = ends.by_name.contains_key(&name);
         if ends.token.is_some_and(|known| known != token) {
             return Err(Misplaced);
         }
-        // Each side numbers in order; both together name no more than twice what one may.
-        if expected != ends.receiving.len() || (!known && ends.by_name.len() >= 2 * CHANNELS) {
+        // Each side numbers in order.
+        if expected != ends.receiving.len() || expected >= CHANNELS {
             return Err(Misplaced);
         }
-        let inbox = ends.by_name.entry(name).or_default().inbox.clone();
-        {
-            let mut state = inbox.state.lock();
-            if state.number.is_some() {
-                return Err(Misplaced);
-            }
-            state.number = Some(number);
-            state.credit = CHANNEL_BYTES;
+        let ended = ends.ended;
+        let ending = ends.by_name.entry(name).or_default();
+        let inbox = ending.inbox.clone();
+        if inbox.state.lock().number.replace(number).is_some() {
+            return Err(Misplaced);
+        }
+        if let Some(outgoing) = ending.outgoing.as_ref().filter(|_| !ended) {
+            *outgoing.credit.lock() = CHANNEL_BYTES;
+            outgoing.more.ring();
         }
         let stale = token < floor;
         ends.receiving.push(inbox);
@@ -274,8 +285,10 @@ impl Channels {
         let drop_all = |inbox: &Arc<Inbox>| {
             let mut state = inbox.state.lock();
             state.stale = true;
-            let dropped = std::mem::take(&mut state.runs);
-            dropped.iter().map(|run| frame::count(run)).sum::<u64>()
+            let copied = std::mem::take(&mut state.copied);
+            let runs = std::mem::take(&mut state.runs);
+            let runs = runs.iter().map(|run| frame::count(run));
+            runs.sum::<u64>() + frame::count(&copied)
         };
         let dropped = ends.receiving.iter().map(drop_all).sum();
         drop(ends);
@@ -301,17 +314,56 @@ impl Channels {
     }
 }
 
+impl Arrived {
+    /// `copy`: what else was read with `run` must not stay alive for it.
+    fn put(&mut self, run: &Bytes, copy: bool) {
+        if copy {
+            self.copied.extend_from_slice(run);
+        }
+        if !self.copied.is_empty() && (!copy || self.copied.len() >= PIECE_BYTES) {
+            self.runs.push_back(self.copied.split().freeze());
+        }
+        if !copy {
+            self.runs.push_back(run.clone());
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let behind = |copied: &mut BytesMut| (!copied.is_empty()).then(|| copied.split().freeze());
+        self.runs.pop_front().or_else(|| behind(&mut self.copied))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.copied.is_empty()
+    }
+}
+
+#[cfg(test)]
 impl Inbox {
-    /// Whole frames have come, all for this channel. `Ok(false)`: they are of a run that does not count any more.
-    pub(super) fn put(&self, run: Bytes) -> Result<bool, Misplaced> {
+    /// All that a channel may hold.
+    pub(super) fn grant(&self) {
+        self.state.lock().credit = CHANNEL_BYTES;
+    }
+
+    /// All that has come.
+    pub(super) fn read_all(&self) -> Vec<u8> {
+        let mut state = self.state.lock();
+        std::iter::from_fn(|| state.take()).flatten().collect()
+    }
+}
+
+impl Inbox {
+    /// Whole frames have come, all for this channel, to be copied or not. `Ok(false)`: they are of a run that does not
+    /// count any more.
+    pub(super) fn put(&self, run: &Bytes, copy: bool) -> Result<bool, Misplaced> {
         let mut state = self.state.lock();
         state.credit = state.credit.checked_sub(run.len()).ok_or(Misplaced)?;
         if state.stale {
             // What is not read gives no credit back: the sender stops.
             return Ok(false);
         }
-        let first = state.runs.is_empty();
-        state.runs.push_back(run);
+        let first = state.is_empty();
+        state.put(run, copy);
         drop(state);
         if first {
             self.arrived.notify_one();
@@ -380,8 +432,7 @@ impl ChannelReceiver {
     }
 
     /// The next frame. What had arrived before the end of the connection is still given, unless the peer's run is known
-    /// to be over. A frame keeps up to 64 KiB alive that came with it: whoever keeps it for long, copies it. Nothing is
-    /// lost when the future is dropped.
+    /// to be over. A frame keeps up to 64 KiB alive that came with it: whoever keeps it for long, copies it. Nothing is lost when the future is dropped.
     pub async fn receive(&mut self) -> Result<Bytes, Gone> {
         loop {
             if let Some(frame) = self.try_receive() {
@@ -389,7 +440,7 @@ impl ChannelReceiver {
             }
             {
                 let state = self.inbox.state.lock();
-                if state.runs.is_empty() && (state.gone || state.stale) {
+                if state.is_empty() && (state.gone || state.stale) {
                     drop(state);
                     return Err(self.connection.channels.gone());
                 }
@@ -401,7 +452,7 @@ impl ChannelReceiver {
     /// The next frame, if one is there.
     pub fn try_receive(&mut self) -> Option<Bytes> {
         if self.current.is_empty() {
-            self.current = self.inbox.state.lock().runs.pop_front()?;
+            self.current = self.inbox.state.lock().take()?;
         }
         let length = frame::body_bytes(&self.current);
         self.current.advance(HEAD_BYTES);

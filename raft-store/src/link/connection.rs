@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -30,9 +30,11 @@ use crate::transport::{BoxFuture, Stream};
 const READ_BYTES: usize = 64 * 1024;
 /// …unless there is room for so many.
 const READ_LEAST: usize = 16 * 1024;
+/// Frames of a channel that are read keep so many times their size alive, at most.
+const KEPT_FOR: usize = 8;
 /// A ping so often…
 const PING_EVERY: Duration = Duration::from_millis(500);
-/// …and the connection is dead when one was not answered for so long.
+/// …and the connection is dead when nothing, no answer either, came for so long.
 const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// What was put before the end is still written for so long.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -238,6 +240,7 @@ impl Connection {
             around: &around,
             half,
             buffer,
+            whole: 0,
             serving: FuturesUnordered::new(),
             served_bytes: 0,
             inbox: None,
@@ -276,12 +279,14 @@ struct Reader<'a> {
     around: &'a Around,
     half: ReadHalf<Box<dyn Stream>>,
     buffer: BytesMut,
+    /// What the buffer had room for when it was made: what stays of it keeps all of it alive.
+    whole: usize,
     serving: FuturesUnordered<BoxFuture<'static, (u64, usize, Reply)>>,
     /// Of those requests.
     served_bytes: usize,
     /// Of the channel that something came for last.
     inbox: Option<(u16, Arc<Inbox>)>,
-    /// When the newest ping that was answered had been sent, or the beginning.
+    /// When something was heard last, or the beginning.
     alive: Duration,
     /// When a request was last under way.
     used: Duration,
@@ -297,8 +302,7 @@ impl Reader<'_> {
                 && let Some((channel, bytes)) = frame::run(&self.buffer, FRAME_BYTES)?
             {
                 if channel >= FIRST_CHANNEL {
-                    let run = self.buffer.split_to(bytes).freeze();
-                    self.deliver(channel, run)?;
+                    self.deliver(channel, bytes)?;
                 } else if let Some((_, body)) = frame::next(&mut self.buffer, FRAME_BYTES)? {
                     self.take(channel, &body)?;
                 }
@@ -313,10 +317,12 @@ impl Reader<'_> {
                     self.served_bytes -= bytes;
                     self.answer(number, &reply)?;
                 }
-                count = read(&mut self.half, &mut self.buffer), if self.has_room() => {
+                count = read(&mut self.half, &mut self.buffer, &mut self.whole), if self.has_room() => {
                     if count? == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
+                    // A ping of ours, or its answer, may wait behind much else.
+                    self.alive = clock.now();
                 }
                 () = &mut tick => {
                     self.tick()?;
@@ -331,8 +337,9 @@ impl Reader<'_> {
         self.serving.len() < CALLS_SERVED && self.served_bytes < CALLS_SERVED_BYTES
     }
 
-    /// Frames of a channel.
-    fn deliver(&mut self, channel: u16, run: Bytes) -> Result<(), End> {
+    /// Frames of a channel, the next so many bytes.
+    fn deliver(&mut self, channel: u16, bytes: usize) -> Result<(), End> {
+        let run = self.buffer.split_to(bytes).freeze();
         let known = self.inbox.take().filter(|(number, _)| *number == channel);
         let inbox = match known {
             Some((_, inbox)) => inbox,
@@ -342,7 +349,9 @@ impl Reader<'_> {
                 .inbox(channel)
                 .ok_or(End::Misplaced)?,
         };
-        if !inbox.put(run.clone())? {
+        // They may stay unread, while other channels and requests fill one buffer after the other.
+        let few = bytes * KEPT_FOR < self.whole;
+        if !inbox.put(&run, few)? {
             self.around.told.dropped(frame::count(&run));
         }
         self.inbox = Some((channel, inbox));
@@ -390,7 +399,6 @@ impl Reader<'_> {
             Control::Pong(number) => {
                 connection.pongs.fetch_max(number, Ordering::AcqRel);
                 connection.ponged.ring();
-                self.alive = self.around.clock.now();
             }
             Control::Refused(reason) => {
                 connection.calls.lock().refused = Some(reason);
@@ -454,10 +462,15 @@ impl Reader<'_> {
     }
 }
 
-async fn read(half: &mut ReadHalf<Box<dyn Stream>>, buffer: &mut BytesMut) -> io::Result<usize> {
+async fn read(
+    half: &mut ReadHalf<Box<dyn Stream>>,
+    buffer: &mut BytesMut,
+    whole: &mut usize,
+) -> io::Result<usize> {
     // Small reads share a buffer.
     if buffer.capacity() - buffer.len() < READ_LEAST {
         buffer.reserve(READ_BYTES);
+        *whole = buffer.capacity();
     }
     half.read_buf(buffer).await
 }

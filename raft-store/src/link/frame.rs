@@ -66,7 +66,12 @@ pub(super) fn run(from: &[u8], limit_bytes: usize) -> Result<Option<(u16, usize)
     while let Some(head) = from[bytes..].first_chunk::<HEAD_BYTES>() {
         let [a, b, c, d, low, high] = *head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        check(length, limit_bytes)?;
+        match check(length, limit_bytes) {
+            Ok(()) => {}
+            Err(error) if bytes == 0 => return Err(error),
+            // What is whole comes first.
+            Err(_) => break,
+        }
         let this = u16::from_le_bytes([low, high]);
         let other = bytes > 0 && this != channel;
         if other || from.len() - bytes < HEAD_BYTES + length {

@@ -194,7 +194,7 @@ impl Shared {
 
     /// Tells the other end why, and the log once a minute.
     async fn turn_away(&self, peer: &Peer, mut stream: Box<dyn Stream>, reason: u8) {
-        if reason != CROSSED && peer.may_log(self.clock().now()) {
+        if reason != CROSSED && peer.said.may(self.clock().now()) {
             let reason = wire::reason(reason);
             tracing::warn!(peer = %peer.id, ?reason, "a peer is refused");
         }
@@ -217,6 +217,10 @@ impl Shared {
         hello: &Hello,
         (stream, buffer): (Box<dyn Stream>, BytesMut),
     ) {
+        if self.is_closed() {
+            // Closed before this one could be found: its tasks end at once.
+            connection.close();
+        }
         self.book.note_hello(peer.id, &hello.addresses);
         let (reading, writing) = tokio::io::split(stream);
         let around = Around {

@@ -1,6 +1,7 @@
 //! The connections of one member: accepted, dialled, kept and ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::connection::{Connection, NotSent, Told};
 use super::frame::Control;
 use super::messages::{Lane, Reply, Request};
 use super::peer::{Held, Peer, ToDial};
-use super::{AddressBook, Hello, Link, LinkError, Serve, wire};
+use super::{AddressBook, Hello, Link, LinkError, Refused, Serve, wire};
 use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::Parts;
@@ -70,7 +71,7 @@ impl Shared {
         &*self.parts.clock
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
@@ -240,7 +241,7 @@ impl Shared {
         let connected = self.parts.transport.connect(address).await;
         let Connected { stream, member, .. } = connected.map_err(|error| {
             tracing::debug!(address, %error, "nobody answers");
-            LinkError::Unreachable
+            not_let_in(&error).map_or(LinkError::Unreachable, LinkError::Refused)
         })?;
         if member == self.me {
             return Err(LinkError::Unreachable);
@@ -259,12 +260,23 @@ impl Shared {
     }
 }
 
+/// Whether somebody is there who does not let this member in, as [`crate::transport::Transport::connect`] says it.
+fn not_let_in(error: &io::Error) -> Option<Refused> {
+    match error.kind() {
+        // What the system says of a connection that it does not make.
+        _ if error.raw_os_error().is_some() => None,
+        io::ErrorKind::PermissionDenied => Some(Refused::Certificate),
+        io::ErrorKind::WouldBlock => Some(Refused::Busy),
+        _ => None,
+    }
+}
+
 impl Told for Shared {
     fn hello_again(&self, connection: &Connection, hello: Hello) -> Result<(), u8> {
         self.serve.judge(&hello).map_err(wire::reason_byte)?;
         self.book.note_hello(connection.peer, &hello.addresses);
         if let Some(peer) = self.peers.lock().get(&connection.peer) {
-            peer.renew(hello);
+            peer.renew(connection, hello);
         }
         Ok(())
     }

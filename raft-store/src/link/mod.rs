@@ -89,7 +89,8 @@ pub(crate) trait Link: Send + Sync {
     /// Waits until `to` is connected.
     fn connected(&self, to: MemberId) -> BoxFuture<'_, ()>;
 
-    /// Asks who is at `address`: a dial and a hello, `limit` at most. Who answers is a peer from then on.
+    /// Asks who is at `address`: a dial and a hello, `limit` at most. Who answers is a peer from then on. `Refused`:
+    /// somebody is there, and does not say what it has.
     fn greet<'a>(
         &'a self,
         address: &'a str,

@@ -13,12 +13,12 @@ use super::messages::Lane;
 use super::{Hello, LinkError, Refused, wire};
 use crate::bell::Bell;
 use crate::ids::{BootNonce, Incarnation, MemberId};
+use crate::seldom::Seldom;
 
 /// A dial whose hello was not answered for so long gives way to one of the other side.
 const CROSSING: Duration = Duration::from_secs(1);
 /// A run of which nothing was heard for so long is gone, and the other one is let in.
 const RUN_IS_GONE: Duration = Duration::from_secs(5);
-const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 const LANES: [Lane; 3] = [Lane::Raft, Lane::Calls, Lane::Snapshot];
 
@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) changed: Bell,
     /// The dialler's alone: there may be something to dial.
     pub(super) kick: Notify,
+    /// That it is refused.
+    pub(super) said: Seldom,
 }
 
 #[derive(Default)]
@@ -47,7 +49,6 @@ struct State {
     dials: Dials,
     /// Two live runs of one id, and when each said hello last. Empty unless there were two.
     runs: BTreeMap<BootNonce, Duration>,
-    logged: Option<Duration>,
     /// The first run that counts.
     floor: Option<Incarnation>,
 }
@@ -114,6 +115,7 @@ impl Peer {
             state: Mutex::default(),
             changed: Bell::default(),
             kick: Notify::new(),
+            said: Seldom::default(),
         })
     }
 
@@ -247,8 +249,15 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) fn renew(&self, hello: Hello) {
-        self.state.lock().hello = Some(hello);
+    /// Said again on `connection`, which may have given its place to another run's in the meantime.
+    pub(super) fn renew(&self, connection: &Connection, hello: Hello) {
+        let mut state = self.state.lock();
+        let place = state.lanes[connection.lane as usize].as_ref();
+        if !place.is_some_and(|one| std::ptr::eq(&**one, connection)) {
+            return;
+        }
+        state.hello = Some(hello);
+        drop(state);
         self.changed.ring();
     }
 
@@ -311,18 +320,6 @@ impl Peer {
         let known = state.floor.max(Some(floor));
         state.floor = known;
         known.unwrap_or(floor)
-    }
-
-    /// Whether a refusal may be logged now.
-    pub(super) fn may_log(&self, now: Duration) -> bool {
-        let mut state = self.state.lock();
-        let may = state
-            .logged
-            .is_none_or(|at| now.saturating_sub(at) >= REFUSAL_LOGGED_EVERY);
-        if may {
-            state.logged = Some(now);
-        }
-        may
     }
 }
 

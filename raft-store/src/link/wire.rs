@@ -14,6 +14,8 @@ use crate::ids::{BootNonce, ClusterId, MemberId};
 use crate::limits::{ADDRESS_BYTES, MEMBER_ADDRESSES};
 use crate::log::{LogId, Vote};
 
+/// Highest term and index that is believed.
+const COUNTED: u64 = 1 << 62;
 /// The one format of frames that this build speaks.
 const FORMAT: u16 = 1;
 
@@ -40,6 +42,19 @@ fn option<'a, T>(
     }
 }
 
+/// A term or an index: far from where the next one would be none.
+fn counted(from: &mut Reader<'_>, what: &'static str) -> Result<u64, Error> {
+    let value = from.varint(what)?;
+    match value <= COUNTED {
+        true => Ok(value),
+        false => Err(Error::TooLarge {
+            what,
+            value,
+            limit: COUNTED,
+        }),
+    }
+}
+
 fn put_id(to: &mut Writer, id: LogId) {
     to.varint(id.term);
     to.u64(id.node);
@@ -48,9 +63,9 @@ fn put_id(to: &mut Writer, id: LogId) {
 
 fn id(from: &mut Reader<'_>) -> Result<LogId, Error> {
     Ok(LogId {
-        term: from.varint("term")?,
+        term: counted(from, "term")?,
         node: from.u64("leader")?,
-        index: from.varint("index")?,
+        index: counted(from, "index")?,
     })
 }
 
@@ -62,7 +77,7 @@ fn put_vote(to: &mut Writer, vote: Vote) {
 
 fn vote(from: &mut Reader<'_>) -> Result<Vote, Error> {
     Ok(Vote {
-        term: from.varint("term of a vote")?,
+        term: counted(from, "term of a vote")?,
         node: from.u64("candidate")?,
         committed: from.bool("committed vote")?,
     })

@@ -17,6 +17,10 @@ use crate::transport::registry::{Bound, RESERVED_PREFIX, Registry};
 
 /// How long a write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(4);
+/// What the name of a member's key begins with.
+const KEY: &[u8] = b"key/";
+/// Keys that are looked at at one time.
+const LOOKED_AT: usize = 256;
 
 /// The store, as long as somebody else holds it.
 pub(super) struct Trust(Weak<Inner>);
@@ -30,7 +34,14 @@ fn authority_key() -> Vec<u8> {
 }
 
 fn member_key(member: MemberId) -> Vec<u8> {
-    reserved(format!("key/{member}").as_bytes())
+    [reserved(KEY), member.to_string().into_bytes()].concat()
+}
+
+/// Whose key it is.
+fn member_of(key: &[u8]) -> Option<MemberId> {
+    let digits = key.strip_prefix(RESERVED_PREFIX)?.strip_prefix(KEY)?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    u64::from_str_radix(digits, 16).ok().map(MemberId)
 }
 
 fn not_now(error: Error) -> io::Error {
@@ -52,14 +63,48 @@ impl Trust {
     }
 
     async fn put(&self, key: &[u8], value: Bytes, expect: Expect) -> io::Result<WriteOutcome> {
+        let action = Action::Put { value, owner: None };
+        self.write(key, expect, action).await
+    }
+
+    async fn write(&self, key: &[u8], expect: Expect, action: Action) -> io::Result<WriteOutcome> {
         let write = Write {
             key: Bytes::copy_from_slice(key),
             expect,
-            action: Action::Put { value, owner: None },
+            action,
         };
         let store = self.store()?;
         let put = store.write_own(write, Instant::now() + WRITE_LIMIT);
         put.await.map_err(not_now)
+    }
+
+    /// Some keys behind `after`, each with its revision, and whether its member was removed.
+    fn keys(&self, after: Option<&[u8]>) -> io::Result<Vec<(Bytes, Revision, bool)>> {
+        let store = self.store()?;
+        let state = store.state().map_err(not_now)?;
+        let found = state.scan(&reserved(KEY), after, LOOKED_AT);
+        let removed = |key: &[u8]| member_of(key).is_some_and(|id| state.members().is_removed(id));
+        let keys = found.into_iter().map(|item| {
+            let is_removed = removed(&item.key);
+            (item.key, item.versioned.revision, is_removed)
+        });
+        Ok(keys.collect())
+    }
+
+    async fn forget(&self) -> io::Result<()> {
+        let mut after: Option<Bytes> = None;
+        while self.store()?.0.core.is_leading() {
+            let keys = self.keys(after.as_deref())?;
+            let Some((last, ..)) = keys.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (key, revision, _) in keys.iter().filter(|(.., removed)| *removed) {
+                let expect = Expect::Revision(*revision);
+                self.write(key, expect, Action::Delete).await?;
+            }
+        }
+        Ok(())
     }
 
     fn is_removed(&self, member: MemberId) -> io::Result<bool> {
@@ -107,6 +152,10 @@ impl Registry for Trust {
                 WriteOutcome::Conflict(None) => Err(io::ErrorKind::WouldBlock.into()),
             }
         })
+    }
+
+    fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(self.forget())
     }
 
     fn addresses(&self) -> Vec<String> {

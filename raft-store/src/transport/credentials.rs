@@ -109,7 +109,7 @@ impl Credentials {
         certificate::public_key(&self.key)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut to = Writer::new(FILE_BYTES);
         to.raw(&MAGIC);
         to.u16(FORMAT);
@@ -125,7 +125,7 @@ impl Credentials {
         Ok(bytes)
     }
 
-    fn decode(bytes: &[u8], member: MemberId) -> Result<Self, Error> {
+    pub(super) fn decode(bytes: &[u8], member: MemberId) -> Result<Self, Error> {
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Error::Damaged)?;
         if crc32c::crc32c(content).to_le_bytes() != *crc {
             return Err(Error::Damaged);

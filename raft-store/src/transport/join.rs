@@ -106,7 +106,8 @@ async fn receive(wire: &mut impl Wire) -> Result<Vec<u8>, Error> {
     Ok(body)
 }
 
-async fn refuse(wire: &mut impl Wire, reason: Refusal) -> Result<(), Error> {
+/// Says why not.
+pub(crate) async fn refuse(wire: &mut impl Wire, reason: Refusal) -> Result<(), Error> {
     send(wire, &[1, reason.byte()]).await?;
     Err(reason.into())
 }

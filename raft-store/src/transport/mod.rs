@@ -47,7 +47,8 @@ pub struct Connected {
 /// Opens streams to other members and accepts theirs. Dropping a future that is not ready gives the attempt up.
 pub trait Transport: Send + Sync {
     /// Opens a stream to whoever listens at `address` (`host:port`). Where members need certificates and this one has
-    /// none, it asks there for one first: `NotConnected` if nobody there has a cluster.
+    /// none, it asks there for one first: `NotConnected` if nobody there has a cluster, `PermissionDenied` if this member
+    /// is not let in, `WouldBlock` if not now.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connected>>;
 
     /// The next stream that another member has opened. After an error nothing is accepted any more, while this member
@@ -55,8 +56,9 @@ pub trait Transport: Send + Sync {
     fn accept(&self) -> BoxFuture<'_, io::Result<Connected>>;
 
     /// This member founds a cluster: whatever its members need to know each other is made, durably. Called when the
-    /// founding record names this member and before consensus begins; harmless when repeated.
-    fn found(&self) -> BoxFuture<'_, io::Result<()>> {
+    /// founding record names this member and before consensus begins; harmless when repeated. `goes_on`: consensus has
+    /// begun in an earlier run, so what there is belongs to this cluster.
+    fn found(&self, _goes_on: bool) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

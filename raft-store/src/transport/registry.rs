@@ -36,6 +36,9 @@ pub trait Registry: Send + Sync {
     /// Ties an id to a public key for ever. Of several keys for one id the first wins.
     fn bind(&self, member: MemberId, key: [u8; 32]) -> BoxFuture<'_, io::Result<Bound>>;
 
+    /// Whose key an id was does not matter once its member was removed: forgets it, where this member leads.
+    fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>>;
+
     /// Where other members can be reached.
     fn addresses(&self) -> Vec<String>;
 }

@@ -142,6 +142,7 @@ impl TcpTransport {
         let seen = Arc::new(Seen::default());
         let judge = Arc::new(Judge {
             wall: parts.wall.clone(),
+            clock: parts.clock.clone(),
             seen: seen.clone(),
         });
         let setup = Setup::new(&credentials, &judge, &*parts.random)?;
@@ -249,8 +250,8 @@ impl Transport for TcpTransport {
         })
     }
 
-    fn found(&self) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async { Ok(self.shared.found().await?) })
+    fn found(&self, goes_on: bool) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move { Ok(self.shared.found(goes_on).await?) })
     }
 
     fn attach(&self, registry: Arc<dyn Registry>) {
@@ -295,9 +296,14 @@ impl Shared {
     }
 
     /// The authority and this member's certificate. The store is given the authority once it is open.
-    async fn found(&self) -> Result<(), Error> {
+    async fn found(&self, goes_on: bool) -> Result<(), Error> {
         let mut credentials = self.credentials.lock().await;
-        if credentials.granted.is_some() {
+        // A certificate from before may be of a cluster that this member was about to join, whose key it does not have.
+        let made = match goes_on {
+            true => credentials.granted.is_some(),
+            false => credentials.sealed.is_some(),
+        };
+        if made {
             return Ok(());
         }
         let secrets = self.secrets();
@@ -310,7 +316,8 @@ impl Shared {
         let owner = (self.member, credentials.public_key());
         let granted = Granted::new(signer.authority.clone(), &issued, owner)?;
         credentials.sealed = Some(signer.seal(secret, random)?);
-        self.take_granted(&mut credentials, granted)?;
+        let taken = self.take_granted(&mut credentials, granted);
+        taken.inspect_err(|_| credentials.sealed = None)?;
         self.look.notify_one();
         Ok(())
     }

@@ -20,8 +20,9 @@ use rustls::{
 
 use super::certificate::{self, Authority, Facts};
 use super::credentials::Credentials;
-use crate::clock::WallClock;
+use crate::clock::{Clock, WallClock};
 use crate::random::Random;
+use crate::seldom::Seldom;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Purpose {
 }
 
 /// What the port has met since the start, for whoever looks after the member.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Seen {
     /// Handshakes and exchanges that came to nothing.
     pub(crate) failed: AtomicU64,
@@ -68,6 +69,17 @@ pub(crate) struct Seen {
     pub(crate) dates_refused: AtomicU64,
     /// Joiners that did not know the secret.
     pub(crate) wrong_secret: AtomicU64,
+    pub(crate) said: Said,
+}
+
+/// What the log says seldom, since anybody, or any member, can make it happen.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) no_socket: Seldom,
+    pub(crate) wrong_secret: Seldom,
+    pub(crate) no_certificate: Seldom,
+    dates_tolerated: Seldom,
+    dates_refused: Seldom,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -77,6 +89,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 /// Judges the certificates of peers.
 pub(crate) struct Judge {
     pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seen: Arc<Seen>,
 }
 
@@ -97,15 +110,21 @@ impl Judge {
             Ok((facts, 0)) => Ok(facts),
             Ok((facts, seconds)) => {
                 count(&self.seen.dates_tolerated);
-                let days = seconds / certificate::DAY_SECONDS;
-                tracing::warn!(member = %facts.member, days, "clock or certificate: a member's dates are wrong");
+                if self.seen.said.dates_tolerated.may(self.clock.now()) {
+                    let days = seconds / certificate::DAY_SECONDS;
+                    tracing::warn!(member = %facts.member, days, "clock or certificate: a member's dates are wrong");
+                }
                 Ok(facts)
             }
+            Err(error @ certificate::Error::ClockOrCertificate { .. }) => {
+                count(&self.seen.dates_refused);
+                if self.seen.said.dates_refused.may(self.clock.now()) {
+                    tracing::error!(%error, "a member is refused");
+                }
+                Err(error)
+            }
             Err(error) => {
-                count(match error {
-                    certificate::Error::ClockOrCertificate { .. } => &self.seen.dates_refused,
-                    _ => &self.seen.foreign,
-                });
+                count(&self.seen.foreign);
                 Err(error)
             }
         }

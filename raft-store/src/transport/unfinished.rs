@@ -1,14 +1,24 @@
 //! Connections whose other end has proven nothing yet: bounded in number, in all and an address. When a new one comes
 //! over the bound, an old one goes, one that has said nothing first: a peer says what it has to say within milliseconds,
-//! so a flood displaces itself and hardly ever a peer.
+//! so a flood displaces itself and hardly ever a peer. Handshakes of one address take turns, so many a second.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::limits::{UNFINISHED, UNFINISHED_AN_ADDRESS};
+use crate::limits::{HANDSHAKES_A_SECOND, UNFINISHED, UNFINISHED_AN_ADDRESS};
+
+/// Between two handshakes of one address, on the whole.
+const STEP: Duration = Duration::from_micros(1_000_000 / HANDSHAKES_A_SECOND);
+/// So far an address may be ahead of that: as many at once as in a second.
+const AHEAD: Duration = Duration::from_secs(1);
+/// Longest wait for a turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// With so many addresses, those that owe nothing are forgotten.
+const SWEEP_AT: usize = 1_024;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -19,6 +29,8 @@ struct Table {
     next: u64,
     /// In the order in which they came.
     open: BTreeMap<u64, Entry>,
+    /// When what an address has had would be over at an even pace.
+    turns: BTreeMap<IpAddr, Duration>,
     closed: bool,
 }
 
@@ -73,6 +85,21 @@ impl Unfinished {
         if let Some(entry) = self.0.lock().open.get_mut(&number) {
             entry.speaks = true;
         }
+    }
+
+    /// How long a handshake has to wait for its turn. `None`: others of its address wait for too long already.
+    pub(crate) fn turn(&self, address: SocketAddr, now: Duration) -> Option<Duration> {
+        let mut table = self.0.lock();
+        if table.turns.len() >= SWEEP_AT {
+            table.turns.retain(|_, over| *over > now);
+        }
+        let over = table.turns.entry(origin(address)).or_insert(now);
+        let wait = over.saturating_sub(now + AHEAD);
+        if wait > LONGEST_WAIT {
+            return None;
+        }
+        *over = now.max(*over) + STEP;
+        Some(wait)
     }
 
     /// It is finished, one way or the other.
@@ -158,6 +185,44 @@ mod tests {
         assert_eq!(unfinished.len(), UNFINISHED_AN_ADDRESS);
         unfinished.close();
         assert_eq!(unfinished.len(), 0);
+    }
+
+    #[test]
+    fn handshakes_of_an_address_take_turns() {
+        let unfinished = Unfinished::default();
+        let (flood, other) = ("10.0.0.1:1", "10.0.0.2:1");
+        let turn = |address: &str, now| unfinished.turn(address.parse().expect("an address"), now);
+        let (mut had, mut refused) = (Vec::new(), 0);
+        for at in 0..10_000 {
+            let now = Duration::from_millis(at);
+            match turn(flood, now) {
+                Some(wait) => had.push(now + wait),
+                None => refused += 1,
+            }
+            if at % 100 == 0 {
+                assert_eq!(turn(other, now), Some(Duration::ZERO), "{at}");
+            }
+        }
+        assert!(had.is_sorted() && refused > 9_000);
+        let within = |from: u64, to: u64| {
+            let times = Duration::from_secs(from)..Duration::from_secs(to);
+            had.iter().filter(|at| times.contains(*at)).count() as u64
+        };
+        assert!(within(0, 1) <= 2 * HANDSHAKES_A_SECOND + 1);
+        for second in 1..10 {
+            let count = within(second, second + 1);
+            assert!(count.abs_diff(HANDSHAKES_A_SECOND) <= 1, "{count}");
+        }
+        assert_eq!(turn(flood, Duration::from_secs(20)), Some(Duration::ZERO));
+        for host in 0..100_000_u32 {
+            let address = SocketAddr::from((
+                [10, 1 + (host >> 16) as u8, (host >> 8) as u8, host as u8],
+                1,
+            ));
+            let now = Duration::from_millis(30_000 + u64::from(host));
+            assert_eq!(unfinished.turn(address, now), Some(Duration::ZERO));
+        }
+        assert!(unfinished.0.lock().turns.len() <= SWEEP_AT);
     }
 
     #[tokio::test]

@@ -34,17 +34,52 @@ async fn who_knows_the_secret_becomes_a_member_and_stays_one() {
 async fn the_founder_keeps_its_authority_over_a_kill_before_the_store_has_it() {
     let secret = [JoinSecret::mint(&SystemRandom)];
     let founder = Member::open(disk("founder"), Date::new(TODAY), &secret).await;
-    founder.port.found().await.expect("founded");
+    founder.port.found(false).await.expect("founded");
     let (disk, date) = (founder.disk.clone(), founder.date.clone());
     drop(founder);
     disk.power_cut();
     let founder = Member::open(disk, date, &secret).await;
-    founder.port.found().await.expect("founded before");
+    founder.port.found(false).await.expect("founded before");
     let map = std::sync::Arc::new(crate::member::Map::default());
     founder.port.attach(map.clone());
     eventually(|| map.sealed().is_some() && map.keys() == 1).await;
     let joiner = Member::open(crate::member::disk("joiner"), Date::new(TODAY), &secret).await;
     joiner.talk(&founder).await;
+}
+
+#[tokio::test]
+async fn who_does_not_answer_holds_up_nobody_else() {
+    let cluster = Cluster::found("founder").await;
+    let joiner = cluster.stranger("joiner").await;
+    // The system there accepts connections, and nobody takes them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    let mut first = std::pin::pin!(joiner.port.connect(&address));
+    let moment = std::time::Duration::from_millis(200);
+    let begun = tokio::time::timeout(moment, &mut first).await;
+    assert!(begun.is_err(), "it hangs");
+    let limit = std::time::Duration::from_secs(8);
+    let connected = tokio::time::timeout(limit, joiner.connect(&cluster.founder)).await;
+    connected.expect("in time").expect("let in");
+}
+
+#[tokio::test]
+async fn who_founds_has_an_authority_of_its_own() {
+    let cluster = Cluster::found("founder").await;
+    let member = cluster.stranger("member").await;
+    member.talk(&cluster.founder).await;
+    // The cluster that it was about to join is lost, and a person lets it found another.
+    member.port.found(false).await.expect("founded");
+    let map = std::sync::Arc::new(crate::member::Map::default());
+    member.port.attach(map.clone());
+    eventually(|| map.sealed().is_some() && map.keys() == 1).await;
+    let secrets = [cluster.secret.clone()];
+    let joiner = Member::open(disk("joiner"), Date::new(TODAY), &secrets).await;
+    joiner.talk(&member).await;
+    let sealed = map.sealed();
+    member.port.found(true).await.expect("it goes on");
+    joiner.talk(&member).await;
+    assert_eq!(map.sealed(), sealed);
 }
 
 #[tokio::test]
@@ -75,7 +110,10 @@ async fn who_has_no_cluster_says_so() {
         assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
     }
     let nobody = Member::open(disk("nobody"), Date::new(TODAY), &[]).await;
-    assert!(nobody.port.found().await.is_err(), "nothing to seal with");
+    assert!(
+        nobody.port.found(false).await.is_err(),
+        "nothing to seal with"
+    );
 }
 
 #[tokio::test]

@@ -87,6 +87,14 @@ impl Registry for Map {
         Box::pin(std::future::ready(Ok(bound)))
     }
 
+    fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>> {
+        let mut kept = self.0.lock();
+        let removed = std::mem::take(&mut kept.removed);
+        kept.keys.retain(|id, _| !removed.contains(id));
+        kept.removed = removed;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn addresses(&self) -> Vec<String> {
         self.0.lock().addresses.clone()
     }
@@ -112,7 +120,7 @@ impl WallClock for Date {
 }
 
 /// Time limits are as they are; what is done by the hour is done ten times a second.
-struct Impatient;
+pub struct Impatient;
 
 impl Clock for Impatient {
     fn now(&self) -> Duration {
@@ -223,7 +231,7 @@ impl Cluster {
         let secret = JoinSecret::mint(&SystemRandom);
         let secrets = std::slice::from_ref(&secret);
         let founder = Member::open(disk(name), Date::new(TODAY), secrets).await;
-        founder.port.found().await.expect("founded");
+        founder.port.found(false).await.expect("founded");
         let map = Arc::new(Map::default());
         founder.port.attach(map.clone());
         eventually(|| map.sealed().is_some() && map.keys() == 1).await;

@@ -17,7 +17,7 @@ use raft_store::transport::{BoxFuture, JoinSecret, TcpParts, TcpSettings, TcpTra
 use raft_store::{Error, Expect, Parts, Settings, Store, open};
 use tokio::time::Instant;
 
-use crate::member::{DIR, Date, TODAY, disk};
+use crate::member::{DIR, Date, Impatient, TODAY, disk};
 
 /// A founding record in memory.
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl World {
         let parts = TcpParts {
             disk: disk.clone(),
             random: Arc::new(SystemRandom),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(Impatient),
             wall: Date::new(TODAY),
             tasks: Tasks::system(),
         };
@@ -139,6 +139,33 @@ async fn a_founder_keeps_its_authority_in_the_store() {
     assert!(port.has_certificate());
     assert_eq!(own_keys(&store).await, 2);
     store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_removed_member_is_forgotten() {
+    let world = World::new();
+    let (store, port) = world.open(&disk("one"), &[]).await;
+    let peers = [port.local_address().to_string()];
+    let (other, other_port) = world.open(&disk("other"), &peers).await;
+    other.ready(soon()).await.expect("a member");
+    for _ in 0..1_000 {
+        if own_keys(&store).await == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(own_keys(&store).await, 3, "the authority and two keys");
+    let removed = store.remove(other_port.member(), soon()).await;
+    removed.expect("removed");
+    for _ in 0..1_000 {
+        if own_keys(&store).await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(own_keys(&store).await, 2, "the authority and its own");
+    store.shutdown().await;
+    other.shutdown().await;
 }
 
 /// Waits until a member's store says so.

@@ -12,7 +12,7 @@ use crate::founding::{FoundingRecord, RecordError};
 use crate::gate::{Gate, Tasks};
 use crate::ids::{BootNonce, MemberId};
 use crate::link::messages::{Reply, Request};
-use crate::link::{AddressBook, LinkError};
+use crate::link::{AddressBook, LinkError, Refused};
 use crate::log::LogId;
 use crate::random::{Random, Seeded};
 use crate::transport::{BoxFuture, Nowhere};
@@ -110,9 +110,9 @@ impl FoundingRecord for Shaky {
     }
 }
 
-/// Who answers where.
+/// Who answers where, and why they do not let anybody in.
 #[derive(Default)]
-struct Net(Mutex<BTreeMap<String, Hello>>);
+struct Net(Mutex<BTreeMap<String, Hello>>, Mutex<Option<Refused>>);
 
 impl Link for Net {
     fn call(
@@ -140,7 +140,11 @@ impl Link for Net {
         Box::pin(async move {
             sleep(Duration::from_millis(3)).await;
             let known = self.0.lock().get(address).cloned();
-            known.ok_or(LinkError::Unreachable)
+            let refused = self.1.lock().map(LinkError::Refused);
+            match (known, refused) {
+                (Some(_), Some(refused)) => Err(refused),
+                (known, _) => known.ok_or(LinkError::Unreachable),
+            }
         })
     }
 
@@ -323,6 +327,25 @@ async fn where_a_peer_answers_a_record_that_forgets_founds_nothing() {
             assert_eq!(end, (cluster, false), "seed {seed}");
             assert_eq!(shaky.now(), None, "nobody but a leader puts it again");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_peer_answers_and_says_nothing_a_record_that_forgets_founds_nothing() {
+    let (net, shaky) = (Arc::new(Net::default()), Shaky::new(1, Faults::default()));
+    let record: Arc<dyn FoundingRecord> = shaky.clone();
+    let (cluster, _) = Machine::new(1, 0, &net, &record).live().await;
+    // Its leader is gone, the joiner's secret is wrong, its build is too old.
+    for refused in [Refused::Busy, Refused::Certificate, Refused::Format] {
+        shaky.put(None);
+        *net.1.lock() = Some(refused);
+        let joiner = Machine::new(2, 1, &net, &record);
+        let waits = timeout(Duration::from_secs(600), joiner.settling().run()).await;
+        assert!(waits.is_err(), "{refused:?}: {waits:?}");
+        assert_eq!(shaky.now(), None);
+        *net.1.lock() = None;
+        let settled = joiner.settling().run().await;
+        assert_eq!(settled.expect("it joins"), Settled::Join(cluster));
     }
 }
 

@@ -53,10 +53,14 @@ async fn frames_come_in_order_in_both_directions_of_all_channels() {
 async fn what_comes_before_the_other_side_opens_waits() {
     let (_network, a, b) = two(1);
     let near = open(&a, "stanzas", B, RUN).await;
-    near.sender.send(b"early").await.expect("sent");
+    assert_eq!(near.sender.try_send(b"early"), Err(SendError::Full));
+    let early = near.sender.clone();
+    let early = tokio::spawn(async move { early.send(b"early").await });
     sleep(SECOND).await;
+    assert!(!early.is_finished(), "nobody reads it");
     let mut far = open(&b, "stanzas", A, OTHER).await;
     assert_eq!(far.receiver.receive().await.expect("there"), "early");
+    assert_eq!(early.await.expect("no panic"), Ok(()));
     let again = b.link.channel("stanzas", A, OTHER).await;
     assert_eq!(again.err(), Some(ChannelError::Taken));
     // Dropped with something unread.
@@ -173,16 +177,14 @@ async fn what_a_run_sends_that_is_over_is_dropped_and_counted() {
     assert_eq!(a.link.dropped_frames(), 2);
     // Nor does another channel of it come to anything, whichever is opened first.
     let other = open(&b, "other", A, OTHER).await;
-    other.sender.send(b"late").await.expect("sent");
-    sleep(SECOND).await;
-    assert_eq!(a.link.dropped_frames(), 3);
     let opened = a.link.channel("other", B, RUN).await;
     assert_eq!(opened.err(), Some(ChannelError::Unreachable));
+    assert_eq!(other.sender.try_send(b"late"), Err(SendError::Full));
     // A floor never sinks.
     a.link.runs_over(&BTreeMap::from([(B, Incarnation(1))]));
-    other.sender.send(b"late").await.expect("sent");
+    far.sender.send(b"late").await.expect("sent");
     sleep(SECOND).await;
-    assert_eq!(a.link.dropped_frames(), 4);
+    assert_eq!(a.link.dropped_frames(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,4 +205,47 @@ async fn channels_of_one_peer_are_bounded() {
         near.sender.send(b"x").await.expect("sent");
         assert_eq!(far.receiver.receive().await.expect("received"), "x");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_other_side_names_takes_no_name_away_here() {
+    let (_network, a, b) = two(1);
+    let mut channels = Vec::new();
+    for number in 0..64 {
+        channels.push(open(&b, &format!("theirs-{number}"), A, OTHER).await);
+    }
+    sleep(SECOND).await;
+    for number in 0..64 {
+        channels.push(open(&a, &format!("ours-{number}"), B, RUN).await);
+    }
+    let opened = a.link.channel("theirs-0", B, RUN).await;
+    assert_eq!(opened.err(), Some(ChannelError::TooMany));
+}
+
+/// A slow reader's frames arrive one by one between others that are read at once.
+#[tokio::test(start_paused = true)]
+async fn few_frames_keep_little_alive() {
+    let inbox = super::super::channel::Inbox::default();
+    let few = |bytes: u8| {
+        let mut frame = super::super::frame::head(16, 1).to_vec();
+        frame.push(bytes);
+        frame
+    };
+    inbox.grant();
+    for number in 0..200_u8 {
+        let mut read = bytes::BytesMut::with_capacity(64 << 10);
+        read.extend_from_slice(&few(number));
+        let run = read.split_to(7).freeze();
+        drop(read);
+        inbox.put(&run, true).expect("credit");
+        assert!(run.is_unique(), "what it was read with is free");
+        let large: Vec<u8> = few(number).repeat(usize::from(number % 3) * 1_000);
+        if !large.is_empty() {
+            inbox.put(&large.into(), false).expect("credit");
+        }
+    }
+    let all = inbox.read_all();
+    let numbers: Vec<_> = all.chunks(7).map(|frame| frame[6]).collect();
+    assert!(numbers.is_sorted(), "in order");
+    assert_eq!(numbers.len(), 200 + 67 * 1_000 + 66 * 2_000);
 }

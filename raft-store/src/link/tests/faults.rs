@@ -31,6 +31,23 @@ async fn one_way_holes_are_found_and_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn slow_is_not_dead() {
+    let (network, a, b) = two(1);
+    assert_eq!(a.ask(B, SECOND).await, pong());
+    sleep(SECOND).await;
+    let dials = network.dials(A, B) + network.dials(B, A);
+    // As when what was sent before fills the buffers of a narrow road: answers take long, and something comes all the
+    // time.
+    network.set_latency(1200 * SECOND / 1000, 1300 * SECOND / 1000);
+    sleep(20 * SECOND).await;
+    assert_eq!(a.ask(B, 5 * SECOND).await, pong());
+    assert_eq!(network.dials(A, B) + network.dials(B, A), dials);
+    network.black_hole(A, B);
+    sleep(6 * SECOND).await;
+    assert!(a.link.peers().is_empty() && b.link.peers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn flapping_ends_in_two_connections() {
     for seed in 0..10 {
         let (network, a, b) = two(seed);

@@ -67,6 +67,23 @@ async fn who_was_stopped_and_replaced_finds_the_other_there() {
     assert!(a.link.peers().is_empty(), "now both live");
 }
 
+#[test]
+fn a_run_that_is_over_changes_nothing_any_more() {
+    use super::super::connection::Connection;
+    use super::super::peer::Peer;
+    let peer = Peer::new(B);
+    let connection = |nonce| Connection::new(B, BootNonce(nonce), Lane::Calls);
+    let (old, new) = (connection(20), connection(21));
+    let installed = peer.install(&old, hello(B, 20, "b:1"), None);
+    assert_eq!(installed, Ok(()));
+    peer.renew(&old, hello(B, 20, "b:2"));
+    assert_eq!(peer.hello(), Some(hello(B, 20, "b:2")));
+    assert_eq!(peer.install(&new, hello(B, 21, "b:1"), None), Ok(()));
+    // Read from its connection after it was closed.
+    peer.renew(&old, hello(B, 20, "b:3"));
+    assert_eq!(peer.hello(), Some(hello(B, 21, "b:1")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_cluster_is_refused_with_a_reason() {
     let (_network, a, b) = two(1);

@@ -1,6 +1,6 @@
 //! Replies as bytes.
 
-use super::{maybe_id, option, put_id, put_option, put_vote, unknown, vote};
+use super::{counted, maybe_id, option, put_id, put_option, put_vote, unknown, vote};
 use crate::codec::{Error, Reader, Writer};
 use crate::ids::MemberId;
 use crate::limits::FRAME_BYTES;
@@ -151,7 +151,7 @@ pub(in crate::link) fn decode_reply(body: &[u8]) -> Result<Reply, Error> {
         },
         5 => Reply::Taken(from.bool("taken")?),
         6 => Reply::Forwarded(forwarded(from)?),
-        7 => Reply::ReadIndex(Ok(from.varint("index")?)),
+        7 => Reply::ReadIndex(Ok(counted(from, "index")?)),
         8 => Reply::ReadIndex(Err(not_served(from)?)),
         9 => Reply::Renewed(match from.u8("renewal")? {
             1 => Renewed::Granted,
@@ -160,7 +160,7 @@ pub(in crate::link) fn decode_reply(body: &[u8]) -> Result<Reply, Error> {
             other => return Err(unknown("renewal", other)),
         }),
         10 => Reply::SnapshotHave {
-            offset: from.varint("offset")?,
+            offset: counted(from, "offset")?,
         },
         11 => Reply::SnapshotInstalled { vote: vote(from)? },
         12 => Reply::SnapshotBad,

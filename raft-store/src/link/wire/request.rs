@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{maybe_id, part, put_id, put_option, put_vote, unknown, vote};
+use super::{counted, maybe_id, part, put_id, put_option, put_vote, unknown, vote};
 use crate::codec::{Error, Reader, Writer};
 use crate::entry::{self, Proposal, Registration};
 use crate::ids::MemberId;
@@ -131,7 +131,7 @@ pub(in crate::link) fn decode_request(whole: &Bytes) -> Result<Request, Error> {
             last: maybe_id(from)?,
         },
         3 => Request::PreVote {
-            term: from.varint("term")?,
+            term: counted(from, "term")?,
             last: maybe_id(from)?,
         },
         4 => Request::Ping { vote: vote(from)? },
@@ -156,13 +156,13 @@ pub(in crate::link) fn decode_request(whole: &Bytes) -> Result<Request, Error> {
         11 => Request::SnapshotOffer {
             vote: vote(from)?,
             id: from.array("snapshot id")?,
-            bytes: from.varint("snapshot length")?,
+            bytes: counted(from, "snapshot length")?,
             meta: part(from, whole, META_BYTES, "what lies beside a state")?,
         },
         12 => Request::SnapshotChunk {
             vote: vote(from)?,
             id: from.array("snapshot id")?,
-            offset: from.varint("offset")?,
+            offset: counted(from, "offset")?,
             crc: from.u32("checksum")?,
             chunk: part(from, whole, SNAPSHOT_BLOCK_BYTES, "chunk")?,
         },
@@ -171,7 +171,7 @@ pub(in crate::link) fn decode_request(whole: &Bytes) -> Result<Request, Error> {
             id: from.array("snapshot id")?,
         },
         14 => Request::StateHash {
-            index: from.varint("index")?,
+            index: counted(from, "index")?,
             hash: from.u128("state hash")?,
         },
         15 => Request::Remove {

@@ -104,6 +104,10 @@ async fn what_is_no_exchange_ends() {
 struct Signing(bytes::Bytes);
 
 impl Registry for Signing {
+    fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn authority(&self) -> io::Result<Option<(bytes::Bytes, crate::ids::Revision)>> {
         Ok(Some((self.0.clone(), crate::ids::Revision(1))))
     }

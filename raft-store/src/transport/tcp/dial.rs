@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Error, Shared};
+use crate::ids::MemberId;
 use crate::limits::DIAL_MS;
 use crate::transport::credentials::Granted;
 use crate::transport::join::{self, Refusal};
@@ -34,7 +35,8 @@ impl Shared {
     pub(super) async fn connect(&self, address: &str) -> io::Result<Connected> {
         let dial = async {
             if !self.is_certified() {
-                self.join(address).await?;
+                let joined = self.join(address).await;
+                joined.inspect_err(|error| self.tell_refused(address, error))?;
             }
             self.talk(address).await
         };
@@ -82,13 +84,30 @@ impl Shared {
         Ok(stream)
     }
 
-    /// Becomes a member with a certificate from whoever listens at `address`.
-    async fn join(&self, address: &str) -> Result<(), Error> {
-        // One at a time; who waited finds that another has done it.
-        let mut credentials = self.credentials.lock().await;
-        if self.is_certified() {
-            return Ok(());
+    /// A person has to know what is wrong with this member; that nobody answers, or has no cluster, is nothing wrong.
+    fn tell_refused(&self, address: &str, error: &Error) {
+        let wrong = match error {
+            Error::Io(error) => {
+                let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData];
+                error.raw_os_error().is_none() && kinds.contains(&error.kind())
+            }
+            _ => true,
+        };
+        if wrong && self.seen.said.no_certificate.may(self.parts.clock.now()) {
+            tracing::warn!(address, %error, "this member has no certificate, and gets none there");
         }
+    }
+
+    /// A request over this member's key, and whose it is.
+    async fn request(&self) -> Result<(Vec<u8>, (MemberId, [u8; 32])), Error> {
+        let credentials = self.credentials.lock().await;
+        let owner = (self.member, credentials.public_key());
+        Ok((certificate::request(self.member, &credentials.key)?, owner))
+    }
+
+    /// Becomes a member with a certificate from whoever listens at `address`. Several may be asked at once: one that
+    /// does not answer must not hold up the others.
+    async fn join(&self, address: &str) -> Result<(), Error> {
         let secrets = self.secrets();
         if secrets.is_empty() {
             return Err(crate::transport::authority::Error::NoSecret.into());
@@ -97,10 +116,13 @@ impl Shared {
         let connection = stream.get_ref().1;
         let exporter = connection.export_keying_material([0; 32], join::EXPORTER, None)?;
         join::prove(&mut stream, &exporter, &secrets).await?;
-        let request = certificate::request(self.member, &credentials.key)?;
-        let owner = (self.member, credentials.public_key());
+        let (request, owner) = self.request().await?;
         let granted = join::ask(&mut stream, &request, owner).await?;
         let _ = stream.shutdown().await;
+        let mut credentials = self.credentials.lock().await;
+        if self.is_certified() {
+            return Ok(());
+        }
         self.check_granted(&granted)?;
         self.take_granted(&mut credentials, granted)?;
         tracing::info!(member = %self.member, address, "this member has a certificate");
@@ -109,12 +131,11 @@ impl Shared {
 
     /// Asks a member for a certificate with new dates.
     pub(super) async fn renew(&self, address: &str) -> Result<(), Error> {
-        let mut credentials = self.credentials.lock().await;
         let mut stream = self.open(address, Purpose::Renew).await?;
-        let request = certificate::request(self.member, &credentials.key)?;
-        let owner = (self.member, credentials.public_key());
+        let (request, owner) = self.request().await?;
         let granted = join::ask(&mut stream, &request, owner).await?;
         let _ = stream.shutdown().await;
+        let mut credentials = self.credentials.lock().await;
         self.check_granted(&granted)?;
         self.take_granted(&mut credentials, granted)
     }

@@ -33,7 +33,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 // Out of sockets or memory, which passes: what proves nothing gives back what it has.
-                tracing::warn!(%error, "no connection can be accepted");
+                if shared.seen.said.no_socket.may(shared.parts.clock.now()) {
+                    tracing::warn!(%error, "no connection can be accepted");
+                }
                 shared.unfinished.displace_one();
                 tokio::time::sleep(shared.limit(PAUSE_MS)).await;
             }
@@ -149,6 +151,13 @@ impl Serving {
         };
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         self.shared.unfinished.speaks(self.number);
+        // What follows costs a signature and a key exchange.
+        let now = self.shared.parts.clock.now();
+        let turn = self.shared.unfinished.turn(self.address, now);
+        let wait = turn.ok_or(Ended::Busy)?;
+        if !wait.is_zero() {
+            tokio::time::sleep(self.shared.parts.clock.wait(wait)).await;
+        }
         let hello = start.client_hello();
         let purpose = hello
             .alpn()
@@ -182,7 +191,15 @@ impl Serving {
         let checked = join::check_proofs(&mut stream, &exporter, &secrets).await;
         if let Err(join::Error::Refused(join::Refusal::Secret)) = checked {
             count(&self.shared.seen.wrong_secret);
-            tracing::warn!(address = %self.address, "somebody tried to join with another secret");
+            if self
+                .shared
+                .seen
+                .said
+                .wrong_secret
+                .may(self.shared.parts.clock.now())
+            {
+                tracing::warn!(address = %self.address, "somebody tried to join with another secret");
+            }
             // It keeps its place: so many tries a second has an address, and no more.
             tokio::time::sleep(self.shared.limit(WRONG_SECRET_MS)).await;
         }
@@ -191,7 +208,10 @@ impl Serving {
     }
 
     async fn join(&self, mut stream: Stream) -> Result<(), Ended> {
-        let _place = self.shared.joiners.try_acquire().map_err(|_| Ended::Busy)?;
+        let Ok(_place) = self.shared.joiners.try_acquire() else {
+            // It must not take this for a port where nobody is.
+            return Ok(join::refuse(&mut stream, join::Refusal::NotNow).await?);
+        };
         let facts = certificate::check_self_signed(shown(&stream)?)?;
         self.office(&mut stream, &facts).await
     }

@@ -41,7 +41,7 @@ async fn cluster() -> Cluster {
         tasks: Tasks::system(),
     };
     let port = TcpTransport::bind(settings, parts).await.expect("a port");
-    port.found().await.expect("founded");
+    port.found(false).await.expect("founded");
     let sealed = port.shared.credentials.lock().await.sealed.clone();
     let opened = authority::open(&sealed.expect("sealed"), &[secret]).expect("opened");
     let signer = opened.signer;

@@ -1,5 +1,5 @@
 //! What an open member's port looks after: the founder's authority into the store, sealed under the secret that is
-//! valid now, and a certificate that is renewed in time.
+//! valid now, a certificate that is renewed in time, and no keys of members that were removed.
 
 use std::io;
 use std::sync::Arc;
@@ -50,7 +50,8 @@ impl Shared {
         };
         self.store_authority(&*registry).await?;
         self.seal_anew(&*registry).await?;
-        self.renew_in_time(&*registry).await
+        self.renew_in_time(&*registry).await?;
+        Ok(registry.forget_removed().await?)
     }
 
     /// Of a founder: its authority belongs into the store, and its own id has its key.
@@ -85,7 +86,9 @@ impl Shared {
         match authority::open(&sealed, &secrets) {
             Ok(opened) if !opened.by_first => {
                 let sealed = opened.signer.seal(first, &*self.parts.random)?;
-                registry.put_authority(sealed, Some(revision)).await?;
+                if !registry.put_authority(sealed, Some(revision)).await? {
+                    return Err(not_now("another member has sealed the authority"));
+                }
                 tracing::info!("the authority is sealed under the new join secret");
                 Ok(())
             }
