@@ -185,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::disk::SimDisk;
+    use crate::fuzz;
     use crate::random::Seeded;
 
     #[test]
@@ -215,6 +216,28 @@ mod tests {
                 "byte {at}"
             );
         }
+    }
+
+    #[test]
+    fn fuzz_identity() {
+        let belongs = Some(Belongs {
+            cluster: ClusterId([3; 16]),
+            founder: true,
+        });
+        let begun = true;
+        let identity = Identity {
+            member: MemberId(7),
+            begun,
+            belongs,
+        };
+        let example = fuzz::without_crc(&identity.encode());
+        fuzz::run("identity", &[example], fuzz::BRIEFLY, |input| {
+            let bytes = fuzz::with_crc(input);
+            if let Ok((read, FORMAT)) = Identity::decode(&bytes) {
+                let again = Identity::decode(&read.encode());
+                assert_eq!(again.ok(), Some((read, FORMAT)));
+            }
+        });
     }
 
     #[test]

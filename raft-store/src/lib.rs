@@ -7,6 +7,8 @@ pub mod discovery;
 mod elections;
 mod error;
 pub mod founding;
+#[cfg(test)]
+mod fuzz;
 mod hand_over;
 mod identity;
 #[doc(hidden)]

@@ -7,6 +7,8 @@
 mod batch;
 mod error;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod keeper;
 mod read;

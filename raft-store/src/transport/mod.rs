@@ -5,7 +5,7 @@ mod authority;
 mod certificate;
 mod credentials;
 #[cfg(test)]
-mod damaged;
+mod fuzz;
 mod join;
 pub mod registry;
 pub mod secret;

@@ -74,3 +74,22 @@ async fn a_way_that_fails_is_asked_again_more_and_more_rarely() {
     assert_eq!(calls.load(Ordering::Relaxed), 4);
     task.abort();
 }
+
+/// What is taken for an address can be dialled: a host, a colon, a port.
+#[test]
+fn fuzz_addresses() {
+    let text = "one:1 # first\n[2001:db8::1]:5269\r\n192.0.2.7:65535\n\n# none\nxn--bcher-kva.example.:7\n";
+    crate::fuzz::run("addresses", &[text.into()], crate::fuzz::BRIEFLY, |input| {
+        let Ok(found) = crate::discovery::file::lines(&String::from_utf8_lossy(input)) else {
+            return;
+        };
+        let usable = usable(&found);
+        assert!(usable.len() <= DISCOVERED_ADDRESSES);
+        for address in usable {
+            let (host, port) = address.rsplit_once(':').expect("a port");
+            assert!(port.parse::<u16>().is_ok_and(|port| port > 0) && !host.is_empty());
+            assert!(address.len() <= ADDRESS_BYTES && address.is_ascii());
+            assert!(!address.contains(char::is_whitespace));
+        }
+    });
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::{Fault, SimDisk};
+use crate::fuzz;
 use crate::random::{Random, Seeded, SystemRandom};
 
 fn founding(number: u8) -> Founding {
@@ -110,4 +111,15 @@ async fn a_power_cut_leaves_the_row_or_none() {
             return;
         }
     }
+}
+
+#[test]
+fn fuzz_founding_record() {
+    let example = fuzz::without_crc(&encode(founding(3)));
+    fuzz::run("founding_record", &[example], fuzz::BRIEFLY, |input| {
+        let bytes = fuzz::with_crc(input);
+        if let Ok(read) = decode(&bytes) {
+            assert_eq!(encode(read), bytes);
+        }
+    });
 }

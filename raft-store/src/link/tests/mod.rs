@@ -2,6 +2,7 @@
 
 mod channels;
 mod faults;
+mod fuzz;
 mod hostile;
 mod runs;
 

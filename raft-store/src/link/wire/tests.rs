@@ -1,12 +1,15 @@
 //! Everything that is said comes back, and nothing else is taken for it.
 
+use bytes::BytesMut;
+
 use super::*;
 use crate::entry::{Action, Expect, MemberInfo, Op, Proposal, Registration, Write};
+use crate::fuzz;
 use crate::ids::{Incarnation, ProposalId};
 use crate::limits::{FRAME_BYTES, SNAPSHOT_BLOCK_BYTES};
+use crate::link::frame::{self, Control};
 use crate::link::messages::{Appended, Forwarded, NotServed, Removing, Renewed, Reply, Request};
 use crate::log::Entry;
-use crate::random::{Random, Seeded};
 
 fn id(index: u64) -> LogId {
     let (term, node) = (300, u64::MAX);
@@ -14,7 +17,7 @@ fn id(index: u64) -> LogId {
 }
 
 fn vote() -> Vote {
-    let (term, node, committed) = (u64::MAX, 3, true);
+    let (term, node, committed) = (COUNTED, 3, true);
     Vote {
         term,
         node,
@@ -227,28 +230,128 @@ fn all_come_back_and_damage_is_seen() {
         assert_eq!(decode_reply(&bytes), Ok(one));
         damage(&bytes, reply);
     }
+    // Nobody counts on from there.
+    let beyond = Request::PreVote {
+        term: COUNTED + 1,
+        last: None,
+    };
+    let bytes = encode_request(&beyond, Vec::new()).expect("small");
+    assert!(matches!(
+        decode_request(&bytes.into()),
+        Err(Error::TooLarge { .. })
+    ));
     let whole = hello_bytes();
     for length in 0..whole.len() {
         assert!(super::hello(&mut Reader::new(&whole[..length])).is_err());
     }
 }
 
-#[test]
-fn random_bytes_never_panic() {
-    let random = Seeded::new(1, "wire");
-    for round in 0..200_000_u32 {
-        let mut bytes = vec![0; random.below(200) as usize + 1];
-        random.fill(&mut bytes);
-        bytes[0] = (round % 20) as u8;
-        for decodes in [request, reply] {
-            if let Some(again) = decodes(&bytes) {
-                assert_eq!(again, bytes);
-            }
+/// What decodes has this one encoding.
+fn one_encoding(decodes: impl Fn(&[u8]) -> Option<Vec<u8>>) -> impl Fn(&[u8]) {
+    move |input| {
+        if let Some(again) = decodes(input) {
+            assert_eq!(again, input);
         }
-        bytes[0] = 1;
-        bytes.get_mut(1).into_iter().for_each(|byte| *byte = 0);
-        let _ = super::hello(&mut Reader::new(&bytes));
     }
+}
+
+#[test]
+fn fuzz_request() {
+    let examples = requests();
+    let encode = |one| encode_request(one, Vec::new()).expect("small");
+    let examples: Vec<_> = examples.iter().map(encode).collect();
+    fuzz::run(
+        "request",
+        &examples,
+        10 * fuzz::BRIEFLY,
+        one_encoding(request),
+    );
+}
+
+#[test]
+fn fuzz_reply() {
+    let examples = replies();
+    let encode = |one| encode_reply(one, Vec::new()).expect("small");
+    let examples: Vec<_> = examples.iter().map(encode).collect();
+    fuzz::run("reply", &examples, 10 * fuzz::BRIEFLY, one_encoding(reply));
+}
+
+fn controls() -> Vec<Control> {
+    let (lane, hello) = super::hello(&mut Reader::new(&hello_bytes())).expect("whole");
+    vec![
+        Control::Hello(lane, hello),
+        Control::Refused(3),
+        Control::Ping(7),
+        Control::Pong(8),
+        Control::Open {
+            number: 16,
+            token: 9,
+            name: "stanzas".into(),
+        },
+        Control::Credit {
+            number: 16,
+            bytes: 1 << 20,
+        },
+    ]
+}
+
+#[test]
+fn fuzz_control() {
+    let body = |control: &Control| control.frame()[frame::HEAD_BYTES..].to_vec();
+    let examples: Vec<_> = controls().iter().map(body).collect();
+    let decodes = |input: &[u8]| Some(body(&Control::decode(input).ok()?));
+    fuzz::run(
+        "control",
+        &examples,
+        10 * fuzz::BRIEFLY,
+        one_encoding(decodes),
+    );
+}
+
+/// However the bytes come in pieces, the frames and the end are the same.
+#[test]
+fn fuzz_frames() {
+    type Frames = (Vec<(u16, Vec<u8>)>, Option<Error>);
+    let frames = |input: &[u8], piece: usize| -> Frames {
+        let (mut buffer, mut found) = (BytesMut::new(), Vec::new());
+        for piece in input.chunks(piece) {
+            buffer.extend_from_slice(piece);
+            loop {
+                let next = match frame::run(&buffer, 1 << 10) {
+                    Ok(Some((channel, bytes))) => {
+                        let whole = &buffer[..bytes];
+                        assert!(frame::count(whole) >= 1 && bytes <= buffer.len());
+                        let next = frame::next(&mut buffer, 1 << 10);
+                        assert!(matches!(&next, Ok(Some((same, _))) if *same == channel));
+                        next
+                    }
+                    Ok(None) => frame::next(&mut buffer, 1 << 10),
+                    Err(error) => Err(error),
+                };
+                match next {
+                    Ok(Some((channel, body))) => found.push((channel, body.to_vec())),
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error)),
+                }
+            }
+            assert!(buffer.len() < 1 << 10, "whole, or too long");
+        }
+        (found, None)
+    };
+    let channel = |bytes: usize| {
+        let mut frame = frame::begin(16, None);
+        frame.extend(vec![7; bytes]);
+        frame::close(&mut frame);
+        frame
+    };
+    let mut examples: Vec<Vec<u8>> = controls().iter().map(Control::frame).collect();
+    examples.push([channel(5), channel(0), channel(900)].concat());
+    examples.push(examples.concat());
+    fuzz::run("frames", &examples, fuzz::BRIEFLY, |input| {
+        let whole = frames(input, 1);
+        assert_eq!(frames(input, 7), whole);
+        assert_eq!(frames(input, 600), whole);
+    });
 }
 
 #[test]

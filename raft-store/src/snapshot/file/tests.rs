@@ -3,6 +3,7 @@
 use super::blocks::MAGIC;
 use super::*;
 use crate::entry::EntryBody;
+use crate::fuzz;
 use crate::state::test_random::Random;
 use crate::state::test_world::{World, small_limits};
 
@@ -223,33 +224,57 @@ fn content_that_does_not_hold_together_is_refused() {
     }
 }
 
+/// Nothing but what was written is read: the sums see to that.
 #[test]
-fn noise_is_refused_without_harm() {
-    let mut random = Random::new(3);
+fn fuzz_snapshot_file() {
     let mut world = World::new(3, small_limits());
     for _ in 0..60 {
         world.step();
     }
-    let whole = items(&encoded_state(&world.state, b""));
-    for _ in 0..3000 {
-        let length = random.below(300) as usize;
-        let mut noise = random.bytes(length);
-        if random.below(2) == 0 {
-            let mut first = MAGIC.to_vec();
-            first.extend(SNAPSHOT_FORMAT.to_le_bytes());
-            noise.splice(..0, first);
-        }
-        assert!(load(&noise, small_limits()).is_err());
-        // Items with right sums and noise in them.
-        let mut items = whole.clone();
-        for _ in 0..1 + random.below(3) {
-            // Whatever stands in the meta, the second item, is the layer above's.
-            let at = 2 + random.below(items.len() as u64 - 2) as usize;
-            let length = random.below(60) as usize;
-            items[at] = (random.below(11) as u8, random.bytes(length));
-        }
-        assert!(load(&forged(&items), small_limits()).is_err());
+    let whole = encoded_state(&world.state, b"m");
+    fuzz::run(
+        "snapshot_file",
+        std::slice::from_ref(&whole),
+        fuzz::BRIEFLY,
+        |input| {
+            assert!(load(input, small_limits()).is_err() || input == whole);
+        },
+    );
+}
+
+/// Behind right sums: what is taken holds together, so it has this one encoding, and goes on.
+#[test]
+fn fuzz_snapshot_items() {
+    let mut example = Vec::new();
+    for (tag, content) in all_kinds() {
+        let mut to = codec::Writer::with_buffer(example, usize::MAX);
+        to.u8(tag);
+        to.bytes(&content);
+        example = to.finish("items").expect("no limit");
     }
+    fuzz::run("snapshot_items", &[example], fuzz::BRIEFLY, |input| {
+        let (mut from, mut items) = (Reader::new(input), Vec::new());
+        while let Ok(tag) = from.u8("tag") {
+            let Ok(content) = from.bytes(ITEM_BYTES, "content") else {
+                break;
+            };
+            items.push((tag, content.to_vec()));
+        }
+        let bytes = forged(&items);
+        let Ok(mut loaded) = load(&bytes, small_limits()) else {
+            return;
+        };
+        assert_eq!(encoded_state(&loaded.state, &loaded.meta), bytes);
+        let next = loaded.state.head().applied.checked_add(1);
+        if let Some(next) = next {
+            let applied = loaded.state.apply(next, &EntryBody::default());
+            applied.expect("it is next");
+        }
+    });
+}
+
+#[test]
+fn what_claims_too_much_or_is_newer_is_refused() {
     // A block that claims four gigabytes is refused before anything is allocated for it.
     let mut giant = MAGIC.to_vec();
     giant.extend(SNAPSHOT_FORMAT.to_le_bytes());

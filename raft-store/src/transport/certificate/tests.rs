@@ -3,6 +3,7 @@
 use rcgen::{ExtendedKeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 
 use super::*;
+use crate::fuzz;
 use crate::random::SystemRandom;
 
 const NOW: i64 = 1_800_000_000;
@@ -196,4 +197,31 @@ fn a_request_is_signed_with_the_key_it_is_over() {
     let other_kind = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
     let other = request(MEMBER, &other_kind).expect("made");
     assert!(matches!(read_request(&other), Err(Error::Request)));
+}
+
+/// Behind the signature, where nobody but the authority gets.
+#[test]
+fn fuzz_certificate_content() {
+    let (cluster, key) = (cluster(), new_key().expect("a key"));
+    let examples = [
+        cluster.issue(MEMBER, &key).to_vec(),
+        cluster.authority.der.to_vec(),
+    ];
+    fuzz::run("certificate_content", &examples, fuzz::BRIEFLY, |input| {
+        let Ok(certificate) = parse(input) else {
+            return;
+        };
+        let _ = certificate.basic_constraints();
+        if let Ok(facts) = facts(&certificate) {
+            let name = format!("{NAME_PREFIX}{}", facts.member);
+            assert_eq!(parse_name(&name), Some(facts.member));
+            for now in [i64::MIN, NOW, i64::MAX] {
+                assert_eq!(
+                    facts.check_dates(now).is_ok(),
+                    facts.wrong_by(now) < TOLERATED_SECONDS
+                );
+            }
+            let _ = facts.is_due(NOW);
+        }
+    });
 }
