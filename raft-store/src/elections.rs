@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::ids::MemberId;
 use crate::link::messages::{Reply, Request};
-use crate::log::LogId;
+use crate::log::{LogId, Vote};
 use crate::poll;
 use crate::raft::core::Core;
+use crate::raft::reign::Standing;
 
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(200);
@@ -72,8 +73,7 @@ async fn step(core: &Core) -> Option<()> {
             sleep(core, draw(core, PRE_VOTE_AGAIN)).await;
             continue;
         }
-        // Another may have asked for this member's own vote meanwhile.
-        if core.standing().await?.vote == before.vote && elect(core).await? {
+        if elect(core, before.vote).await? {
             break;
         }
         sleep(core, draw(core, ELECT_AGAIN)).await;
@@ -121,14 +121,17 @@ pub(crate) async fn would_vote(core: &Core, from: MemberId, last: Option<LogId>)
         return false;
     };
     let leased = standing.vote.committed && !standing.leading && standing.vote_age <= LEASE;
-    let promised = standing.has_promised(core.member(), PROMISE) && standing.vote.node != from.0;
+    // This member's own election is one that may be about to be won, too.
+    let promised = standing.has_promised(from, PROMISE);
     !leased && !promised && !hears() && last >= core.last()
 }
 
-/// Elects this member, and waits for what comes of it. `None`: the core has ended.
-async fn elect(core: &Core) -> Option<bool> {
-    if !core.elect().await {
-        return None;
+/// Elects this member, unless it has given its vote to another or heard a leader since its vote was `before`, and waits
+/// for what comes of it. `None`: the core has ended.
+async fn elect(core: &Core, before: Vote) -> Option<bool> {
+    let still = |now: &Standing| now.vote == before && core.silence() >= LEASE;
+    if !core.elect_if(still).await? {
+        return Some(false);
     }
     let standing = core.standing().await?;
     if standing.leading {

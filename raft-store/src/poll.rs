@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ids::MemberId;
 use crate::link::messages::{Reply, Request};
@@ -30,6 +31,10 @@ pub(crate) fn ask(
     told
 }
 
+/// When one has refused, the others are waited for so long: one that is cut off answers nothing at all, and who was asked
+/// too early agrees soon.
+const AFTER_REFUSAL: Duration = Duration::from_millis(150);
+
 /// Asks the voters that are not among `agreed`, until a majority of each configuration has agreed. `false`: too few did.
 pub(crate) async fn majority(
     core: &Core,
@@ -40,12 +45,20 @@ pub(crate) async fn majority(
 ) -> bool {
     let others = &membership.all_voters() - &agreed;
     let mut replies = ask(core, others, &request, limit);
+    let mut refused = None;
     while !membership.is_quorum(|voter| agreed.contains(&voter)) {
-        match replies.recv().await {
-            Some((voter, reply)) if agrees(&reply) => agreed.insert(voter),
-            Some(_) => continue,
-            None => return false,
+        let reply = match refused {
+            None => replies.recv().await,
+            Some(until) => timeout_at(until, replies.recv()).await.ok().flatten(),
         };
+        match reply {
+            Some((voter, reply)) if agrees(&reply) => drop(agreed.insert(voter)),
+            Some(_) => {
+                let patience = core.clock().wait(AFTER_REFUSAL);
+                refused.get_or_insert_with(|| Instant::now() + patience);
+            }
+            None => return false,
+        }
     }
     true
 }

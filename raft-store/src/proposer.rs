@@ -82,7 +82,8 @@ impl Proposer {
                 };
                 match self.hand_over(batch).await {
                     Some(receiver) => unfinished.push_back(receiver),
-                    None => return,
+                    // The end of the store follows.
+                    None => return over.await,
                 }
             }
             let full = unfinished.len() == ENTRIES_IN_FLIGHT;
@@ -139,10 +140,11 @@ impl Proposer {
                         self.waiters.refuse(&self.queue.never_sent(&batch));
                     }
                 }
-                Ok(Reply::Unfit) | Err(LinkError::Unreachable | LinkError::Refused(_)) => {
-                    self.queue.refused(&batch);
+                Ok(Reply::Unfit) | Err(LinkError::Unreachable) => self.queue.refused(&batch),
+                // Refused: the connection was, and the leader may have had the batch before.
+                Ok(_) | Err(LinkError::NoReply | LinkError::Refused(_)) => {
+                    self.queue.unknown(&batch);
                 }
-                Ok(_) | Err(LinkError::NoReply) => self.queue.unknown(&batch),
             }
             tokio::select! {
                 biased;
@@ -160,3 +162,6 @@ async fn first(unfinished: &mut VecDeque<Receiver>) -> Receipt {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ fn tell_own(waiting: &mut Vec<Waiting>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

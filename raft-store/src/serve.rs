@@ -18,6 +18,7 @@ use crate::proposer::Queue;
 use crate::raft::core::{Core, NoIndex};
 use crate::raft::inbox::Inbox;
 use crate::rounds::Rounds;
+use crate::state::Member;
 use crate::transport::BoxFuture;
 
 /// Who this member is.
@@ -157,6 +158,10 @@ impl Running {
                 Ok(()) => Reply::Forwarded(self.register(asked)),
                 Err(why) => Reply::Forwarded(Forwarded::Not(why)),
             },
+            // Two that each take the other for the leader would wait for each other.
+            Request::ReadIndex if !self.core.is_leading() => {
+                Reply::ReadIndex(Err(self.not_leader()))
+            }
             Request::ReadIndex => {
                 let index = self.rounds.index().await;
                 Reply::ReadIndex(index.map_err(|why| match why {
@@ -203,6 +208,7 @@ impl Running {
     }
 
     fn register(&self, asked: crate::entry::Registration) -> Forwarded {
+        let mut lives = None;
         if let Some(state) = self.core.machine().read() {
             let members = state.members();
             if members.is_removed(asked.member) {
@@ -212,10 +218,15 @@ impl Running {
             if !(lowest..=highest).contains(&state.cluster_format()) {
                 return Forwarded::Format(state.cluster_format());
             }
-            let new = members.get(asked.member).is_none();
-            if new && members.iter().count() >= self.limits.members {
+            let row = members.get(asked.member);
+            if row.is_none() && members.iter().count() >= self.limits.members {
                 return Forwarded::Full;
             }
+            let own = |row: &&Member| row.live && row.nonce == asked.nonce;
+            lives = row.filter(own).map(|row| row.incarnation);
+        }
+        if let Some(incarnation) = lives {
+            self.leases.heard(incarnation);
         }
         forwarded(self.queue.command(crate::entry::Close::Register(asked)))
     }

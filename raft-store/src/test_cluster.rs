@@ -20,7 +20,7 @@ use crate::ids::{BootNonce, ClusterId, Incarnation, MemberId};
 use crate::leases::{LeaseWatch, Leases};
 use crate::limits::Limits;
 use crate::link::messages::{Reply, Request};
-use crate::link::{Hello, Link, LinkError, Serve};
+use crate::link::{Hello, Link, LinkError, Refused, Serve};
 use crate::membership::{Reconciler, Removed};
 use crate::proposer::{Proposer, Queue, Registrar};
 use crate::raft::core::{self, Core};
@@ -45,6 +45,10 @@ struct Inner {
     /// From and to.
     cut: BTreeSet<(MemberId, MemberId)>,
     runs: u64,
+    /// Requests for a read index.
+    reads: u64,
+    /// So many forwards are served, and the sender is told that it is refused; later ones are not sent.
+    refused: Option<u64>,
 }
 
 impl Fabric {
@@ -64,6 +68,29 @@ impl Fabric {
 
     pub(crate) fn heal(&self) {
         self.0.lock().cut.clear();
+    }
+
+    /// The next forward is taken, but its sender is told that its connection is refused; so are all later attempts to
+    /// connect.
+    pub(crate) fn refuse_forwards(&self) {
+        self.0.lock().refused = Some(1);
+    }
+
+    /// Whether a forward reaches its leader, and whether its sender is refused.
+    fn forward(&self) -> (bool, bool) {
+        match &mut self.0.lock().refused {
+            None => (true, false),
+            Some(0) => (false, true),
+            Some(left) => {
+                *left -= 1;
+                (true, true)
+            }
+        }
+    }
+
+    /// How often a member has asked another for a read index.
+    pub(crate) fn reads(&self) -> u64 {
+        self.0.lock().reads
     }
 
     /// Seeds a run: no two draw the same nonce.
@@ -96,6 +123,17 @@ impl Link for Wire {
         Box::pin(async move {
             let found = self.fabric.0.lock().members.get(&to).cloned();
             let (server, tasks) = found.ok_or(LinkError::Unreachable)?;
+            if request == Request::ReadIndex {
+                self.fabric.0.lock().reads += 1;
+            }
+            let (sent, refused) = match request {
+                Request::Forward(_) => self.fabric.forward(),
+                _ => (true, false),
+            };
+            let refusal = Err(LinkError::Refused(Refused::TwoRuns));
+            if !sent {
+                return refusal;
+            }
             let own = self.own;
             let exchange = async {
                 self.fabric.way(own, to).await;
@@ -105,6 +143,7 @@ impl Link for Wire {
                 reply
             };
             match timeout(limit, exchange).await {
+                Ok(Ok(_)) if refused => refusal,
                 Ok(Ok(reply)) => Ok(reply),
                 Ok(Err(_)) | Err(_) => Err(LinkError::NoReply),
             }
@@ -142,6 +181,7 @@ pub(crate) struct Member {
     pub(crate) core: Core,
     pub(crate) waiters: Waiters,
     pub(crate) queue: Queue,
+    pub(crate) rounds: Rounds,
     pub(crate) leases: Leases,
     pub(crate) hand_over: HandOver,
     fabric: Fabric,
@@ -220,6 +260,7 @@ impl Member {
             core,
             waiters,
             queue,
+            rounds: rounds.clone(),
             fabric: fabric.clone(),
         };
         let running = Arc::new(member.running(&settings, rounds.clone()));

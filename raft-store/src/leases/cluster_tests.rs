@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ids::MemberId;
 use crate::link::messages::Renewed;
 use crate::random::{Random, Seeded};
-use crate::test_cluster::{Fabric, Member, cluster, leader};
+use crate::test_cluster::{Fabric, Member, cluster, disk, leader};
 
 const STEP: u64 = 20;
 
@@ -287,4 +287,27 @@ async fn leases_are_exclusive_whatever_happens() {
         terms += seen;
     }
     assert!(lost > 10 && terms > 20, "{lost} lost, {terms} terms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_catches_up_for_long_is_not_declared_dead() {
+    let fabric = Fabric::default();
+    let members = three(&fabric).await;
+    for number in 0..1_500 {
+        let key = format!("key/{number}");
+        let put = members[0].put(&key, false, ms(500)).await;
+        put.expect("written");
+    }
+    let slow = disk(4);
+    slow.set_sync_time(ms(500), ms(500));
+    let joins = Member::open(&fabric, 4, slow, 0).await;
+    let began = tokio::time::Instant::now();
+    let leader = &members[0].core;
+    leader.add_learner(joins.id).await.expect("a learner");
+    let run = tokio::time::timeout(ms(60_000), joins.waiters.run());
+    run.await.expect("it is registered");
+    assert!(began.elapsed() > ms(9_000), "{:?}", began.elapsed());
+    pass(&members, 3_000).await;
+    assert!(joins.lease().is_held());
+    assert_eq!(live(&members[0]), BTreeSet::from([1, 2, 3, 4]));
 }

@@ -50,6 +50,15 @@ impl Leases {
         not_leader()
     }
 
+    /// A run that does not know yet which it is, since it still catches up, asks again. It is not dead, and is granted
+    /// nothing.
+    pub(crate) fn heard(&self, incarnation: Incarnation) {
+        let known = self.0.core.leadership();
+        if known.leading {
+            self.note(known.term, incarnation);
+        }
+    }
+
     fn note(&self, term: u64, incarnation: Incarnation) -> (Duration, Noted) {
         let mut ledger = self.0.ledger.lock();
         let received = self.0.core.clock().now();

@@ -1,6 +1,7 @@
 //! The next change of membership: a pure function of what the leader sees. The rules, in the order they are looked at:
 //!
 //! 1. A joint configuration is finished before anything else; an uncommitted membership is waited for.
+//!    One that is barred gets its tombstone before that.
 //! 2. Voters: 1, 3 or 5, in one change. Three when there are three fit members, five from eight members, back to three
 //!    below six. Lost and leaving ones give their place to learners that are caught up; zones are spread.
 //!    Never fewer voters that answer than a majority of the last resting number. The leader hands over before it leaves.
@@ -10,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::view::{Rules, View};
+use super::view::{Rules, Seen, View};
 use crate::ids::MemberId;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub(crate) enum Step {
     HandOver(MemberId),
     AddLearner(MemberId),
     RemoveLearner(MemberId),
-    /// A tombstone for one that is in no membership.
+    /// A tombstone for one that is in no membership, or that is barred.
     Remove(MemberId),
     /// Raises the cluster's format.
     Format(u16),
@@ -96,6 +97,9 @@ pub(crate) fn next_step(view: &View, rules: &Rules) -> Next {
     }
     if !view.committed {
         return Next::Waits("a membership is not committed yet");
+    }
+    if let Some((step, reason)) = of_the_barred(view) {
+        return Next::Do(step, reason);
     }
     let voters = of_voters(view, rules);
     if let Next::Do(..) = voters {
@@ -226,6 +230,17 @@ fn of_voters(view: &View, rules: &Rules) -> Next {
     }
 }
 
+/// That a member is barred is in the memory of whoever found it out; a tombstone bars it everywhere and for ever, also
+/// where nobody can take its place yet. Not before its run is over: what it owns becomes others'.
+fn of_the_barred(view: &View) -> Option<(Step, &'static str)> {
+    let barred =
+        |(_, seen): &(&MemberId, &Seen)| seen.barred && !seen.removed && seen.live != Some(true);
+    let (id, _) = view.members.iter().find(barred)?;
+    Some((Step::Remove(*id), LOST))
+}
+
+const LOST: &str = "its disk lost what it had acknowledged";
+
 fn of_those_who_go(view: &View, rules: &Rules) -> Option<(Step, &'static str)> {
     let goes = |id: &&MemberId| !view.is_voter(**id) && view.is_going(**id, rules);
     for id in view.members.keys().filter(goes) {
@@ -233,7 +248,7 @@ fn of_those_who_go(view: &View, rules: &Rules) -> Option<(Step, &'static str)> {
         let reason = match () {
             () if seen.removed => "it was removed",
             () if seen.leaving => "its removal was asked for",
-            () if seen.barred => "its disk lost what it had acknowledged",
+            () if seen.barred => LOST,
             () => "it has been dead for long",
         };
         if view.learners.contains(id) {

@@ -41,10 +41,11 @@ pub(crate) struct Registrar {
 impl Registrar {
     /// Runs until this run is registered, or never will be.
     pub(crate) async fn run(self) {
-        for _ in 0..REGISTRATIONS {
+        let mut overtaken = 0;
+        while overtaken < REGISTRATIONS {
             self.waiters.register_again();
             match self.ask_until_told().await {
-                Some(Registered::Superseded(_)) => {}
+                Some(Registered::Superseded(_)) => overtaken += 1,
                 Some(Registered::As(_)) | None => return,
                 Some(Registered::Full) => self.wait_for_room().await,
                 Some(Registered::Format(found)) => return self.unfit(found).await,
@@ -75,11 +76,14 @@ impl Registrar {
 
     /// `None`: the store has closed.
     async fn ask_until_told(&self) -> Option<Registered> {
+        let mut known = None;
         loop {
             if self.waiters.is_closed() {
                 return None;
             }
-            if let Some(latest) = self.latest().await
+            // While this member catches up the question is repeated as it was: this run lives, says that.
+            known = self.latest().await.or(known);
+            if let Some(latest) = known
                 && self.ask(latest).await
                 && let Ok(told) = timeout(APPLY_LIMIT, self.waiters.registered()).await
             {

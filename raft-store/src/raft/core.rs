@@ -50,6 +50,8 @@ struct Shared {
     leading: AtomicBool,
     leader: Mutex<Leadership>,
     leadership: Bell,
+    /// Held while a request for a vote is answered, and while an election is decided on.
+    voting: tokio::sync::Mutex<()>,
     /// [`Core::shutdown`] was called.
     stopping: AtomicBool,
     /// Why [`Core::fail`] was called.
@@ -188,6 +190,7 @@ pub(crate) async fn start(
         leading: AtomicBool::new(false),
         leader: Mutex::default(),
         leadership: Bell::default(),
+        voting: tokio::sync::Mutex::default(),
         stopping: AtomicBool::new(false),
         failure: Mutex::new(None),
     }));
@@ -291,6 +294,11 @@ impl Core {
 
     pub(super) fn peers(&self) -> &Peers {
         &self.0.around.peers
+    }
+
+    /// While the guard lives, nobody else gives a vote away here, or begins an election.
+    pub(super) async fn voting(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.voting.lock().await
     }
 
     pub(super) fn found_vote(&self) -> log::Vote {

@@ -198,6 +198,7 @@ impl Inbox {
             vote: exact_vote(vote),
             last_log_id: last.map(from_log_id),
         };
+        let _alone = self.0.core.voting().await;
         match self.0.core.raft().vote(request).await {
             Ok(answer) => Reply::Vote {
                 vote: to_vote(&answer.vote),

@@ -23,7 +23,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Whether it has given its vote to another, which may be about to win with it.
+    /// Whether it has given its vote to anybody but `member`, who may be about to win with it; itself too.
     pub(crate) fn has_promised(&self, member: MemberId, within: Duration) -> bool {
         !self.vote.committed && self.vote.node != member.0 && self.vote_age < within
     }
@@ -87,10 +87,16 @@ impl Core {
         asked.await.ok()
     }
 
-    /// Begins an election; `false`: the core has ended. A leader and a learner begin none.
-    pub(crate) async fn elect(&self) -> bool {
+    /// Begins an election if `still` says so of how things stand then: no vote is given to another in between, or the
+    /// election would be one against that other. Whether it has begun one; `None`: the core has ended. A leader and a
+    /// learner begin none.
+    pub(crate) async fn elect_if(&self, still: impl FnOnce(&Standing) -> bool) -> Option<bool> {
+        let _alone = self.voting().await;
+        if !still(&self.standing().await?) {
+            return Some(false);
+        }
         self.peers().electing();
-        self.raft().trigger().elect().await.is_ok()
+        self.raft().trigger().elect().await.ok().map(|()| true)
     }
 
     /// Waits until the requests to all other voters for `vote` were answered or given up, `limit` at most.
@@ -139,9 +145,8 @@ impl Core {
 
     /// Hand-over: elects itself as `vote` says, if it still follows `leader`.
     pub(crate) async fn elect_as(&self, leader: Vote, vote: Vote) -> bool {
-        let follows = self.standing().await.is_some_and(|now| now.vote == leader);
         let mine = vote.node == self.member().0 && vote.term == leader.term + 1;
-        follows && mine && self.elect().await
+        mine && self.elect_if(|now| now.vote == leader).await == Some(true)
     }
 
     /// When what `member` answered last was sent, on this member's clock; `None`: it has not answered under this vote.

@@ -11,8 +11,8 @@ use raft_store::ids::{ClusterId, MemberId};
 use raft_store::offline::recover;
 use raft_store::random::{Random, Seeded};
 use raft_store::transport::sim::Network;
-use raft_store::{Error, Parts, Role, open};
-use tokio::time::sleep;
+use raft_store::{Error, Expect, Parts, Role, open};
+use tokio::time::{Instant, sleep};
 
 use super::member::{Date, Member, after, parts, settings, with_transport};
 use super::record::Record;
@@ -260,7 +260,37 @@ async fn an_old_backup_is_found_out() {
         // What was acknowledged is there.
         members[0].put("key/60", "60").await;
         members[0].has_all(0..61);
+        // When its run is over it is barred for ever and by all, whoever leads; nobody can take its place.
+        sleep(Duration::from_secs(15)).await;
+        for member in &members {
+            let status = member.store.status().expect("open");
+            let role = status.members.iter().find(|one| one.member == id);
+            assert_eq!(role.map(|one| one.role), Some(Role::Removed), "seed {seed}");
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_without_a_quorum_says_so_at_once() {
+    let (world, machines, members) = three(56).await;
+    sleep(Duration::from_secs(3)).await;
+    let leads = |member: &Member| member.store.inspect().leading;
+    let at = members.iter().position(leads).expect("somebody leads");
+    let ids: Vec<_> = machines.iter().map(|machine| machine.id(56)).collect();
+    for other in (0..3).filter(|other| *other != at) {
+        world.network.cut(ids[at], ids[other]);
+    }
+    sleep(Duration::from_millis(1_300)).await;
+    assert!(leads(&members[at]), "it knows of no other");
+    let (began, value) = (Instant::now(), "value".into());
+    let put = members[at]
+        .store
+        .put_if(b"key", value, Expect::Any, None, after(60));
+    let refused = put.await;
+    assert!(matches!(refused, Err(Error::NoQuorum)), "{refused:?}");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let read = members[at].store.read_barrier(after(5)).await;
+    assert!(matches!(read, Err(Error::NoQuorum)), "{read:?}");
 }
 
 #[tokio::test(start_paused = true)]

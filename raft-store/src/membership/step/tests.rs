@@ -76,6 +76,10 @@ impl View {
             Step::RemoveLearner(id) => {
                 view.learners.remove(id);
             }
+            Step::Remove(id) if self.is_in_membership(*id) => {
+                let seen = view.seen(id.0);
+                (seen.live, seen.removed) = (None, true);
+            }
             Step::Remove(id) => {
                 view.members.remove(id);
             }
@@ -114,7 +118,12 @@ impl View {
             }
             Step::AddLearner(id) => assert!(!self.is_in_membership(*id) && !going(id)),
             Step::RemoveLearner(id) => assert!(self.learners.contains(id) && going(id)),
-            Step::Remove(id) => assert!(!self.is_in_membership(*id) && going(id)),
+            Step::Remove(id) => {
+                let seen = &self.members[id];
+                assert!(going(id) && !seen.removed, "{self:?}");
+                let barred = seen.barred && seen.live != Some(true);
+                assert!(barred || !self.is_in_membership(*id), "{self:?}");
+            }
             Step::Format(to) => assert!(*to > self.formats.0),
         }
     }
@@ -482,6 +491,21 @@ fn a_voter_of_three_is_not_removed_without_another() {
     let mut view = view(3, 0);
     view.seen(3).leaving = true;
     assert!(matches!(view.next(), Next::Waits(_)));
+}
+
+#[test]
+fn who_is_barred_gets_a_tombstone_when_its_run_is_over() {
+    let mut view = view(3, 0);
+    view.seen(3).barred = true;
+    assert!(matches!(view.next(), Next::Waits(_)), "{}", view.next());
+    view.lose(3);
+    assert!(matches!(
+        view.next(),
+        Next::Do(Step::Remove(MemberId(3)), _)
+    ));
+    let settled = view.settle();
+    assert!(settled.members[&MemberId(3)].removed);
+    assert_eq!(settled.resting(), &ids(1..=3), "nobody can take its place");
 }
 
 #[test]

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{World, pass};
+use tokio::time::Instant;
+
+use super::world::{Member, World, pass};
 use crate::ids::MemberId;
+use crate::link::messages::Request;
+use crate::log::Vote;
+use crate::random::{Random, Seeded};
 
 const SOON: Duration = Duration::from_secs(4);
 
@@ -42,6 +47,82 @@ async fn the_leader_is_killed_and_another_follows_within_two_seconds() {
         world.start(leader).await;
         world.put(100).await;
         world.settled(SOON).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_vote_is_given_between_the_look_and_the_election() {
+    let mut world = World::of(16, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    let follows = (1..=3).find(|id| *id != leader).expect("three");
+    let other = (1..=3).rev().find(|id| *id != leader).expect("three");
+    (1..=3).for_each(|id| world.cut_off(id));
+    pass(950).await;
+    let core = world.member(follows).core.clone();
+    let before = core.standing().await.expect("it runs").vote;
+    let vote = Vote {
+        term: before.term + 1,
+        node: other,
+        committed: false,
+    };
+    let last = core.last();
+    let inbox = world.inbox(follows);
+    // The request comes right behind the look.
+    let (began, reply) = tokio::join!(
+        core.elect_if(|now| now.vote == before),
+        inbox.serve(MemberId(other), Request::Vote { vote, last })
+    );
+    assert_eq!(began, Some(true));
+    let now = core.standing().await.expect("it runs").vote;
+    assert_eq!(now.term, before.term + 1, "{now:?} {reply:?}");
+    let again = core.elect_if(|now| now.vote == before).await;
+    assert_eq!(again, Some(false));
+}
+
+/// How long after a leader is cut off, from one of the others a little later than from the rest, another one leads.
+async fn cut_off_and_replaced(seed: u64, count: u64) -> Duration {
+    let random = Seeded::new(seed, "cut off");
+    let mut world = World::of(seed, count).await;
+    world.set_delay(Duration::from_micros(random.below(20_000)));
+    let most = Duration::from_millis(random.below(40));
+    for disk in world.disks.values() {
+        disk.set_sync_time(Duration::ZERO, most);
+    }
+    for _ in 0..5 {
+        world.put(100).await;
+    }
+    let leader = world.leader(SOON).await;
+    pass(random.below(1_000)).await;
+    let last = (1..=count).rev().find(|id| *id != leader).expect("several");
+    for other in (1..=count).filter(|id| *id != leader) {
+        world.cut_one_way(other, leader);
+        if other == last {
+            pass(random.below(300)).await;
+        }
+        world.cut_one_way(leader, other);
+    }
+    let began = Instant::now();
+    let leads = |member: &&Member| member.id.0 != leader && member.core.has_quorum();
+    while !world.members.values().any(|member| leads(&member)) {
+        assert!(began.elapsed() < Duration::from_secs(10), "seed {seed}");
+        pass(2).await;
+    }
+    let took = began.elapsed();
+    world.put(100).await;
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_is_replaced_soon() {
+    for count in [3, 5] {
+        let mut longest = (Duration::ZERO, 0);
+        for seed in 0..25 {
+            longest = longest.max((cut_off_and_replaced(seed, count).await, seed));
+        }
+        let (time, seed) = longest;
+        println!("of {count} voters: {time:?} at most");
+        assert!(time < Duration::from_millis(1_800), "seed {seed}: {time:?}");
     }
 }
 
