@@ -38,7 +38,8 @@ struct Entry {
     from: IpAddr,
     /// It has said hello.
     speaks: bool,
-    task: AbortHandle,
+    /// `None`: it is being started.
+    task: Option<AbortHandle>,
 }
 
 /// Who shares a bound.
@@ -54,30 +55,26 @@ fn origin(address: SocketAddr) -> IpAddr {
 
 impl Unfinished {
     /// Starts a connection's task by `start`, which is told its number. Says how many were displaced for it.
+    ///
+    /// Tasks are started and aborted without the lock: a runtime that is ending drops a task there and then, and the
+    /// task says so here.
     pub(crate) fn begin(
         &self,
         address: SocketAddr,
         start: impl FnOnce(u64) -> AbortHandle,
     ) -> usize {
         let from = origin(address);
-        let mut table = self.0.lock();
-        if table.closed {
+        let Some((number, displaced)) = self.0.lock().enter(from) else {
             return 0;
+        };
+        let count = displaced.len();
+        displaced.into_iter().for_each(Entry::end);
+        let task = start(number);
+        let known = self.0.lock().started(number, &task);
+        if !known {
+            task.abort();
         }
-        let mut displaced = 0;
-        while table.of(from) >= UNFINISHED_AN_ADDRESS {
-            displaced += usize::from(table.displace(|entry| entry.from == from));
-        }
-        while table.open.len() >= UNFINISHED {
-            displaced += usize::from(table.displace(|_| true));
-        }
-        let number = table.next;
-        table.next += 1;
-        // Under the lock: the task cannot end before it is known here.
-        let (speaks, task) = (false, start(number));
-        let entry = Entry { from, speaks, task };
-        table.open.insert(number, entry);
-        displaced
+        count
     }
 
     /// It has said hello.
@@ -109,14 +106,18 @@ impl Unfinished {
 
     /// One goes, to give back what it holds of the system.
     pub(crate) fn displace_one(&self) -> bool {
-        self.0.lock().displace(|_| true)
+        let displaced = self.0.lock().displace(|_| true);
+        displaced.map(Entry::end).is_some()
     }
 
     /// All go, and no more come.
     pub(crate) fn close(&self) {
-        let mut table = self.0.lock();
-        table.closed = true;
-        while table.displace(|_| true) {}
+        let all = {
+            let mut table = self.0.lock();
+            table.closed = true;
+            std::mem::take(&mut table.open)
+        };
+        all.into_values().for_each(Entry::end);
     }
 
     #[cfg(test)]
@@ -125,23 +126,53 @@ impl Unfinished {
     }
 }
 
+impl Entry {
+    fn end(self) {
+        // One that is being started finds that it is not known any more.
+        if let Some(task) = self.task {
+            task.abort();
+        }
+    }
+}
+
 impl Table {
+    /// A place for a new one, and who goes for it; `None`: no more come.
+    fn enter(&mut self, from: IpAddr) -> Option<(u64, Vec<Entry>)> {
+        if self.closed {
+            return None;
+        }
+        let mut displaced = Vec::new();
+        while self.of(from) >= UNFINISHED_AN_ADDRESS {
+            displaced.extend(self.displace(|entry| entry.from == from));
+        }
+        while self.open.len() >= UNFINISHED {
+            displaced.extend(self.displace(|_| true));
+        }
+        let number = self.next;
+        self.next += 1;
+        let (speaks, task) = (false, None);
+        let entry = Entry { from, speaks, task };
+        self.open.insert(number, entry);
+        Some((number, displaced))
+    }
+
+    /// Whether it has neither ended nor been displaced before it was known.
+    fn started(&mut self, number: u64, task: &AbortHandle) -> bool {
+        let entry = self.open.get_mut(&number);
+        entry.map(|entry| entry.task = Some(task.clone())).is_some()
+    }
+
     fn of(&self, from: IpAddr) -> usize {
         let of = self.open.values().filter(|entry| entry.from == from);
         of.count()
     }
 
-    fn displace(&mut self, among: impl Fn(&Entry) -> bool) -> bool {
+    fn displace(&mut self, among: impl Fn(&Entry) -> bool) -> Option<Entry> {
         let mut silent = self.open.iter();
         let silent = silent.find(|(_, entry)| among(entry) && !entry.speaks);
         let oldest = || self.open.iter().find(|(_, entry)| among(entry));
-        let Some((&number, _)) = silent.or_else(oldest) else {
-            return false;
-        };
-        if let Some(entry) = self.open.remove(&number) {
-            entry.task.abort();
-        }
-        true
+        let (&number, _) = silent.or_else(oldest)?;
+        self.open.remove(&number)
     }
 }
 
@@ -223,6 +254,40 @@ mod tests {
             assert_eq!(unfinished.turn(address, now), Some(Duration::ZERO));
         }
         assert!(unfinished.0.lock().turns.len() <= SWEEP_AT);
+    }
+
+    /// Ends a place when it is dropped, as a connection does.
+    struct Place(std::sync::Arc<Unfinished>, u64);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            self.0.end(self.1);
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_ends_drops_what_is_begun_there_and_then() {
+        let (tell, told) = std::sync::mpsc::channel();
+        // A thread of its own: what waits for itself would wait for ever.
+        std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(1).build().expect("a runtime");
+            let handle = runtime.handle().clone();
+            drop(runtime);
+            let unfinished = std::sync::Arc::new(Unfinished::default());
+            let address = "10.0.0.1:1".parse().expect("an address");
+            unfinished.begin(address, |number| {
+                let place = Place(unfinished.clone(), number);
+                let task = async move {
+                    let _place = place;
+                    std::future::pending::<()>().await;
+                };
+                handle.spawn(task).abort_handle()
+            });
+            tell.send(unfinished.len()).expect("somebody waits");
+        });
+        let left = told.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(left, Ok(0));
     }
 
     #[tokio::test]
