@@ -135,6 +135,10 @@ impl Standing {
     /// A peer does not talk to this member. All of them say so again and again.
     pub(crate) fn refused(&self, by: MemberId, why: Refused) {
         let mut now = self.0.now.lock();
+        if why == Refused::Removed && now.refused.is_some() {
+            // It may have been removed for just that.
+            return;
+        }
         now.refused = Some((by, why));
         if let Some(why) = says(why).filter(|_| self.0.said.may(self.0.clock.now())) {
             tracing::error!(%by, why, "a peer refuses this member");
