@@ -6,9 +6,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use tokio::time::sleep;
 
 use super::{Created, Founding, FoundingRecord, RecordError};
 use crate::codec::{self, Reader, Writer};
@@ -19,6 +22,8 @@ use crate::transport::BoxFuture;
 const MAGIC: [u8; 8] = *b"raftfoun";
 const FORMAT: u16 = 1;
 const BYTES: usize = 38;
+/// How soon a lock that another process has is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 fn encode(founding: Founding) -> Vec<u8> {
     let mut to = Writer::new(BYTES);
@@ -81,13 +86,20 @@ impl FileRecord {
         self.path.with_file_name(name)
     }
 
-    /// Nobody else changes the file while what this returns lives, or after the death of the process.
-    fn lock(&self) -> io::Result<fs::File> {
+    /// Nobody else changes the file while what this returns lives, or after the death of the process. Who has the lock
+    /// may be stopped, so the thread does not wait for it: it may be all that a member has.
+    async fn lock(&self) -> io::Result<fs::File> {
         let mut options = fs::OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(self.beside(".lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(lock),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => sleep(LOCK_AGAIN).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn load(&self) -> Result<Option<Founding>, RecordError> {
@@ -109,8 +121,8 @@ impl FileRecord {
         fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    fn create_now(&self, founding: Founding) -> Result<Created, RecordError> {
-        let _lock = self.lock().map_err(unavailable)?;
+    async fn create_locked(&self, founding: Founding) -> Result<Created, RecordError> {
+        let _lock = self.lock().await.map_err(unavailable)?;
         if let Some(found) = self.load()? {
             return Ok(Created::Exists(found));
         }
@@ -118,8 +130,8 @@ impl FileRecord {
         Ok(Created::Yes)
     }
 
-    fn replace_now(&self, old: ClusterId, new: Founding) -> Result<bool, RecordError> {
-        let _lock = self.lock().map_err(unavailable)?;
+    async fn replace_locked(&self, old: ClusterId, new: Founding) -> Result<bool, RecordError> {
+        let _lock = self.lock().await.map_err(unavailable)?;
         if self.load()?.map(|found| found.uuid) != Some(old) {
             return Ok(false);
         }
@@ -134,11 +146,11 @@ impl FoundingRecord for FileRecord {
     }
 
     fn create(&self, founding: Founding) -> BoxFuture<'_, Result<Created, RecordError>> {
-        Box::pin(async move { self.create_now(founding) })
+        Box::pin(self.create_locked(founding))
     }
 
     fn replace(&self, old: ClusterId, new: Founding) -> BoxFuture<'_, Result<bool, RecordError>> {
-        Box::pin(async move { self.replace_now(old, new) })
+        Box::pin(self.replace_locked(old, new))
     }
 }
 

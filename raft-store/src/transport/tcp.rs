@@ -80,6 +80,8 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Io(error) | Error::Credentials(credentials::Error::Io(error)) => error,
+            // Somebody has one, and it is of no use here: a clock is wrong, or it is another cluster's.
+            Error::Certificate(error) => io::Error::new(io::ErrorKind::PermissionDenied, error),
             error => io::Error::other(error),
         }
     }

@@ -58,7 +58,11 @@ fn of_many_processes_at_once_one_creates() {
     let created: Vec<_> = std::thread::scope(|scope| {
         let starts = (1..=16).map(|number| {
             let record = FileRecord::new(&path);
-            scope.spawn(move || record.create_now(founding(number)).expect("it works"))
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                let created = runtime.block_on(record.create(founding(number)));
+                created.expect("it works")
+            })
         });
         let threads: Vec<_> = starts.collect();
         let ends = threads.into_iter().map(|thread| thread.join());
@@ -72,6 +76,20 @@ fn of_many_processes_at_once_one_creates() {
         .expect("there");
     let others = created.iter().filter(|one| **one != Created::Yes);
     assert!(others.into_iter().all(|one| *one == Created::Exists(row)));
+}
+
+#[tokio::test]
+async fn who_has_the_lock_and_is_stopped_stops_no_other() {
+    let directory = Directory::new();
+    let record = FileRecord::new(directory.0.join("record"));
+    let stopped = record.lock().await.expect("free");
+    let mut create = record.create(founding(1));
+    let moment = Duration::from_millis(100);
+    let waits = tokio::time::timeout(moment, &mut create).await;
+    assert!(waits.is_err(), "and the thread goes on");
+    assert_eq!(record.read().await, Ok(None));
+    drop(stopped);
+    assert_eq!(create.await, Ok(Created::Yes));
 }
 
 #[tokio::test]
