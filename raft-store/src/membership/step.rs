@@ -138,8 +138,8 @@ fn worth(view: &View, rules: &Rules, id: MemberId) -> Option<Worth> {
     })
 }
 
-/// A learner that may become a voter.
-fn is_ready(view: &View, rules: &Rules, id: MemberId) -> bool {
+/// A learner that may become a voter when it has been steady for long enough.
+fn may_vote(view: &View, rules: &Rules, id: MemberId) -> bool {
     let Some(seen) = view.members.get(&id) else {
         return false;
     };
@@ -147,8 +147,13 @@ fn is_ready(view: &View, rules: &Rules, id: MemberId) -> bool {
         && seen.live == Some(true)
         && seen.reads_format
         && seen.answering
-        && seen.steady >= rules.steady
         && !view.is_going(id, rules)
+}
+
+/// It has been.
+fn is_ready(view: &View, rules: &Rules, id: MemberId) -> bool {
+    let steady = |seen: &Seen| seen.steady >= rules.steady;
+    may_vote(view, rules, id) && view.members.get(&id).is_some_and(steady)
 }
 
 /// How many voters there should be.
@@ -158,6 +163,9 @@ fn wanted(view: &View, rules: &Rules) -> (usize, &'static str) {
     let fit = view.members.keys().filter(is_fit).count();
     let answering = |id: &&MemberId| is_fit(id) && view.is_alive(**id);
     let answering = view.members.keys().filter(answering).count();
+    // Also because this leader has only begun to look.
+    let is_soon = |id: &&MemberId| may_vote(view, rules, **id) && !is_ready(view, rules, **id);
+    let soon = view.learners.iter().filter(is_soon).count();
     let goes = voters.iter().any(|id| view.is_going(*id, rules));
     match voters.len() {
         0..=2 if answering >= 3 => (3, "three members are fit to vote"),
@@ -166,7 +174,7 @@ fn wanted(view: &View, rules: &Rules) -> (usize, &'static str) {
             (5, "there are eight members and more")
         }
         5.. if view.few >= rules.few => (3, "there are fewer than six members"),
-        5.. if goes && fit < 5 => (3, "a voter leaves and nobody can take its place"),
+        5.. if goes && fit + soon < 5 => (3, "a voter leaves and nobody can take its place"),
         now if now <= 5 => (now, "a voter is replaced"),
         _ => (5, "more voters than five serve nobody"),
     }

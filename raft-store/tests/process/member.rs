@@ -127,16 +127,16 @@ impl Member {
         }
     }
 
-    /// SIGTERM, then SIGKILL after `patience`. Whether it ended by itself.
-    pub fn terminate(&mut self, patience: Duration) -> bool {
+    /// SIGTERM, then SIGKILL after `patience`. How it ended, if by itself.
+    pub fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
         let began = Instant::now();
         while began.elapsed() < patience && self.ended().is_none() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let by_itself = self.ended().is_some();
+        let status = self.ended();
         self.kill();
-        by_itself
+        status
     }
 
     /// Its exit status, when it ended although nobody ended it.

@@ -1,12 +1,13 @@
 //! Three members become nine and three again, none of the first among them, while clients work.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Directory;
 use super::cell::{Again, Ground};
 use super::client::{self, field};
 use super::run::{LIMIT, Load, Report, begin};
-use super::world::World;
+use super::world::{World, zone};
 
 /// Until the voters are as they should be: a member waits ten seconds before it votes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,6 +25,7 @@ pub fn run(seed: u64, ground: Ground, again: Again) -> (Report, Vec<String>) {
         found.extend(serving(&mut world));
     }
     found.extend(voters(&mut world, 5));
+    found.extend(spread(&world));
     for number in 1..=6 {
         found.extend(remove(&mut world, number));
     }
@@ -65,6 +67,16 @@ fn voters(world: &mut World, wanted: usize) -> Option<String> {
         "no {wanted} voters after {PATIENCE:?}: {}",
         world.describe()
     ))
+}
+
+/// No zone has more voters than it must.
+fn spread(world: &World) -> Option<String> {
+    let mut zones: BTreeMap<String, usize> = BTreeMap::new();
+    for voter in world.voters() {
+        *zones.entry(zone(voter)).or_default() += 1;
+    }
+    let even = zones.len() == 3 && zones.values().all(|voters| *voters <= 2);
+    (!even).then(|| format!("the voters are in {zones:?}"))
 }
 
 /// Removes it from the membership, then ends it.

@@ -21,9 +21,16 @@ mod waits;
 /// Members whose addresses everybody is told, unless a run says otherwise.
 const FIRST: usize = 3;
 const STATUS: Duration = Duration::from_secs(2);
+/// A daemon that runs and says nothing for so long hangs; it says how it is even before its store is open.
+const HUNG: Duration = Duration::from_secs(15);
 
 /// Whom clients may ask; changes as members come and go.
 pub type Targets = Arc<Mutex<Vec<SocketAddr>>>;
+
+/// Three, one after the other.
+pub fn zone(number: usize) -> String {
+    format!("zone-{}", number % 3)
+}
 
 /// A daemon that ended by itself.
 #[derive(Debug, Clone)]
@@ -48,6 +55,8 @@ pub struct World {
     pub ends: Vec<End>,
     /// Daemons that ended for any other reason than that somebody ended them.
     pub surprises: Vec<String>,
+    /// Since when a daemon that runs has answered nothing.
+    silent: BTreeMap<usize, Instant>,
     /// The highest number that a member ever had: none is used again.
     pub newest: usize,
     /// Those that are being removed: they end by themselves.
@@ -71,6 +80,7 @@ impl World {
             situations: Vec::new(),
             ends: Vec::new(),
             surprises: Vec::new(),
+            silent: BTreeMap::new(),
             newest: 0,
             leaving: BTreeSet::new(),
             again,
@@ -98,6 +108,7 @@ impl World {
             ),
             // One percent too slow, right, one percent too fast.
             ("--clock-ppm", [10_000, -10_000, 0][number % 3].to_string()),
+            ("--zone", zone(number)),
             ("--wall-file", self.wall_file(number).display().to_string()),
         ];
         let own = own
@@ -206,10 +217,17 @@ impl World {
         self.note();
     }
 
-    pub fn terminate(&mut self, number: usize, patience: Duration) -> bool {
-        let ended = self.member(number).terminate(patience);
+    /// SIGTERM. One that does not end then, or with an error, is remembered; a lease may be lost meanwhile.
+    pub fn terminate(&mut self, number: usize, patience: Duration) {
+        let status = self.member(number).terminate(patience);
+        let code = status.map(|status| status.code());
+        if !matches!(code, Some(Some(0))) && code != Some(Some(i32::from(LEASE_LOST))) {
+            let said = self.members[&number].said();
+            let last = said.lines().last().unwrap_or_default();
+            let line = format!("member {number} after SIGTERM: {status:?}: {last}");
+            self.surprises.push(line);
+        }
         self.note();
-        ended
     }
 
     pub fn stop(&mut self, number: usize) {
@@ -276,8 +294,31 @@ impl World {
                 self.kill(number);
                 self.start(number);
             }
+            self.is_heard(number);
         }
         self.ask_voters();
+    }
+
+    /// One that hangs is remembered, and started again.
+    fn is_heard(&mut self, number: usize) {
+        if self.members[&number].condition() != Condition::Up || self.status(number).is_some() {
+            self.silent.remove(&number);
+            return;
+        }
+        let since = *self.silent.entry(number).or_insert_with(Instant::now);
+        if since.elapsed() > HUNG {
+            let at = self.began.elapsed().as_secs_f64();
+            let line = format!("{at:.1} s: member {number} runs and answers nothing");
+            self.surprises.push(line);
+            self.silent.remove(&number);
+            self.kill(number);
+            self.start(number);
+        }
+    }
+
+    /// Who votes, as of the last look.
+    pub fn voters(&self) -> BTreeSet<usize> {
+        self.voters.clone().unwrap_or_default()
     }
 
     /// What all say of themselves, for a failure's message.

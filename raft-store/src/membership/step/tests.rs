@@ -417,6 +417,20 @@ fn one_becomes_three_and_three_five() {
     assert_eq!(fewer.voters_next(), Some(ids(1..=3)));
 }
 
+/// A leader that has just begun has seen nobody for ten seconds: five do not become three because of that.
+#[test]
+fn a_new_leader_waits_for_learners_to_be_steady() {
+    let mut view = view(5, 4);
+    view.seen(2).leaving = true;
+    (6..=9).for_each(|id| view.seen(id).steady = Duration::from_secs(1));
+    assert!(matches!(view.next(), Next::Waits(_)), "{}", view.next());
+    view.seen(7).steady = Duration::from_secs(10);
+    assert_eq!(view.voters_next(), Some(ids([1, 3, 4, 5, 7])));
+    // Where there is nobody to wait for, three are better than one that leaves.
+    (6..=9).for_each(|id| view.lose(id));
+    assert_eq!(view.voters_next(), Some(ids([1, 3, 4])));
+}
+
 #[test]
 fn a_majority_of_the_last_resting_number_answers() {
     let mut view = view(5, 0);
@@ -515,6 +529,24 @@ fn zones_are_spread() {
         view.seen(id).zone = zone.into();
     }
     assert_eq!(view.voters_next(), Some(ids([1, 3, 5])));
+}
+
+/// Whatever the order of their ids: five of eight in three zones are two, two and one.
+#[test]
+fn five_are_spread_over_three_zones() {
+    for turn in 0..8u64 {
+        let mut view = view(3, 5);
+        for id in 1..=8 {
+            view.seen(id).zone = format!("zone {}", (id * 3 + turn) % 8 % 3);
+        }
+        let voters = view.settle().resting().clone();
+        let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+        for voter in &voters {
+            *zones.entry(&view.members[voter].zone).or_default() += 1;
+        }
+        assert!(zones.values().all(|voters| *voters <= 2), "{zones:?}");
+        assert_eq!((voters.len(), zones.len()), (5, 3));
+    }
 }
 
 #[test]
