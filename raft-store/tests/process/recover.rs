@@ -10,6 +10,7 @@ use super::client::{self, field};
 use super::net::Net;
 use super::run::{FIRST_LEADER, LIMIT, begin_on};
 use super::world::World;
+use crate::daemon::REMOVED;
 
 const KEYS: usize = 40;
 /// Fencing tokens and versions of a recovered cluster are above all that was before.
@@ -143,10 +144,11 @@ impl Script {
             self.has(&world, number, (&joined, true));
         }
         self.drained(&mut world, 4);
+        self.leaves(&mut world, 5);
         self.old_one_comes_back(&mut world, old, &cluster);
 
         // Also where there is a directory from before a recovery.
-        [4, 5].into_iter().for_each(|number| world.discard(number));
+        [4, 6].into_iter().for_each(|number| world.discard(number));
         world.terminate(survivor, FIRST_LEADER);
         self.control(&words, 0, "member-before-recovery-2");
         world.start(survivor);
@@ -167,6 +169,39 @@ impl Script {
         world.terminate(number, FIRST_LEADER);
         world.start(number);
         self.serve(world);
+    }
+
+    /// One that leaves for good ends with a code of its own, and so does every later start.
+    fn leaves(&mut self, world: &mut World, number: usize) {
+        world.add(6);
+        world.start(6);
+        world.leaving.insert(number);
+        let address = world.net.client_address(number).to_string();
+        let (began, mut said) = (Instant::now(), (None, String::new()));
+        let ended = |world: &mut World| {
+            let member = world.members.get_mut(&number).expect("it was there");
+            member.ended().map(|status| status.code())
+        };
+        // Until the new one can take its place; that may be between two requests.
+        while said.0 != Some(0) && ended(world).is_none() && began.elapsed() < FIRST_LEADER {
+            said = self.again.control(&[&address, "leave"]);
+        }
+        for turn in ["leaves", "is started again"] {
+            let (began, mut code) = (Instant::now(), None);
+            while code.is_none() && began.elapsed() < FIRST_LEADER {
+                std::thread::sleep(Duration::from_millis(50));
+                code = ended(world);
+            }
+            let right = code == Some(Some(i32::from(REMOVED)));
+            self.check(right, || format!("{number} {turn}: {code:?}, {said:?}"));
+            world.kill(number);
+            if turn == "leaves" {
+                world.start(number);
+            }
+        }
+        world.discard(number);
+        let voting = world.await_voters(3, FIRST_LEADER);
+        self.check(voting, || format!("no three voters: {}", world.describe()));
     }
 
     /// A member of the cluster that was: it says so, serves nobody, and changes nothing.
