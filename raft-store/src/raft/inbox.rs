@@ -77,6 +77,22 @@ impl Append {
     }
 }
 
+/// Whose vote, or whose leadership, a request stands on: nobody speaks for another.
+fn spoken_for(request: &Request) -> Option<MemberId> {
+    let vote = match request {
+        Request::Append { vote, .. }
+        | Request::Vote { vote, .. }
+        | Request::Ping { vote }
+        | Request::SnapshotOffer { vote, .. }
+        | Request::SnapshotChunk { vote, .. }
+        | Request::SnapshotInstall { vote, .. }
+        | Request::TakeVote { leader: vote, .. }
+        | Request::Elect { leader: vote, .. } => vote,
+        _ => return None,
+    };
+    Some(MemberId(vote.node))
+}
+
 impl Inbox {
     pub(crate) fn new(core: Core) -> Self {
         Self(Arc::new(Shared {
@@ -100,7 +116,7 @@ impl Inbox {
 
     async fn reply(&self, from: MemberId, request: Request) -> Reply {
         let core = &self.0.core;
-        if core.is_barred(from) {
+        if core.is_barred(from) || spoken_for(&request).is_some_and(|by| by != from) {
             return Reply::Unfit;
         }
         match request {

@@ -66,3 +66,28 @@ async fn while_the_disk_hangs_the_newest_append_waits_and_older_ones_are_superse
     pass(100_000).await;
     assert_eq!(after.await.expect("no panic"), Reply::Append(Appended::All));
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_speaks_for_another() {
+    let mut world = World::new(2);
+    world.start(2).await;
+    let inbox = world.inbox(2);
+    let vote = Vote {
+        term: 5,
+        node: LEADER.0,
+        committed: true,
+    };
+    let of_another = [
+        append(true),
+        Request::Vote { vote, last: None },
+        Request::Ping { vote },
+        Request::Elect { leader: vote, vote },
+    ];
+    for request in of_another {
+        assert_eq!(inbox.serve(MemberId(3), request).await, Reply::Unfit);
+    }
+    let core = &world.member(2).core;
+    assert_eq!((core.term(), core.last()), (0, None));
+    let own = inbox.serve(LEADER, append(true)).await;
+    assert_eq!(own, Reply::Append(Appended::All));
+}
