@@ -208,6 +208,10 @@ impl Running {
     }
 
     fn register(&self, asked: crate::entry::Registration) -> Forwarded {
+        // It is removed as soon as its last run is over.
+        if self.reconciler.sees_off(asked.member) {
+            return Forwarded::Not(NotServed::Busy);
+        }
         let mut lives = None;
         if let Some(state) = self.core.machine().read() {
             let members = state.members();

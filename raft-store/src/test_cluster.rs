@@ -282,11 +282,16 @@ impl Member {
         Running {
             inbox: Inbox::new(core.clone()),
             rounds,
-            leases: self.leases.clone(),
             // Nobody runs it: tests say who votes.
-            reconciler: Reconciler::new(core.clone(), queue.clone(), self.hand_over.clone(), rules),
+            reconciler: Reconciler::new(
+                core.clone(),
+                queue.clone(),
+                (self.hand_over.clone(), self.leases.clone()),
+                rules,
+            ),
             core,
             queue,
+            leases: self.leases.clone(),
             removed: Removed::default(),
             limits: settings.limits,
         }

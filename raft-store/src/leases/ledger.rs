@@ -34,7 +34,8 @@ pub(super) struct Ledger {
     began: Duration,
     looked: Duration,
     heard: BTreeMap<Incarnation, Duration>,
-    /// By this leader, in this term: never granted anything again, whether or not the entry is committed yet.
+    /// By this leader, in this term: never granted anything again, whether or not an entry that ends it is committed, or
+    /// proposed, yet.
     condemned: BTreeSet<Incarnation>,
 }
 
@@ -69,6 +70,13 @@ impl Ledger {
         Noted::Received
     }
 
+    /// A run is granted nothing any more, and declared dead when what it was granted before is over.
+    pub(super) fn condemn(&mut self, term: u64, incarnation: Incarnation, now: Duration) {
+        if self.lead(term, now) && self.condemned.insert(incarnation) {
+            tracing::info!(%incarnation, term, "a run is to end");
+        }
+    }
+
     /// Whether a run is being declared dead by this leader.
     pub(super) fn condemns(&self, term: u64, incarnation: Incarnation) -> bool {
         self.term == term && self.condemned.contains(&incarnation)
@@ -86,15 +94,19 @@ impl Ledger {
         }
         self.heard.retain(|known, _| live.contains(known));
         self.condemned.retain(|known| live.contains(known));
+        let mut dead = Vec::new();
         for incarnation in live {
             // A run that has just registered begins now.
             let heard = *self.heard.entry(*incarnation).or_insert(now);
-            let over = now >= heard.max(self.began) + LEASE + LEASE_MARGIN;
-            if over && self.condemned.insert(*incarnation) {
+            if now < heard.max(self.began) + LEASE + LEASE_MARGIN {
+                continue;
+            }
+            if self.condemned.insert(*incarnation) {
                 tracing::info!(%incarnation, term, "a run renews its lease no more");
             }
+            dead.push(*incarnation);
         }
-        self.condemned.iter().copied().collect()
+        dead
     }
 }
 
@@ -148,6 +160,21 @@ mod tests {
         assert_eq!(look(&mut ledger, 4, &[A], (13_000, 13_000)).len(), 1);
         // Another leader's term lay between: who was condemned before may have been renewed by it.
         assert_eq!(ledger.received(6, A, ms(13_100)), Noted::Received);
+    }
+
+    #[test]
+    fn who_is_to_end_ends_when_its_lease_is_over() {
+        let mut ledger = Ledger::default();
+        look(&mut ledger, 3, &[A], (0, 4000));
+        assert_eq!(ledger.received(3, A, ms(4000)), Noted::Received);
+        ledger.condemn(3, A, ms(4100));
+        assert_eq!(ledger.received(3, A, ms(5000)), Noted::Condemned);
+        let found = look(&mut ledger, 3, &[A], (5000, 11_000));
+        assert_eq!(found.get(&A), Some(&10_500), "behind the last receipt");
+        // Another leader knows nothing of it.
+        assert_eq!(ledger.received(4, A, ms(11_100)), Noted::Received);
+        ledger.condemn(3, A, ms(11_200));
+        assert_eq!(ledger.received(4, A, ms(11_300)), Noted::Received);
     }
 
     #[test]

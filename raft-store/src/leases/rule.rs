@@ -59,6 +59,12 @@ impl Leases {
         }
     }
 
+    /// Grants a run nothing any more while this member leads `term`; it is declared dead when its lease is over.
+    pub(crate) fn condemn(&self, term: u64, incarnation: Incarnation) {
+        let mut ledger = self.0.ledger.lock();
+        ledger.condemn(term, incarnation, self.0.core.clock().now());
+    }
+
     fn note(&self, term: u64, incarnation: Incarnation) -> (Duration, Noted) {
         let mut ledger = self.0.ledger.lock();
         let received = self.0.core.clock().now();

@@ -16,6 +16,7 @@ use super::view::{Rules, View};
 use crate::entry::Close;
 use crate::hand_over::HandOver;
 use crate::ids::MemberId;
+use crate::leases::Leases;
 use crate::limits::Limits;
 use crate::link::messages::{NotServed, Removing};
 use crate::proposer::Queue;
@@ -41,6 +42,7 @@ struct Shared {
     core: Core,
     queue: Queue,
     hand_over: HandOver,
+    leases: Leases,
     rules: Rules,
     limits: Limits,
     board: Mutex<Board>,
@@ -64,13 +66,14 @@ impl Reconciler {
     pub(crate) fn new(
         core: Core,
         queue: Queue,
-        hand_over: HandOver,
+        (hand_over, leases): (HandOver, Leases),
         (rules, limits): (Rules, Limits),
     ) -> Self {
         Self(Arc::new(Shared {
             core,
             queue,
             hand_over,
+            leases,
             rules,
             limits,
             board: Mutex::default(),
@@ -116,6 +119,13 @@ impl Reconciler {
         }
         board.leaving.insert(member, now);
         Removing::Wanted
+    }
+
+    /// Whether a member is on its way out and in no membership any more: no new run of it begins.
+    pub(crate) fn sees_off(&self, member: MemberId) -> bool {
+        let rules = &self.0.rules;
+        let seen = self.seen();
+        seen.is_some_and(|seen| !seen.is_in_membership(member) && seen.is_going(member, rules))
     }
 
     /// Runs until the store has closed.
@@ -225,12 +235,20 @@ impl Reconciler {
         let term = leadership.leading.then_some(leadership.term)?;
         let now = core.clock().now();
         let mut board = self.0.board.lock();
+        let (members, rows) = (core.membership().members(), core.machine().members());
+        // Who is out of the membership does not come back.
+        let is_out = |id: &MemberId| !members.contains(id) && rows.get(*id).is_some();
         let asked = |at: &Duration| now.saturating_sub(*at) <= ASKED_WITHIN;
-        board.leaving.retain(|_, at| asked(at));
+        board.leaving.retain(|id, at| asked(at) || is_out(id));
         let leaving = board.leaving.keys().copied().collect();
         let look = self.what_is(term, now, leaving);
         let view = board.sight.view(&look, &self.0.rules);
         let next = next_step(&view, &self.0.rules);
+        for ending in view.ending(&self.0.rules) {
+            if let Some(row) = look.rows.get(ending) {
+                self.0.leases.condemn(term, row.incarnation);
+            }
+        }
         board.next = next.to_string();
         board.seen = Some((term, view));
         Some((term, next))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::step::THREE_BELOW;
-use super::view::{CLOSE_BYTES, CLOSE_ENTRIES, Rules, Seen, View};
+use super::view::{Rules, Seen, View};
 use crate::ids::MemberId;
 use crate::raft::members::Membership;
 use crate::state::Members;
@@ -71,7 +71,7 @@ impl Sight {
         }
         let rows = look.rows.iter().map(|(id, _)| id);
         let all: BTreeSet<MemberId> = rows.chain(look.membership.members()).collect();
-        let members = all.into_iter().map(|id| (id, self.seen(id, look)));
+        let members = all.into_iter().map(|id| (id, self.seen(id, look, rules)));
         let members: BTreeMap<_, _> = members.collect();
         self.steady_since.retain(|id, _| members.contains_key(id));
         let common = look.rows.iter().map(|(_, row)| row.info.formats.1).min();
@@ -92,7 +92,7 @@ impl Sight {
         view
     }
 
-    fn seen(&mut self, id: MemberId, look: &Look) -> Seen {
+    fn seen(&mut self, id: MemberId, look: &Look, rules: &Rules) -> Seen {
         let row = look.rows.get(id);
         let leads = id == look.leader;
         let answered = look.answered.get(&id).copied();
@@ -107,7 +107,7 @@ impl Sight {
             false => answered.unwrap_or(self.began).max(self.began),
         };
         let (lowest, highest) = row.map_or((0, 0), |row| row.info.formats);
-        let steady = match answering && (leads || self.is_close(id, look)) {
+        let steady = match answering && (leads || self.is_close(id, look, rules)) {
             true => *self.steady_since.entry(id).or_insert(look.now),
             false => {
                 self.steady_since.remove(&id);
@@ -127,16 +127,16 @@ impl Sight {
         }
     }
 
-    fn is_close(&self, id: MemberId, look: &Look) -> bool {
+    fn is_close(&self, id: MemberId, look: &Look, rules: &Rules) -> bool {
         let Some(matched) = look.matched.get(&id).copied().flatten() else {
             return false;
         };
-        if look.last.saturating_sub(matched) <= CLOSE_ENTRIES {
+        if look.last.saturating_sub(matched) <= rules.close_entries {
             return true;
         }
         // The newest length that it has: no more than what was written after that is missing.
         let had = self.lengths.iter().rev().find(|(last, _)| *last <= matched);
-        had.is_some_and(|(_, bytes)| look.written_bytes.saturating_sub(*bytes) <= CLOSE_BYTES)
+        had.is_some_and(|(_, bytes)| look.written_bytes.saturating_sub(*bytes) <= rules.close_bytes)
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         behind.last = 1250;
         assert_eq!(second(&mut sight, &behind).steady, Duration::from_secs(11));
         behind = look(112, &[1, 1]);
-        (behind.last, behind.written_bytes) = (1251, CLOSE_BYTES);
+        (behind.last, behind.written_bytes) = (1251, Rules::default().close_bytes);
         assert_eq!(second(&mut sight, &behind).steady, Duration::from_secs(12));
         behind.written_bytes += 1;
         assert_eq!(second(&mut sight, &behind).steady, Duration::ZERO);

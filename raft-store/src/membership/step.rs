@@ -5,7 +5,8 @@
 //! 2. Voters: 1, 3 or 5, in one change. Three when there are three fit members, five from eight members, back to three
 //!    below six. Lost and leaving ones give their place to learners that are caught up; zones are spread.
 //!    Never fewer voters that answer than a majority of the last resting number. The leader hands over before it leaves.
-//! 3. Learners that go leave the membership, then get their tombstone; registered members come in as learners.
+//! 3. Learners that go leave the membership, then their run ends, then they get their tombstone; registered members come
+//!    in as learners.
 //! 4. The cluster's format rises when everybody reads the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,7 +111,10 @@ pub(crate) fn next_step(view: &View, rules: &Rules) -> Next {
     if let Some((step, reason)) = others.or_else(|| of_format(view)) {
         return Next::Do(step, reason);
     }
-    voters
+    match (voters, view.ending(rules).next()) {
+        (Next::Rests, Some(_)) => Next::Waits("the run of a member that is removed has to end"),
+        (voters, _) => voters,
+    }
 }
 
 /// Whether a voter is worth keeping; the lowest first.
@@ -262,7 +266,7 @@ fn of_those_who_go(view: &View, rules: &Rules) -> Option<(Step, &'static str)> {
         if view.learners.contains(id) {
             return Some((Step::RemoveLearner(*id), reason));
         }
-        if !seen.removed {
+        if !seen.removed && seen.live != Some(true) {
             return Some((Step::Remove(*id), reason));
         }
     }

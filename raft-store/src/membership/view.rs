@@ -20,6 +20,10 @@ pub struct Rules {
     pub dead_kept: usize,
     /// …but not before this time.
     pub remove_dead_least: Duration,
+    /// Closer behind than this is caught up, by entries…
+    pub close_entries: u64,
+    /// …or by bytes of the log.
+    pub close_bytes: u64,
 }
 
 impl Default for Rules {
@@ -31,14 +35,11 @@ impl Default for Rules {
             remove_dead: Duration::from_secs(24 * 3600),
             dead_kept: 16,
             remove_dead_least: Duration::from_secs(60),
+            close_entries: 250,
+            close_bytes: 1024 * 1024,
         }
     }
 }
-
-/// Closer behind than this is caught up, by entries…
-pub(crate) const CLOSE_ENTRIES: u64 = 250;
-/// …or by bytes of the log.
-pub(crate) const CLOSE_BYTES: u64 = 1024 * 1024;
 
 /// One member as the leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -121,6 +122,15 @@ impl View {
             return false;
         };
         seen.removed || seen.leaving || seen.barred || self.is_expired(id, rules)
+    }
+
+    /// Members that are to be removed and are in no membership any more, whose run lives: it must end first, or it would
+    /// believe in a lease while others take what it owns.
+    pub(crate) fn ending(&self, rules: &Rules) -> impl Iterator<Item = MemberId> {
+        let ends = |(id, seen): &(&MemberId, &Seen)| {
+            seen.live == Some(true) && !self.is_in_membership(**id) && self.is_going(**id, rules)
+        };
+        self.members.iter().filter(ends).map(|(id, _)| *id)
     }
 
     /// Dead for so long that it is removed.

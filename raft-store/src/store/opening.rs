@@ -105,8 +105,8 @@ fn parts_of(core: Core, waiters: &Waiters, settings: &Settings) -> (Arc<Running>
         core: core.clone(),
         queue: queue.clone(),
         rounds: Rounds::default(),
+        reconciler: Reconciler::new(core, queue, (hand_over.clone(), leases.clone()), rules),
         leases,
-        reconciler: Reconciler::new(core, queue, hand_over.clone(), rules),
         removed: Removed::default(),
         limits: settings.limits,
     };
