@@ -21,6 +21,8 @@ pub enum Seen<'a> {
     },
     /// Entries are in the log, perhaps not on disk yet.
     Appended(&'a [Entry]),
+    /// Entries up to this one are on disk, if they are still in the log: whoever asked for them is about to be told so.
+    Durable(LogId),
     /// Entries from here on are gone.
     Truncated { since: u64 },
     /// Entries up to here may go, or are replaced by a snapshot.

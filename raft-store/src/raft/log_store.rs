@@ -206,6 +206,7 @@ impl RaftLogStorage<Types> for LogStore {
             .map(|entry| (entry.id.index, entry.body.len()))
             .collect();
         self.observer.see(|| Seen::Appended(&logged));
+        let (observer, last) = (self.observer.clone(), logged.last().map(|entry| entry.id));
         // What one peer sends may be more than a frame here holds. Order of calls is order on disk, so the last tells
         // of all.
         let limit = self.log.append_bytes();
@@ -213,8 +214,12 @@ impl RaftLogStorage<Types> for LogStore {
         let mut done = Some(done);
         while let Some(part) = parts.next() {
             let done = done.take_if(|_| parts.peek().is_none());
+            let observer = observer.clone();
             let tell: Done = Box::new(move |result| {
                 if let Some(done) = done {
+                    if let (Some(last), Ok(())) = (last, &result) {
+                        observer.see(|| Seen::Durable(last));
+                    }
                     done.log_io_completed(result);
                 }
             });

@@ -505,6 +505,9 @@ fn same(
     if revision > model.state().revision() {
         return Err(format!("a read at {revision}, which is not committed"));
     }
+    if !model.is_whole(revision) {
+        return Err(format!("a read at {revision}, in the middle of an entry"));
+    }
     if there != found {
         return Err(format!(
             "a read of {key:?} at {revision} gave {found:?} and not {there:?}"

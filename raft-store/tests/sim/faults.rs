@@ -30,6 +30,8 @@ pub enum Fault {
     Split,
     /// Two members do not hear each other, everybody else hears both.
     Partial,
+    /// One does not hear another, and nobody else notices.
+    OneRoad,
     /// One member sends and is not heard, or hears and is not answered.
     OneWay,
     /// Streams break now and then.
@@ -43,6 +45,10 @@ pub enum Fault {
     SlowDisk,
     FullDisk,
     FailingSync,
+    /// A write stops in its middle.
+    ShortWrite,
+    /// An operation is refused.
+    BadDisk,
     /// One that follows hears nobody and is heard by nobody, then all is well again.
     CutOff,
     /// A disk of 150 or 400 ms a sync, for good.
@@ -63,6 +69,7 @@ pub const ALL: &[Fault] = &[
     Fault::Isolate,
     Fault::Split,
     Fault::Partial,
+    Fault::OneRoad,
     Fault::OneWay,
     Fault::Loss,
     Fault::Hold,
@@ -71,6 +78,8 @@ pub const ALL: &[Fault] = &[
     Fault::SlowDisk,
     Fault::FullDisk,
     Fault::FailingSync,
+    Fault::ShortWrite,
+    Fault::BadDisk,
     Fault::FlippedBit,
     Fault::MovedAddress,
     Fault::HandOver,
@@ -155,7 +164,11 @@ impl World {
     }
 
     fn mend_disk(&self, number: Number) {
-        let disk = self.members.lock()[number].disk.clone();
+        let disk = {
+            let member = &mut self.members.lock()[number];
+            (member.ill, member.full) = (false, false);
+            member.disk.clone()
+        };
         let (least, most) = self.shape.sync_ms;
         disk.set_sync_time(Duration::from_millis(least), Duration::from_millis(most));
         disk.set_capacity_bytes(u64::MAX);
@@ -193,6 +206,15 @@ impl World {
                     self.network.cut(one, other);
                 }
             }
+            Fault::OneRoad => {
+                if let Some((one, other)) = self.pair() {
+                    let (from, to) = match self.chance(1, 2) {
+                        true => (one, other),
+                        false => (other, one),
+                    };
+                    self.network.black_hole(from, to);
+                }
+            }
             Fault::OneWay => self.one_way(number),
             Fault::Loss => {
                 for other in self.others(number) {
@@ -213,7 +235,11 @@ impl World {
                     self.network.reset(one, other);
                 }
             }
-            Fault::SlowDisk | Fault::FullDisk | Fault::FailingSync => self.disk(kind, number),
+            Fault::SlowDisk
+            | Fault::FullDisk
+            | Fault::FailingSync
+            | Fault::ShortWrite
+            | Fault::BadDisk => self.disk(kind, number),
             Fault::CutOff => self.cut_off().await,
             Fault::SlowOne => self.slow_one(number),
             Fault::FlippedBit => self.flip_bit(number).await,
@@ -248,8 +274,12 @@ impl World {
     }
 
     fn one_way(&self, number: Number) {
+        self.cut_off_one_way(number, self.chance(1, 2));
+    }
+
+    /// What it says is heard, and it hears nothing; or the other way round.
+    fn cut_off_one_way(&self, number: Number, sends: bool) {
         let id = self.id(number);
-        let sends = self.chance(1, 2);
         for other in self.others(number) {
             match sends {
                 true => self.network.black_hole(other, id),
@@ -276,14 +306,21 @@ impl World {
     }
 
     fn disk(&self, kind: Fault, number: Number) {
-        let disk = self.members.lock()[number].disk.clone();
+        let disk = {
+            let member = &mut self.members.lock()[number];
+            (member.ill, member.full) = (true, member.full || kind == Fault::FullDisk);
+            member.disk.clone()
+        };
+        let soon = || disk.operations() + self.draw(20);
         match kind {
             Fault::SlowDisk => {
                 let most = if self.chance(1, 2) { 150 } else { 400 };
                 disk.set_sync_time(Duration::from_millis(most / 2), Duration::from_millis(most));
             }
             Fault::FullDisk => disk.set_capacity_bytes(0),
-            _ => disk.fail_at(disk.operations() + self.draw(20), DiskFault::FailedSync),
+            Fault::ShortWrite => disk.fail_at(soon(), DiskFault::ShortWrite),
+            Fault::BadDisk => disk.fail_at(soon(), DiskFault::Refused),
+            _ => disk.fail_at(soon(), DiskFault::FailedSync),
         }
     }
 
@@ -293,7 +330,11 @@ impl World {
         };
         let number = (leader + 1 + self.draw(self.count() as u64 - 1) as usize) % self.count();
         let id = self.id(number);
-        self.network.cut_groups(&[id], &self.others(number));
+        match self.draw(3) {
+            0 => self.cut_off_one_way(number, true),
+            1 => self.cut_off_one_way(number, false),
+            _ => self.network.cut_groups(&[id], &self.others(number)),
+        }
         sleep(Duration::from_millis(500 + self.draw(8000))).await;
         self.network_heals(number);
     }
@@ -326,6 +367,7 @@ impl World {
         let disk = self.members.lock()[number].disk.clone();
         let time = Duration::from_millis(if self.chance(1, 2) { 150 } else { 400 });
         disk.set_sync_time(time, time);
+        self.members.lock()[number].ill = true;
     }
 
     fn move_address(&self, number: Number) {

@@ -6,7 +6,10 @@
 mod client;
 mod determinism;
 mod faults;
+mod gaps;
 mod habits;
+mod looks;
+mod losses;
 mod membership;
 mod model;
 mod runner;
@@ -28,6 +31,7 @@ scenarios! {
     alone ALONE 20
     calm CALM 4
     two TWO 20
+    five FIVE 6
     partitions PARTITIONS 40
     crashes CRASHES 40
     pauses PAUSES 30

@@ -12,9 +12,25 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Client;
 use super::model::Number;
+use super::runner;
 use super::world::{Shape, World};
 
+/// Wraps an `async fn` of the world.
+macro_rules! script {
+    ($name:ident, $members:expr, $seeds:expr) => {
+        #[test]
+        fn $name() {
+            let run = |world: World| -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+                Box::pin(async move { run::$name(&world).await })
+            };
+            let (name, members) = (stringify!($name), $members);
+            seeds(&Script { name, members, run }, $seeds);
+        }
+    };
+}
+
 mod scripts;
+mod stopped;
 
 /// A membership comes about within this time: ten seconds of steadiness, elections, a second of luck.
 const SOON: Duration = Duration::from_secs(60);
@@ -32,6 +48,9 @@ fn shape(members: usize, world: u64) -> Shape {
         members,
         snapshot_entries: draw(1, &[50, 20, 1_000_000]),
         keep_entries: draw(3, &[0, 30]),
+        keep_bytes: draw(2, &[1 << 20, 500]),
+        segment_bytes: draw(2, &[1 << 20, 64 << 10]),
+        watch_bytes: draw(2, &[2000, 1 << 20]) as usize,
         sync_ms: (0, draw(2, &[1, 5, 20])),
         latency_ms: (1, draw(5, &[2, 10, 40])),
     }
@@ -42,10 +61,9 @@ pub fn seeds(script: &Script, count: u64) {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let first = number("FIRST").unwrap_or(1);
     for seed in first..first + number("SEEDS").unwrap_or(count) {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build();
-        let runtime = runtime.expect("a runtime");
-        if let Err((what, tail)) = runtime.block_on(one(script, seed)) {
+        let (ran, panicked) = runner::alone(one(script, seed));
+        let panicked = panicked.map_or(Ok(()), |what| Err((what, String::new())));
+        if let Err((what, tail)) = ran.and(panicked) {
             println!("{tail}");
             let name = script.name;
             panic!(
@@ -57,6 +75,7 @@ pub fn seeds(script: &Script, count: u64) {
 
 async fn one(script: &Script, seed: u64) -> Result<(), (String, String)> {
     let world = World::new(seed, shape(script.members, seed));
+    world.look();
     let run = timeout(Duration::from_secs(3 * 3600), (script.run)(world.clone()));
     if run.await.is_err() {
         world.trace.violated("the script does not end".into());

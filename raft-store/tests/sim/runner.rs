@@ -1,6 +1,8 @@
 //! Runs seeds on all cores, one runtime each, with a wall-clock limit a seed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,12 +16,49 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// One seed, on a runtime of its own.
-pub fn one(scenario: &Scenario, seed: u64) -> Result<Report, Failure> {
+thread_local! {
+    /// The first panic of a task on this thread: a runtime holds it back.
+    static PANICKED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Has panics of tasks noted, whoever catches them.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICKED.with_borrow_mut(|first| {
+                first.get_or_insert_with(|| info.to_string());
+            });
+            before(info);
+        }));
+    });
+}
+
+/// Runs on a runtime of its own, whose clock stands still while anybody has something to do. The first panic of any task,
+/// if there was one.
+pub fn alone<T>(run: impl Future<Output = T>) -> (T, Option<String>) {
+    note_panics();
+    PANICKED.take();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
-    runtime.block_on(scenario.run(seed))
+    let came = runtime.block_on(run);
+    drop(runtime);
+    (came, PANICKED.take())
+}
+
+/// One seed.
+pub fn one(scenario: &Scenario, seed: u64) -> Result<Report, Failure> {
+    let (ran, panicked) = alone(scenario.run(seed));
+    match (ran, panicked) {
+        (Ok(report), Some(what)) => Err(Failure {
+            what,
+            steps: report.steps,
+            tail: String::new(),
+        }),
+        (ran, _) => ran,
+    }
 }
 
 fn replay(scenario: &Scenario, seed: u64) -> String {
@@ -101,6 +140,8 @@ struct Totals {
     installs: u64,
     truncations: u64,
     purges: u64,
+    late: u64,
+    longest_gap: Duration,
     written: u64,
     conflicts: u64,
     unknown: u64,
@@ -122,6 +163,8 @@ impl Totals {
         self.installs += report.installs;
         self.truncations += report.truncations;
         self.purges += report.purges;
+        self.late += report.late;
+        self.longest_gap = self.longest_gap.max(report.longest_gap);
         self.written += counts.written;
         self.conflicts += counts.conflicts;
         self.unknown += counts.unknown;

@@ -46,6 +46,9 @@ pub struct Report {
     pub installs: u64,
     pub truncations: u64,
     pub purges: u64,
+    /// Proposals of runs that were over when they were committed.
+    pub late: u64,
+    pub longest_gap: Duration,
 }
 
 /// A run that has failed.
@@ -65,6 +68,9 @@ impl Scenario {
             members: self.sizes[size],
             snapshot_entries: [50, 50, 20, 1_000_000][random.below(4) as usize],
             keep_entries: [0, 3, 30][random.below(3) as usize],
+            keep_bytes: [1 << 20, 1 << 20, 500][random.below(3) as usize],
+            segment_bytes: [1 << 20, 64 << 10, 32 << 10][random.below(3) as usize],
+            watch_bytes: [1 << 20, 2000, 600][random.below(3) as usize],
             sync_ms: (0, most),
             latency_ms: (1, late),
         }
@@ -99,12 +105,14 @@ impl Scenario {
                 installs: model.installs,
                 truncations: model.truncations,
                 purges: model.purges,
+                late: model.late,
+                longest_gap: model.longest_gap,
             }),
         }
     }
 
     async fn phases(&self, world: &World) {
-        tokio::spawn(world.clone().measure());
+        world.look();
         if !world.form().await {
             world
                 .trace
@@ -213,7 +221,7 @@ impl World {
         ));
     }
 
-    /// A change of members that was begun is finished.
+    /// A change of members that was begun is finished, and so is the removal of what the dead owned.
     async fn rests_at_the_end(&self) {
         let rests = || {
             let model = self.model.lock();
@@ -222,6 +230,10 @@ impl World {
         };
         if !self.wait(EVEN_LIMIT, rests).await {
             self.trace.violated("a joint configuration stays".into());
+        }
+        let clean = || self.model.lock().state().orphaned_owners().next().is_none();
+        if !self.wait(EVEN_LIMIT, clean).await {
+            self.trace.violated("keys of the dead stay".into());
         }
     }
 
@@ -280,6 +292,8 @@ pub const ALONE: Scenario = Scenario {
         Fault::SlowDisk,
         Fault::FullDisk,
         Fault::FailingSync,
+        Fault::ShortWrite,
+        Fault::BadDisk,
     ],
     ..BASE
 };
@@ -300,12 +314,30 @@ pub const TWO: Scenario = Scenario {
     ..BASE
 };
 
+/// Five voters out of eight.
+pub const FIVE: Scenario = Scenario {
+    name: "five",
+    sizes: &[8],
+    faults: &[
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::Isolate,
+        Fault::Split,
+        Fault::OneWay,
+        Fault::Pause,
+        Fault::Hold,
+        Fault::Flap,
+    ],
+    ..BASE
+};
+
 pub const PARTITIONS: Scenario = Scenario {
     name: "partitions",
     faults: &[
         Fault::Isolate,
         Fault::Split,
         Fault::Partial,
+        Fault::OneRoad,
         Fault::OneWay,
         Fault::Loss,
         Fault::Hold,
@@ -334,6 +366,8 @@ pub const DISKS: Scenario = Scenario {
         Fault::SlowDisk,
         Fault::FullDisk,
         Fault::FailingSync,
+        Fault::ShortWrite,
+        Fault::BadDisk,
         Fault::PowerCut,
     ],
     ..BASE
@@ -377,6 +411,6 @@ pub const SLOW_DISK: Scenario = Scenario {
 };
 
 pub const SCENARIOS: &[Scenario] = &[
-    ALONE, CALM, TWO, PARTITIONS, CRASHES, PAUSES, DISKS, BITS, HAND_OVERS, CUT_OFF, SLOW_DISK,
-    RANDOM,
+    ALONE, CALM, TWO, FIVE, PARTITIONS, CRASHES, PAUSES, DISKS, BITS, HAND_OVERS, CUT_OFF,
+    SLOW_DISK, RANDOM,
 ];

@@ -1,11 +1,14 @@
-//! A watcher beside each process: what it is told over its scan must be the scan that can be made now.
+//! Watchers beside each process: each event that there was is told, in order, but for what came with a snapshot; and what
+//! is told over a scan is the scan that can be made now. One reads at once; another takes its time and begins its watch
+//! long behind its scan, so that it meets backlogs and rings that were given up.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_store::gate::Tasks;
 use raft_store::ids::{Incarnation, Revision};
-use raft_store::state::Item;
+use raft_store::random::{Random, Seeded};
+use raft_store::state::{self, Item};
 use raft_store::watch::{Event, Watch};
 use raft_store::{Error, Store};
 use tokio::time::{Duration, sleep};
@@ -41,75 +44,129 @@ struct Watcher {
     store: Store,
     seen: Seen,
     at: Revision,
+    /// Of one that takes its time.
+    slow: Option<Seeded>,
 }
 
-/// Watches inside the process, until it ends.
+/// Two watch inside the process, until it ends.
 pub fn spawn(world: &World, number: Number, up: &Running) {
-    let (world, store) = (world.clone(), up.store.clone());
-    Tasks::gated(up.gate.clone()).spawn(async move {
-        let (seen, at) = loop {
-            match scan(&store) {
-                Ok(found) => break found,
-                Err(Error::Closed) => return,
-                Err(_) => sleep(Duration::from_millis(20)).await,
-            }
-        };
-        let Ok(watch) = store.watch(PREFIX, Some(at)) else {
-            return;
-        };
+    for slow in [false, true] {
+        let stream = format!("watcher/{number}/{}", up.life);
         let watcher = Watcher {
-            world,
+            world: world.clone(),
             number,
-            store,
-            seen,
-            at,
+            store: up.store.clone(),
+            seen: Seen::default(),
+            at: Revision(0),
+            slow: slow.then(|| Seeded::new(world.seed, &stream)),
         };
-        watcher.run(watch).await;
-    });
+        Tasks::gated(up.gate.clone()).spawn(watcher.run());
+    }
 }
 
 impl Watcher {
-    async fn run(mut self, mut watch: Watch) {
-        while let Some(event) = watch.next().await {
-            let mut next = Some(event);
+    async fn run(mut self) {
+        while self.watch().await.is_some() {}
+    }
+
+    /// For slow ones: mostly nothing, sometimes seconds.
+    async fn rest(&self, one_of: u64) {
+        if let Some(random) = &self.slow
+            && random.below(one_of) == 0
+        {
+            sleep(Duration::from_millis(random.below(3000))).await;
+        }
+    }
+
+    /// Watches for a while; `None`: the store is closed, or something was wrong.
+    async fn watch(&mut self) -> Option<()> {
+        (self.seen, self.at) = loop {
+            match scan(&self.store) {
+                Ok(found) => break found,
+                Err(Error::Closed) => return None,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        };
+        self.rest(2).await;
+        let mut watch = self.store.watch(PREFIX, Some(self.at)).ok()?;
+        loop {
+            self.rest(8).await;
+            let mut next = Some(watch.next().await?);
             while let Some(event) = next {
-                let resync = matches!(event, Event::Resync { .. });
-                let told = self.tell(event);
-                if let Err(what) = told {
-                    let number = self.number;
-                    self.world
-                        .trace
-                        .violated(format!("a watch at {number}: {what}"));
-                    return;
-                }
-                if resync {
-                    let Ok((seen, at)) = scan(&self.store) else {
-                        return;
-                    };
-                    (self.seen, self.at) = (seen, at);
-                    watch.resume(at);
-                }
+                self.take(event, &mut watch)?;
                 next = watch.try_next();
             }
             // Nothing waits, and nothing has come since: this is one poll.
-            if let Ok((now, at)) = scan(&self.store)
-                && now != self.seen
+            self.compare()?;
+            if self
+                .slow
+                .as_ref()
+                .is_some_and(|random| random.below(16) == 0)
             {
-                let (number, seen) = (self.number, &self.seen);
-                self.world.trace.violated(format!(
-                    "a watch at {number} has {seen:?} at revision {at}, a scan {now:?}"
-                ));
-                return;
+                return Some(());
             }
         }
     }
 
-    fn tell(&mut self, event: Event) -> Result<(), String> {
-        self.world.history.lock().counts.watched += 1;
-        let rises = |at: Revision, by: Revision| match by >= at {
-            true => Ok(()),
-            false => Err(format!("revision {by} after {at}")),
+    fn violated(&self, what: &str) {
+        let (trace, number) = (&self.world.trace, self.number);
+        trace.violated(format!("a watch at {number}: {what}"));
+    }
+
+    fn take(&mut self, event: Event, watch: &mut Watch) -> Option<()> {
+        let resync = match event {
+            Event::Resync { at } => Some(at),
+            _ => None,
         };
+        if let Err(what) = self.tell(event) {
+            self.violated(&what);
+            return None;
+        }
+        let Some(least) = resync else {
+            return Some(());
+        };
+        let (seen, at) = scan(&self.store).ok()?;
+        if at < least {
+            self.violated(&format!("told to scan at {least}, and a scan is at {at}"));
+        }
+        (self.seen, self.at) = (seen, at);
+        watch.resume(at);
+        Some(())
+    }
+
+    fn compare(&self) -> Option<()> {
+        if let Ok((now, at)) = scan(&self.store)
+            && now != self.seen
+        {
+            let seen = &self.seen;
+            self.violated(&format!("{seen:?} at revision {at}, a scan has {now:?}"));
+            return None;
+        }
+        Some(())
+    }
+
+    /// Takes an event into account; `Err`: it should not have come, or not now.
+    fn tell(&mut self, event: Event) -> Result<(), String> {
+        let counts = &mut self.world.history.lock().counts;
+        counts.watched += 1;
+        let at = match &event {
+            Event::Put { revision, .. }
+            | Event::Removed { revision, .. }
+            | Event::Orphaned { revision, .. } => *revision,
+            Event::Resync { at } => {
+                counts.resyncs += 1;
+                return self.rises(*at);
+            }
+        };
+        let model = self.world.model.lock();
+        self.rises(at)?;
+        model.told_all(self.number, PREFIX, (self.at, at))?;
+        if !model.installed(self.number, at) && !is(&event, model.event_at(at)) {
+            let there = model.event_at(at);
+            return Err(format!("{event:?}, where {there:?} is"));
+        }
+        drop(model);
+        self.at = at;
         match event {
             Event::Put {
                 key,
@@ -124,32 +181,40 @@ impl Watcher {
                     ));
                 }
                 self.seen.insert(key, (revision, value, owner, false));
-                // Behind an install, puts come by the revisions that they had.
-                self.at = self.at.max(revision);
-                Ok(())
             }
             Event::Removed { key, revision } => {
-                rises(self.at, revision)?;
-                self.at = revision;
-                match self.seen.remove(&key) {
-                    Some(_) => Ok(()),
-                    None => Err(format!(
-                        "{key:?}, which is not there, removed at {revision}"
-                    )),
-                }
+                self.seen
+                    .remove(&key)
+                    .ok_or_else(|| format!("{key:?}, which is not there, removed at {revision}"))?;
             }
-            Event::Orphaned { owner, revision } => {
-                rises(self.at, revision)?;
-                self.at = revision;
+            Event::Orphaned { owner, .. } => {
                 let all = self.seen.values_mut();
                 all.filter(|known| known.2 == Some(owner))
                     .for_each(|known| known.3 = true);
-                Ok(())
             }
-            Event::Resync { at } => {
-                self.world.history.lock().counts.resyncs += 1;
-                rises(self.at, at)
-            }
+            Event::Resync { .. } => {}
         }
+        Ok(())
+    }
+
+    fn rises(&self, at: Revision) -> Result<(), String> {
+        match at >= self.at {
+            true => Ok(()),
+            false => Err(format!("revision {at} after {}", self.at)),
+        }
+    }
+}
+
+/// Whether what is told is what happened.
+fn is(told: &Event, happened: Option<&state::Event>) -> bool {
+    match (told, happened) {
+        (Event::Put { key, revision, .. }, Some(state::Event::Put(record))) => {
+            record.key() == key && record.revision() == *revision
+        }
+        (Event::Removed { key, .. }, Some(state::Event::Removed { key: gone, .. })) => key == gone,
+        (Event::Orphaned { owner, .. }, Some(state::Event::Orphaned { owner: dead, .. })) => {
+            owner == dead
+        }
+        _ => false,
     }
 }

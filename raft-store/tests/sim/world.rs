@@ -1,22 +1,22 @@
 //! The world: members with a disk, a clock and a gate each, on one simulated network, and what is done to them.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use raft_store::clock::RuntimeClock;
 use raft_store::discovery::Fixed;
-use raft_store::disk::SimDisk;
+use raft_store::disk::{Keep, SimDisk};
 use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
 use raft_store::gate::{Gate, Tasks};
-use raft_store::ids::{ClusterId, Incarnation, MemberId};
-use raft_store::limits::{COMMANDS_WAITING, PROPOSALS_IN_FLIGHT, READS_IN_FLIGHT};
+use raft_store::ids::{ClusterId, MemberId};
 use raft_store::observe::{Observe, Observer, Seen};
 use raft_store::random::{Random, Seeded};
 use raft_store::transport::BoxFuture;
 use raft_store::transport::sim::{self, Network};
 use raft_store::{Error, Lease, OpenError, Parts, Settings, Store, open};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::History;
@@ -28,9 +28,8 @@ pub const DIR: &str = "member";
 /// Longest that a start may take: reading is instant, syncs of the slowest disk are not.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Dials of one member to another, and in what time: ten a second.
-const DIALS: u64 = 50;
-const DIALS_PER: Duration = Duration::from_secs(5);
+/// Calls that all clients together may have under way at one member: far more than there are clients.
+const MOST_CALLS: usize = 40;
 
 /// How members are set up; drawn by seed.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +37,11 @@ pub struct Shape {
     pub members: usize,
     pub snapshot_entries: u64,
     pub keep_entries: u64,
+    /// Kept for those that lag behind.
+    pub keep_bytes: u64,
+    pub segment_bytes: u64,
+    /// What a watcher may have waiting, and what is kept for those that begin late.
+    pub watch_bytes: usize,
     pub sync_ms: (u64, u64),
     pub latency_ms: (u64, u64),
 }
@@ -52,8 +56,14 @@ pub struct Member {
     pub running: Option<Running>,
     /// Its disk is damaged on purpose: it must refuse to start.
     pub damaged: bool,
+    /// Its disk is slow, full or about to fail.
+    pub ill: bool,
+    /// Its disk has no space left.
+    pub full: bool,
     /// The highest revision a local read has given, over all lives.
     pub read: Arc<Mutex<raft_store::ids::Revision>>,
+    /// How often its process was stopped, ended, or lost a good disk.
+    pub disturbed: u64,
 }
 
 /// A process.
@@ -81,6 +91,10 @@ pub struct Inner {
     pub history: Mutex<History>,
     pub members: Mutex<Vec<Member>>,
     record: Record,
+    /// Something was shown: whoever looks at each step looks.
+    pub stepped: Notify,
+    /// No member has more calls under way than clients make.
+    pub most_calls: AtomicUsize,
     /// What a scenario sets otherwise, for starts from here on.
     tune: Mutex<Option<Tune>>,
 }
@@ -156,20 +170,17 @@ impl Observe for Eye {
             }
             other => self.trace.note(format_args!("{number} {other:?}")),
         }
-        let mut model = self.model.lock();
-        let checked = model.seen(number, &what);
-        for dead in std::mem::take(&mut model.died) {
-            let world = self.world.clone();
-            // At this very moment, but outside of whoever shows this.
-            tokio::spawn(async move {
-                if let Some(world) = world.upgrade() {
-                    World(world).has_lost(dead);
-                }
-            });
-        }
-        drop(model);
+        let checked = self.model.lock().seen(number, &what);
         if let Err(violation) = checked {
             self.trace.violated(format!("member {number}: {violation}"));
+        }
+        let Some(world) = self.world.upgrade().map(World) else {
+            return;
+        };
+        world.stepped.notify_one();
+        if matches!(what, Seen::Committed(_)) {
+            // At this very moment: somebody else may act from here on.
+            world.dead_hold_nothing();
         }
     }
 }
@@ -236,6 +247,8 @@ impl World {
             history: Mutex::new(History::default()),
             members: Mutex::new(members),
             record: Record::default(),
+            stepped: Notify::new(),
+            most_calls: AtomicUsize::new(MOST_CALLS),
             tune: Mutex::new(None),
         }))
     }
@@ -285,12 +298,15 @@ impl World {
         let mut settings = Settings::new(DIR);
         settings.info.addresses = vec![format!("m{number}:1")];
         settings.may_found = number == 0;
-        settings.segment_bytes = 1 << 20;
+        settings.segment_bytes = self.shape.segment_bytes;
+        settings.watches.backlog_bytes = self.shape.watch_bytes;
+        settings.watches.recent_bytes = self.shape.watch_bytes;
         settings.tail_cache_bytes = 16 << 10;
         settings.snapshot_interval = Duration::ZERO;
         settings.snapshot_entries = self.shape.snapshot_entries;
         settings.snapshot_check = Duration::from_millis(150);
         settings.log_keep_entries = self.shape.keep_entries;
+        settings.log_keep_bytes = self.shape.keep_bytes;
         settings.rules.steady = Duration::from_secs(1);
         settings.rules.lost = Duration::from_secs(3);
         settings.observer = Observer::new(Arc::new(Eye {
@@ -302,6 +318,7 @@ impl World {
         if let Some(tune) = &*self.tune.lock() {
             tune(number, &mut settings);
         }
+        self.model.lock().set_rules(&settings.rules);
         settings
     }
 
@@ -333,6 +350,7 @@ impl World {
         let gate = Gate::new(Box::new(Seeded::new(self.seed, &stream)));
         let (settings, parts) = (self.settings(number), self.parts(number, &gate));
         self.trace.note(format_args!("{number} starts"));
+        self.model.lock().is_down(number, false);
         let life = {
             let mut members = self.members.lock();
             members[number].lives += 1;
@@ -385,11 +403,19 @@ impl World {
     fn not_started(&self, number: Number, error: &Error) {
         self.trace
             .note(format_args!("{number} does not start: {error}"));
-        let full = matches!(
+        let io = matches!(
             error,
-            Error::Open(OpenError::Io { .. } | OpenError::Log(raft_store::log::Error::Io { .. }))
+            Error::Open(
+                OpenError::Io { .. }
+                    | OpenError::Log(raft_store::log::Error::Io { .. })
+                    | OpenError::Snapshot(raft_store::snapshot::file::Error::Io(_))
+            )
         );
-        if !full && !self.members.lock()[number].damaged {
+        let (ill, damaged) = {
+            let member = &self.members.lock()[number];
+            (member.ill, member.damaged)
+        };
+        if !(io && ill) && !damaged {
             self.trace
                 .violated(format!("member {number} does not start: {error}"));
         }
@@ -407,7 +433,8 @@ impl World {
         };
         self.trace.note(format_args!("{number} {what}"));
         let (id, disk) = {
-            let members = self.members.lock();
+            let mut members = self.members.lock();
+            members[number].disturbed += 1;
             (members[number].id, members[number].disk.clone())
         };
         match power {
@@ -416,6 +443,7 @@ impl World {
         }
         running.gate.kill();
         drop(running);
+        self.model.lock().is_down(number, true);
         // Its tasks are dropped when the runtime comes to them.
         sleep(Duration::from_millis(1)).await;
         match power {
@@ -447,16 +475,38 @@ impl World {
         self.trace.note(format_args!("{number} is another now"));
     }
 
+    /// What is on a member's disk, as after a power cut at this moment: to be put back some day.
+    pub fn backup(&self, number: Number) -> SimDisk {
+        let disk = self.members.lock()[number].disk.clone();
+        disk.after_power_cut(usize::MAX, &|_| Keep::Whole)
+    }
+
+    /// Ends a member and puts an earlier disk of it in the place of its own.
+    pub async fn set_back(&self, number: Number, backup: &SimDisk) {
+        self.kill(number, false).await;
+        let mut members = self.members.lock();
+        let member = &mut members[number];
+        member.disk = backup.copy();
+        let (least, most) = self.shape.sync_ms;
+        let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
+        member.disk.set_sync_time(least, most);
+        member.read = Arc::default();
+        self.model.lock().set_back(number);
+        self.trace.note(format_args!("{number} is set back"));
+    }
+
     /// Stops a process where it stands, or lets it go on.
     pub fn pause(&self, number: Number, paused: bool) {
         let mut members = self.members.lock();
-        let Some(running) = members[number].running.as_mut() else {
+        let member = &mut members[number];
+        let Some(running) = member.running.as_mut() else {
             return;
         };
         if running.paused == paused {
             return;
         }
         running.paused = paused;
+        member.disturbed += 1;
         let what = if paused { "is stopped" } else { "goes on" };
         self.trace.note(format_args!("{number} {what}"));
         match paused {
@@ -465,23 +515,8 @@ impl World {
         }
     }
 
-    /// Whoever held the lease of a run that is declared dead knows that it is lost.
-    fn has_lost(&self, dead: Incarnation) {
-        let members = self.members.lock();
-        for (number, member) in members.iter().enumerate() {
-            let running = member.running.as_ref().map(|running| &running.store);
-            let held = running
-                .is_some_and(|store| store.incarnation() == Some(dead) && store.lease().is_held());
-            if held {
-                self.trace.violated(format!(
-                    "run {dead} of member {number} is dead and holds its lease"
-                ));
-            }
-        }
-    }
-
     /// Whether a process should end: its store has failed, or its run is dead.
-    fn should_end(&self, number: Number) -> bool {
+    pub fn should_end(&self, number: Number) -> bool {
         let up = self.up(number);
         up.is_some_and(|up| up.fatal.lock().is_some() || up.store.lease().state() == Lease::Lost)
     }
@@ -492,48 +527,6 @@ impl World {
             if self.should_end(number) {
                 self.kill(number, false).await;
                 self.up_again(number).await;
-            }
-        }
-    }
-
-    /// Complains of a queue over its limit.
-    fn measure_queues(&self) {
-        for number in 0..self.count() {
-            let Some(up) = self.up(number) else { continue };
-            let seen = up.store.inspect();
-            let over = seen.forwards > PROPOSALS_IN_FLIGHT
-                || seen.calls > PROPOSALS_IN_FLIGHT
-                || seen.commands > COMMANDS_WAITING
-                || seen.reads > READS_IN_FLIGHT;
-            if over {
-                self.trace.violated(format!("member {number}: {seen:?}"));
-            }
-        }
-    }
-
-    /// Complains when somebody is dialled by somebody again and again, and of queues over their limits.
-    pub async fn measure(self) {
-        let ids: Vec<_> = (0..self.count()).map(|number| self.id(number)).collect();
-        let mut before = BTreeMap::new();
-        let mut turn = 0;
-        while self.trace.violation().is_none() {
-            sleep(Duration::from_secs(1)).await;
-            self.measure_queues();
-            turn = (turn + 1) % DIALS_PER.as_secs();
-            if turn != 0 {
-                continue;
-            }
-            for from in &ids {
-                for to in &ids {
-                    let now = self.network.dials(*from, *to);
-                    let then = before.insert((*from, *to), now).unwrap_or(0);
-                    if now - then > DIALS {
-                        self.trace.violated(format!(
-                            "{from} dials {to} {} times in {DIALS_PER:?}",
-                            now - then
-                        ));
-                    }
-                }
             }
         }
     }
@@ -567,6 +560,9 @@ impl Member {
             lives: 0,
             running: None,
             damaged: false,
+            ill: false,
+            full: false,
+            disturbed: 0,
             read: Arc::default(),
         }
     }

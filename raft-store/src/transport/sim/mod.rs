@@ -76,7 +76,10 @@ impl Network {
 
     /// So many writes of a million in this direction reset their stream.
     pub fn set_loss(&self, from: MemberId, to: MemberId, writes_per_million: u32) {
-        self.0.lock().road(from, to).loss = writes_per_million;
+        let mut world = self.0.lock();
+        let road = world.road(from, to);
+        road.loss = writes_per_million;
+        road.faults += 1;
     }
 
     /// Nothing arrives in this direction for `time`, what is under way included; then all of it does.
@@ -86,7 +89,10 @@ impl Network {
 
     /// What is sent in this direction from now on vanishes, while streams stay open: a one-way partition.
     pub fn black_hole(&self, from: MemberId, to: MemberId) {
-        self.0.lock().road(from, to).hole = true;
+        let mut world = self.0.lock();
+        let road = world.road(from, to);
+        road.hole = true;
+        road.faults += 1;
     }
 
     /// Ends a black hole, a hold and losses of one direction. Streams that lost bytes are sent them again within a second
@@ -154,6 +160,13 @@ impl Network {
     /// Streams between two of which both ends are held.
     pub fn streams(&self, one: MemberId, other: MemberId) -> usize {
         self.0.lock().streams_between(one, other)
+    }
+
+    /// How often something went wrong on the road from `from` to `to`, if nothing does now.
+    pub fn faults(&self, from: MemberId, to: MemberId) -> Option<u64> {
+        let mut world = self.0.lock();
+        let road = world.road(from, to);
+        road.is_well().then_some(road.faults)
     }
 
     /// Whether `from` reaches `to`, as far as the network is concerned.

@@ -59,6 +59,16 @@ pub(super) struct Road {
     pub(super) loss: u32,
     pub(super) hole: bool,
     held_until: Option<Instant>,
+    /// How often something was done to it.
+    pub(super) faults: u64,
+}
+
+impl Road {
+    /// Nothing is lost on it or held back.
+    pub(super) fn is_well(&self) -> bool {
+        let held = self.held_until.is_some_and(|until| until > Instant::now());
+        !self.hole && self.loss == 0 && !held
+    }
 }
 
 /// A stream: two ends, and a pipe from each.
@@ -228,6 +238,8 @@ impl World {
 
     pub(super) fn reset_between(&mut self, one: MemberId, other: MemberId) {
         let now = Instant::now();
+        self.road(one, other).faults += 1;
+        self.road(other, one).faults += 1;
         for wire in self.wires.values_mut() {
             let members = wire.ends.each_ref().map(|end| end.member);
             if members == [one, other] || members == [other, one] {
@@ -253,7 +265,9 @@ impl World {
 
     pub(super) fn hold(&mut self, from: MemberId, to: MemberId, time: Duration) {
         let until = Instant::now() + time;
-        self.road(from, to).held_until = Some(until);
+        let road = self.road(from, to);
+        road.held_until = Some(until);
+        road.faults += 1;
         for end in self.ends_on(from, to) {
             end.sent.last = end.sent.last.map(|last| last.max(until));
             for chunk in &mut end.sent.queue {

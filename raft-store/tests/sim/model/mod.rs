@@ -2,15 +2,22 @@
 //! entries are applied. Everything a member shows is held against it at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
-use raft_store::codec::Reader;
-use raft_store::entry::{Close, EntryBody};
-use raft_store::ids::{Incarnation, Revision};
+use raft_store::MembershipRules;
+use raft_store::entry::EntryBody;
+use raft_store::ids::{Incarnation, ProposalId, Revision};
 use raft_store::limits::Limits;
 use raft_store::log::{Entry, LogId, Vote};
 use raft_store::observe::Seen;
-use raft_store::state::{Closed, Event, State};
+use raft_store::state::{Event, Outcome, State};
+use tokio::time::Instant;
+
+mod members;
+mod values;
+
+pub use members::Membership;
 
 /// Index in the world of a member.
 pub type Number = usize;
@@ -18,13 +25,8 @@ pub type Number = usize;
 const BLANK: u8 = 0;
 const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
-
-/// Voters of each configuration, and everybody.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Membership {
-    pub voters: Vec<BTreeSet<u64>>,
-    pub all: BTreeSet<u64>,
-}
+/// Entries of proposals that a leader may have handed out and not committed.
+const IN_FLIGHT: usize = 2;
 
 struct Known {
     body: Bytes,
@@ -38,23 +40,59 @@ struct Member {
     log: BTreeMap<u64, LogId>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// On its disk up to here: what it may have acknowledged.
+    durable: Option<LogId>,
     committed: Option<u64>,
     applied: Option<u64>,
+    /// Committed, and truncated for a snapshot that is about to be installed: the log is purged up to there next.
+    replaced: Option<LogId>,
     /// The term that it leads, or last led in this life.
     leads: Option<u64>,
+    /// Since when its process is not there.
+    down: Option<Instant>,
+    /// Revisions before and behind each snapshot installed in this life.
+    installs: Vec<(Revision, Revision)>,
+}
+
+impl Member {
+    fn has(&self, id: LogId) -> bool {
+        let purged = self.purged.is_some_and(|purged| id.index <= purged.index);
+        purged || self.log.get(&id.index) == Some(&id)
+    }
+
+    fn last(&self) -> Option<LogId> {
+        let last = self.log.last_key_value().map(|(_, id)| *id);
+        last.or(self.purged)
+    }
 }
 
 /// See the module's documentation.
 pub struct Model {
     members: Vec<Member>,
+    /// Whose disks are gone for good: what they had said stands.
+    gone: Vec<Member>,
     entries: BTreeMap<LogId, Known>,
     pub committed: BTreeMap<u64, LogId>,
+    /// What came of each proposal when it was applied.
+    outcomes: BTreeMap<ProposalId, Outcome>,
     /// Terms won, by whom.
     reigns: BTreeSet<(u64, u64)>,
     state: State,
-    /// State hashes by index.
+    /// State hashes by index, and revisions.
     hashes: Vec<u128>,
+    revisions: Vec<Revision>,
+    /// All that were ever in a log, and those that are committed.
+    proposed: Vec<(LogId, Membership)>,
     pub memberships: Vec<(u64, Membership)>,
+    /// The number of voters when they last rested.
+    resting: usize,
+    /// Since when somebody is a member and no voter yet.
+    learners: BTreeMap<u64, Instant>,
+    rules: MembershipRules,
+    /// When something was committed last.
+    pub committed_at: Instant,
+    /// The longest time without a commit while there could have been one.
+    pub longest_gap: Duration,
     /// Of each revision, from the first on.
     events: Vec<Event>,
     /// Revisions of each key, and what was put, `None` for a removal.
@@ -67,9 +105,11 @@ pub struct Model {
     pub term: u64,
     /// Elections won.
     pub elections: u64,
-    /// Declared dead since the world last asked.
-    pub died: Vec<Incarnation>,
+    /// Runs that are over.
+    pub dead: BTreeSet<Incarnation>,
     pub deaths: u64,
+    /// Proposals of runs that were over when they were committed.
+    pub late: u64,
     pub installs: u64,
     pub truncations: u64,
     pub purges: u64,
@@ -82,23 +122,34 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
 }
 
 impl Model {
+    /// Needs a runtime around it.
     pub fn new(limits: Limits) -> Self {
         Self {
             members: Vec::new(),
+            gone: Vec::new(),
             entries: BTreeMap::new(),
             committed: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             reigns: BTreeSet::new(),
             state: State::new(limits),
             hashes: Vec::new(),
+            revisions: Vec::new(),
+            proposed: Vec::new(),
             memberships: Vec::new(),
+            resting: 0,
+            learners: BTreeMap::new(),
+            rules: MembershipRules::default(),
+            committed_at: Instant::now(),
+            longest_gap: Duration::ZERO,
             events: Vec::new(),
             keys: BTreeMap::new(),
             values: BTreeMap::new(),
             never: BTreeSet::new(),
             term: 0,
             elections: 0,
-            died: Vec::new(),
+            dead: BTreeSet::new(),
             deaths: 0,
+            late: 0,
             installs: 0,
             truncations: 0,
             purges: 0,
@@ -107,23 +158,23 @@ impl Model {
 
     /// Another member has its place.
     pub fn replace(&mut self, number: Number, id: u64) {
-        self.members[number] = Member {
+        let new = Member {
             id,
             ..Member::default()
         };
+        let old = std::mem::replace(&mut self.members[number], new);
+        self.gone.push(old);
     }
 
-    /// The members of the newest committed membership by number: voters, and all others.
-    pub fn composition(&self) -> (Vec<BTreeSet<Number>>, BTreeSet<Number>) {
-        let Some((_, membership)) = self.memberships.last() else {
-            return Default::default();
-        };
-        let number = |id: &u64| self.members.iter().position(|member| member.id == *id);
-        let numbers = |ids: &BTreeSet<u64>| ids.iter().filter_map(number).collect();
-        let voters: Vec<BTreeSet<Number>> = membership.voters.iter().map(numbers).collect();
-        let mut others: BTreeSet<Number> = numbers(&membership.all);
-        others.retain(|other| !voters.iter().any(|voters| voters.contains(other)));
-        (voters, others)
+    /// A process has begun or ended.
+    pub fn is_down(&mut self, number: Number, down: bool) {
+        self.members[number].down = down.then(Instant::now);
+    }
+
+    /// A member's disk is set back to an earlier one: nobody may count on it any more.
+    pub fn set_back(&mut self, number: Number) {
+        let id = self.members[number].id;
+        self.replace(number, id);
     }
 
     pub fn add(&mut self, id: u64) -> Number {
@@ -141,6 +192,7 @@ impl Model {
 
     /// `Err`: what must never happen.
     pub fn seen(&mut self, by: Number, what: &Seen<'_>) -> Checked {
+        self.nothing_is_lost(by, what)?;
         match what {
             Seen::Opened {
                 vote,
@@ -157,6 +209,14 @@ impl Model {
                 }
             }
             Seen::Appended(entries) => entries.iter().try_for_each(|entry| self.append(by, entry)),
+            Seen::Durable(id) => {
+                let member = &mut self.members[by];
+                // What was truncated meanwhile is durable no more.
+                if member.has(*id) && member.durable.is_none_or(|last| last.index < id.index) {
+                    member.durable = Some(*id);
+                }
+                Ok(())
+            }
             Seen::Truncated { since } => self.truncated(by, *since),
             Seen::Purged(upto) => self.purged(by, *upto),
             Seen::Voted(vote) => self.voted(by, *vote),
@@ -172,6 +232,10 @@ impl Model {
             Seen::Installed { id, hash } => {
                 self.installs += 1;
                 let before = self.members[by].applied;
+                let revision = |index: u64| self.revisions.get(index as usize).copied();
+                let from = before.and_then(revision).unwrap_or(Revision(0));
+                let upto = revision(id.index).unwrap_or(Revision(u64::MAX));
+                self.members[by].installs.push((from, upto));
                 ensure(before < Some(id.index), || {
                     format!("a snapshot of {} installed over {before:?}", id.index)
                 })?;
@@ -179,6 +243,24 @@ impl Model {
                 self.same_hash(by, *id, *hash)
             }
         }
+    }
+
+    /// A log that does not fit a snapshot loses everything behind its commit index before the snapshot is installed, which
+    /// has been on disk since it was received. It says that it is purged next.
+    fn nothing_is_lost(&mut self, by: Number, what: &Seen<'_>) -> Checked {
+        let member = &mut self.members[by];
+        let Some(gone) = member.replaced else {
+            return Ok(());
+        };
+        match what {
+            Seen::Purged(upto) if upto.index >= gone.index => member.replaced = None,
+            Seen::Opened { purged, .. } if purged.is_some_and(|upto| upto.index >= gone.index) => {
+                member.replaced = None;
+            }
+            Seen::Applied { .. } | Seen::Committed(_) | Seen::Durable(_) => {}
+            _ => return Err(format!("{gone:?} was committed and is truncated")),
+        }
+        Ok(())
     }
 
     fn opened(
@@ -192,18 +274,26 @@ impl Model {
         ensure(vote >= member.vote, || {
             format!("it came back with {vote:?} after {:?}", member.vote)
         })?;
+        let promised = member.durable.take();
         member.vote = vote;
         member.log.clear();
         member.purged = purged;
         member.committed = None;
         member.leads = None;
-        entries.iter().try_for_each(|entry| self.append(by, entry))
+        member.installs.clear();
+        entries
+            .iter()
+            .try_for_each(|entry| self.append(by, entry))?;
+        let member = &mut self.members[by];
+        member.durable = member.last();
+        let lost = promised.filter(|id| !member.has(*id));
+        ensure(lost.is_none(), || {
+            format!("it has acknowledged {lost:?} and comes back without")
+        })
     }
 
     fn last(&self, by: Number) -> Option<LogId> {
-        let member = &self.members[by];
-        let last = member.log.last_key_value().map(|(_, id)| *id);
-        last.or(member.purged)
+        self.members[by].last()
     }
 
     fn append(&mut self, by: Number, entry: &Entry) -> Checked {
@@ -225,18 +315,37 @@ impl Model {
         }
         let body = entry.body.clone();
         self.entries.insert(id, Known { body, previous });
-        Ok(())
+        self.in_flight(by, id)?;
+        self.propose(by, id, &entry.body)
+    }
+
+    /// A leader has handed out few entries that are not committed.
+    fn in_flight(&self, by: Number, id: LogId) -> Checked {
+        let member = &self.members[by];
+        let from = member.committed.map_or(0, |index| index + 1);
+        let open = member.log.range(from..).map(|(_, open)| open);
+        let open = open.filter(|open| open.term == id.term && open.node == id.node);
+        let kind = |open: &&LogId| self.entries[open].body.first() == Some(&NORMAL);
+        let count = open.filter(kind).count();
+        ensure(count <= IN_FLIGHT, || {
+            format!("{count} entries of proposals are under way at {id:?}")
+        })
     }
 
     fn truncated(&mut self, by: Number, since: u64) -> Checked {
         self.truncations += 1;
-        let gone = self.members[by].log.split_off(&since);
-        let committed = gone
-            .values()
-            .find(|id| self.committed.get(&id.index) == Some(id));
-        ensure(committed.is_none(), || {
-            format!("{committed:?} was committed and is truncated")
-        })
+        let member = &mut self.members[by];
+        let gone = member.log.split_off(&since);
+        let committed = &self.committed;
+        let lost = gone.values().rev();
+        let lost = lost
+            .copied()
+            .find(|id| committed.get(&id.index) == Some(id));
+        member.replaced = lost;
+        if member.durable.is_some_and(|last| last.index >= since) {
+            member.durable = lost.or(member.last());
+        }
+        Ok(())
     }
 
     fn purged(&mut self, by: Number, upto: LogId) -> Checked {
@@ -254,6 +363,10 @@ impl Model {
             return Ok(());
         }
         member.purged = Some(upto);
+        // What begins behind a snapshot has it on disk.
+        if member.durable.is_none_or(|last| last.index < upto.index) {
+            member.durable = Some(upto);
+        }
         Ok(())
     }
 
@@ -276,6 +389,7 @@ impl Model {
         ensure(self.reigns.insert((vote.term, vote.node)), || {
             format!("{} was elected twice in term {}", vote.node, vote.term)
         })?;
+        self.elected(by, vote)?;
         let mut missing = self.committed.values();
         let missing = missing.find(|id| !self.has(by, **id));
         ensure(missing.is_none(), || {
@@ -284,9 +398,7 @@ impl Model {
     }
 
     fn has(&self, by: Number, id: LogId) -> bool {
-        let member = &self.members[by];
-        let purged = member.purged.is_some_and(|purged| id.index <= purged.index);
-        purged || member.log.get(&id.index) == Some(&id)
+        self.members[by].has(id)
     }
 
     fn commit(&mut self, by: Number, upto: LogId) -> Checked {
@@ -327,8 +439,10 @@ impl Model {
                 format!("{id:?} is committed and the leader {} lacks it", member.id)
             })?;
         }
+        self.committed_at = Instant::now();
         let body = self.entries[&id].body.clone();
-        self.apply(id.index, &body)
+        self.apply(id.index, &body)?;
+        self.on_a_quorum(id)
     }
 
     fn apply(&mut self, index: u64, body: &Bytes) -> Checked {
@@ -339,12 +453,10 @@ impl Model {
                 let body = EntryBody::decode(&body.slice(1..)).map_err(|error| text(&error))?;
                 let applied = self.state.apply(index, &body);
                 let applied = applied.map_err(|error| text(&error))?;
-                if let (Some(Close::Dead(dead)), Some(Closed::Dead(true))) =
-                    (&body.close, applied.closed)
-                {
-                    self.died.push(*dead);
-                    self.deaths += 1;
-                }
+                applied
+                    .answers
+                    .into_iter()
+                    .try_for_each(|answer| self.answered(answer))?;
                 applied
                     .events
                     .into_iter()
@@ -352,63 +464,13 @@ impl Model {
             }
             Some(MEMBERSHIP) => {
                 self.state.pass(index).map_err(|error| text(&error))?;
-                let membership = membership(&body[1..]).ok_or("a membership that is none")?;
+                let membership = members::decoded(&body[1..]).ok_or("a membership that is none")?;
                 self.membership(index, membership)?;
             }
             _ => return Err(format!("entry {index} is of no kind")),
         }
         self.hashes.push(self.state.hash());
-        Ok(())
-    }
-
-    fn event(&mut self, event: Event) -> Checked {
-        let revision = event.revision();
-        let next = Revision(self.events.len() as u64 + 1);
-        ensure(revision == next, || {
-            format!("event {revision} where {next} comes")
-        })?;
-        let told = match &event {
-            Event::Put(record) => {
-                let (key, value) = record.parts();
-                let twice = self.values.insert(value.clone(), revision);
-                ensure(twice.is_none(), || {
-                    format!("{value:?} was put at {twice:?} and at {revision}")
-                })?;
-                ensure(!self.never.contains(&value), || {
-                    format!("{value:?} was to be put never, and is at {revision}")
-                })?;
-                Some((key, Some(value)))
-            }
-            Event::Removed { key, .. } => Some((key.clone(), None)),
-            Event::Orphaned { .. } => None,
-        };
-        if let Some((key, value)) = told {
-            self.keys.entry(key).or_default().push((revision, value));
-        }
-        self.events.push(event);
-        Ok(())
-    }
-
-    fn membership(&mut self, index: u64, new: Membership) -> Checked {
-        if let Some((_, old)) = self.memberships.last() {
-            // A majority of each new configuration meets one of each old one.
-            let meets = |one: &BTreeSet<u64>, other: &BTreeSet<u64>| {
-                let union = one.union(other).count();
-                let (half, otherhalf) = (one.len() / 2 + 1, other.len() / 2 + 1);
-                half + otherhalf > union
-            };
-            let common = new.voters.iter().any(|one| old.voters.contains(one));
-            let pairs = new.voters.iter();
-            let meets = pairs
-                .clone()
-                .any(|one| old.voters.iter().any(|o| meets(one, o)));
-            ensure(common || meets, || {
-                format!("quorums of {old:?} and {new:?} may not meet")
-            })?;
-        }
-        let odd = new.voters.len() > 1 || new.voters.iter().all(|voters| voters.len() % 2 == 1);
-        ensure(odd, || format!("a resting membership of {new:?}"))?;
-        self.memberships.push((index, new));
+        self.revisions.push(self.state.revision());
         Ok(())
     }
 
@@ -423,45 +485,8 @@ impl Model {
         })
     }
 
-    /// What was under a key at a revision.
-    pub fn at(&self, key: &[u8], revision: Revision) -> Option<(Revision, Bytes)> {
-        let changes = self.keys.get(key)?;
-        let behind = changes.partition_point(|(at, _)| *at <= revision);
-        let (at, value) = changes.get(behind.checked_sub(1)?)?;
-        value.clone().map(|value| (*at, value))
-    }
-
-    /// The event of a revision.
-    pub fn event_at(&self, revision: Revision) -> Option<&Event> {
-        self.events.get(revision.0.checked_sub(1)? as usize)
-    }
-
-    /// A call was told that this value never was and never will be put.
-    pub fn never(&mut self, value: Bytes) -> Checked {
-        let put = self.values.get(&value);
-        ensure(put.is_none(), || {
-            format!("{value:?} was put at {put:?}; a caller was told never")
-        })?;
-        self.never.insert(value);
-        Ok(())
-    }
-
     /// How far a member has applied.
     pub fn applied(&self, by: Number) -> Option<u64> {
         self.members[by].applied
     }
-}
-
-fn ids(from: &mut Reader<'_>) -> Option<BTreeSet<u64>> {
-    let count = from.varint("count").ok()?;
-    (0..count).map(|_| from.u64("id").ok()).collect()
-}
-
-fn membership(body: &[u8]) -> Option<Membership> {
-    let mut from = Reader::new(body);
-    let count = from.varint("configurations").ok()?;
-    let voters = (0..count).map(|_| ids(&mut from));
-    let voters = voters.collect::<Option<_>>()?;
-    let all = ids(&mut from)?;
-    Some(Membership { voters, all })
 }
