@@ -66,11 +66,20 @@ impl World {
         (!member.ill).then_some(member.disturbed)
     }
 
-    /// All that run, if nothing is wrong with any of them or with the roads between them.
+    /// All that run, if they are a majority and nothing is wrong with any of them or with the roads between them.
     fn all_well(&self) -> Option<(BTreeMap<Number, Disturbed>, BTreeMap<(Number, Number), u64>)> {
         let all = (0..self.count()).filter(|number| self.up(*number).is_some());
         let members = all.map(|number| Some((number, self.is_sound(number)?)));
         let members: BTreeMap<Number, Disturbed> = members.collect::<Option<_>>()?;
+        let ids: BTreeSet<u64> = members.keys().map(|number| self.id(*number).0).collect();
+        let quorum = {
+            let model = self.model.lock();
+            let mut deciding = model.deciding();
+            deciding.all(|membership| membership.is_quorum(|voter| ids.contains(&voter)))
+        };
+        if !quorum {
+            return None;
+        }
         let pairs = members.keys().flat_map(|from| {
             let others = members.keys().filter(move |to| *to != from);
             others.map(move |to| (*from, *to))
