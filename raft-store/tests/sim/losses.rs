@@ -16,10 +16,12 @@ const LEASE: Duration = Duration::from_secs(7);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Faults so far of the roads between those that run.
+type Roads = BTreeMap<(Number, Number), u64>;
+
 /// What was seen, and when it was another last.
 struct Calm {
-    /// Between those that run.
-    roads: BTreeMap<(Number, Number), u64>,
+    roads: Roads,
     /// Of those that run.
     members: BTreeMap<Number, (Instant, Disturbed)>,
     /// Lives whose lease was lost while something was wrong, or soon after.
@@ -67,7 +69,7 @@ impl World {
     }
 
     /// All that run, if they are a majority and nothing is wrong with any of them or with the roads between them.
-    fn all_well(&self) -> Option<(BTreeMap<Number, Disturbed>, BTreeMap<(Number, Number), u64>)> {
+    fn all_well(&self) -> Option<(BTreeMap<Number, Disturbed>, Roads)> {
         let all = (0..self.count()).filter(|number| self.up(*number).is_some());
         let members = all.map(|number| Some((number, self.is_sound(number)?)));
         let members: BTreeMap<Number, Disturbed> = members.collect::<Option<_>>()?;

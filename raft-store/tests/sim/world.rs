@@ -415,7 +415,8 @@ impl World {
             let member = &self.members.lock()[number];
             (member.ill, member.damaged)
         };
-        if !(io && ill) && !damaged {
+        let expected = damaged || (io && ill);
+        if !expected {
             self.trace
                 .violated(format!("member {number} does not start: {error}"));
         }
