@@ -15,9 +15,9 @@ pub use registration::{MemberInfo, Registration};
 pub const ENTRY_FORMAT: u16 = 1;
 /// Most bytes of an encoded entry: its proposals and the command behind them.
 pub const ENTRY_ENCODED_BYTES: usize = ENTRY_BYTES + 8 * 1024;
-/// Fewest bytes of a proposal and of a write.
+/// Fewest bytes of a proposal and of a write (the deletion of an empty key, which apply refuses).
 const PROPOSAL_LEAST: usize = 4;
-const WRITE_LEAST: usize = 4;
+const WRITE_LEAST: usize = 2;
 
 /// Why bytes are not an entry. Each stops the member: an entry is committed, so it cannot be passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

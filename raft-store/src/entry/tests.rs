@@ -193,3 +193,31 @@ fn what_could_not_be_read_again_is_not_written() {
     }));
     assert!(register.encode().is_err());
 }
+
+/// The shortest writes, at the very end: what is let in must be let out again, or the entry is never proposed.
+#[test]
+fn the_shortest_batches_come_back() {
+    for key in [&b""[..], b"k"] {
+        for count in [1, 2, 5, 512] {
+            let write = Write {
+                key: Bytes::copy_from_slice(key),
+                expect: Expect::Any,
+                action: Action::Delete,
+            };
+            let id = ProposalId {
+                incarnation: Incarnation(1),
+                sequence: 1,
+            };
+            let body = EntryBody {
+                proposals: vec![Proposal {
+                    id,
+                    lowest_unanswered: 1,
+                    op: Op::Batch(vec![write; count]),
+                }],
+                close: None,
+            };
+            let whole = body.encode().expect("it can be read again");
+            assert_eq!(EntryBody::decode(&whole), Ok(body));
+        }
+    }
+}
