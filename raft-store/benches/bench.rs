@@ -1,7 +1,7 @@
 //! Speed of the store's parts, each beside what the bare machine does in the same minute.
 //!
-//! `cargo bench -p raft-store --bench bench -- log|single|channel [DIRECTORY [SECONDS]]`: the log alone, a store of one member,
-//! a channel between two processes. Makes a directory of its own in DIRECTORY
+//! `cargo bench -p raft-store --bench bench -- log|single|three|million|channel [DIRECTORY [SECONDS]]`: the log alone, a store of one member,
+//! three members (`million`: a million keys and a snapshot of them alone), a channel between two processes. Makes a directory of its own in DIRECTORY
 //! (the system's temporary one), which should be on the disk to be judged, and removes it. Each measurement takes
 //! SECONDS (3), and there are six.
 
@@ -41,9 +41,12 @@ fn main() {
         (Some("single"), Ok(seconds)) => single::run(&directory, Duration::from_secs(seconds)),
         (Some("channel"), Ok(seconds)) => channel::run(&directory, Duration::from_secs(seconds)),
         (Some("three"), Ok(seconds)) => three::run(&directory, Duration::from_secs(seconds)),
+        (Some("million"), Ok(seconds)) => {
+            three::run_million(&directory, Duration::from_secs(seconds))
+        }
         _ => {
             println!(
-                "usage: cargo bench -p raft-store --bench bench -- log|single|channel [DIRECTORY [SECONDS]]"
+                "usage: cargo bench -p raft-store --bench bench -- log|single|three|million|channel [DIRECTORY [SECONDS]]"
             )
         }
     }

@@ -30,8 +30,10 @@ pub const DIFFERENCE_CHANGES: usize = 10_000;
 pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
 /// One message of a snapshot that is sent to a peer.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
-/// A snapshot is sent to a peer no faster.
+/// A snapshot is written, read back and sent to a peer no faster.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+/// Of a snapshot, written between two syncs: the log's own sync waits behind no more than this.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Addresses a member may have.
 pub const MEMBER_ADDRESSES: usize = 8;
 /// One address of a member.

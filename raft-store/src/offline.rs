@@ -21,7 +21,8 @@ use crate::identity::{Belongs, Identity, mint};
 use crate::ids::{BootNonce, ClusterId, Incarnation, MemberId, ProposalId};
 use crate::raft::{core, offline};
 use crate::snapshot::file;
-use crate::snapshot::publish::{Published, Snapshots, load};
+use crate::snapshot::paced::load;
+use crate::snapshot::publish::{Published, Snapshots};
 use crate::state::State;
 use crate::transport::registry::RESERVED_PREFIX;
 

@@ -305,17 +305,10 @@ impl Store {
     pub async fn save_snapshot(&self, path: &Path) -> Result<Saved, SaveError> {
         let captured = self.0.core.machine().to_save();
         let captured = captured.map_err(|_| Content("meta that cannot be encoded"))?;
-        let (state, meta) = captured.ok_or(Content("nothing is applied"))?;
+        let state = captured.ok_or(Content("nothing is applied"))?;
         let (tell, told) = oneshot::channel();
-        let job = Save {
-            disk: self.0.disk.clone(),
-            path: path.to_owned(),
-            limits: self.0.limits,
-            state,
-            meta,
-            // Nobody waits: the caller has given up.
-            told: Some(Box::new(move |result| drop(tell.send(result)))),
-        };
+        let to = (self.0.disk.clone(), path.to_owned());
+        let job = Save::new(to, self.0.limits, state, tell);
         let job = self.0.spawner.spawn("save", Box::new(job))?;
         let saved = told.await;
         drop(job);

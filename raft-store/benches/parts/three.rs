@@ -234,6 +234,19 @@ async fn three(within: &Path, time: Duration) {
     }
 }
 
+/// The million alone.
+pub fn run_million(within: &Path, time: Duration) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let directory = Directory::new(within);
+        let stores = cluster(&directory.0).await;
+        million(&stores, time).await;
+        for store in stores {
+            store.shutdown().await;
+        }
+    });
+}
+
 pub fn run(within: &Path, time: Duration) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(three(within, time));

@@ -20,6 +20,8 @@ pub(crate) struct Compaction {
     /// At the last snapshot.
     before: Progress,
     at: Instant,
+    /// After one that was not built, none before this.
+    rests_until: Instant,
     kept: Kept,
 }
 
@@ -29,6 +31,8 @@ struct Kept {
     samples: VecDeque<Progress>,
 }
 
+/// Looks that pass after a snapshot that was not built: on a full disk each one writes all that fits.
+const REST_CHECKS: u32 = 30;
 /// Between two samples, as a part of the bytes kept.
 const SAMPLES: u64 = 64;
 
@@ -68,6 +72,7 @@ impl Compaction {
             spawner,
             before,
             at,
+            rests_until: at,
             kept,
         }
     }
@@ -77,10 +82,14 @@ impl Compaction {
         while !ended() {
             tokio::time::sleep(self.settings.snapshot_check).await;
             let progress = self.core.machine().progress();
-            if self.is_due(progress) {
+            if Instant::now() >= self.rests_until && self.is_due(progress) {
                 match self.build().await {
                     Ok(()) => (self.before, self.at) = (progress, Instant::now()),
-                    Err(error) => tracing::error!(%error, "no snapshot was built"),
+                    Err(error) => {
+                        tracing::error!(%error, "no snapshot was built");
+                        self.rests_until =
+                            Instant::now() + REST_CHECKS * self.settings.snapshot_check;
+                    }
                 }
             }
             let first = self.kept.first(progress);

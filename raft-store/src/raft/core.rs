@@ -164,6 +164,7 @@ pub(crate) async fn start(
         link: link.clone(),
         peers: peers.clone(),
         snapshots: snapshots.clone(),
+        spawner: parts.spawner.clone(),
     };
     let found_vote = log.vote().unwrap_or_default();
     // openraft's own tasks belong to the gate of the task that starts it.

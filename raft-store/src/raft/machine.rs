@@ -227,6 +227,7 @@ impl Machine {
     /// Nobody is served any more, and who waits is told so.
     pub(crate) fn close(&self) {
         self.0.live.write().failed = true;
+        self.0.snapshots.close();
         self.0.pacing.fail();
         self.0.waiters.close();
         self.0.hub.close();

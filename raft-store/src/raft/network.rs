@@ -23,6 +23,7 @@ use crate::link::messages::{Appended, Reply, Request};
 use crate::link::{Link, LinkError};
 use crate::log;
 use crate::snapshot::publish::Snapshots;
+use crate::spawner::Spawner;
 
 /// Makes the clients of all targets.
 #[derive(Clone)]
@@ -30,6 +31,7 @@ pub(super) struct Network {
     pub(super) link: Arc<dyn Link>,
     pub(super) peers: Arc<Peers>,
     pub(super) snapshots: Snapshots,
+    pub(super) spawner: Arc<dyn Spawner>,
 }
 
 /// Asks one peer. Several may ask the same one: its stream, a read round, an election.
@@ -299,11 +301,13 @@ impl RaftNetwork<Types> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
-        let snapshots = self.network.snapshots.clone();
+        let Network {
+            snapshots, spawner, ..
+        } = self.network.clone();
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(&snapshots, to_vote(&vote)) => Ok(sent),
+            sent = self.send_snapshot(&snapshots, &*spawner, to_vote(&vote)) => Ok(sent),
         }
     }
 }

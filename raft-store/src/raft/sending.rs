@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::network::{Client, Failure};
 use super::peers::BETWEEN_TRIES;
 use super::types::exact_vote;
-use crate::limits::SNAPSHOT_BYTES_PER_SECOND;
 use crate::link::messages::{Reply, Request};
 use crate::log::Vote;
+use crate::snapshot::paced::pause;
 use crate::snapshot::publish::Snapshots;
 use crate::snapshot::send::Outgoing;
+use crate::spawner::Spawner;
 
 /// A peer writes a chunk, and syncs a few MiB now and then.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -36,10 +37,11 @@ impl Client {
     pub(super) async fn send_snapshot(
         &self,
         snapshots: &Snapshots,
+        spawner: &dyn Spawner,
         vote: Vote,
     ) -> SnapshotResponse<u64> {
         loop {
-            let outgoing = Outgoing::open(snapshots);
+            let outgoing = Outgoing::open(snapshots, spawner);
             let outgoing = match outgoing {
                 Ok(Some(outgoing)) => outgoing,
                 Ok(None) | Err(_) => {
@@ -72,7 +74,7 @@ impl Client {
         let mut at = None;
         loop {
             let began = Instant::now();
-            let request = match next(outgoing, vote, at) {
+            let request = match next(outgoing, vote, at).await {
                 Ok(request) => request,
                 Err(error) => {
                     tracing::error!(%error, "the published snapshot cannot be read");
@@ -86,8 +88,7 @@ impl Client {
                         self.rest(vote, BETWEEN_TRIES).await;
                     }
                     let sent = at.map_or(0, |at| offset.saturating_sub(at));
-                    let nanos = sent.saturating_mul(1_000_000_000) / SNAPSHOT_BYTES_PER_SECOND;
-                    sleep_until(began + Duration::from_nanos(nanos)).await;
+                    sleep_until(began + pause(sent)).await;
                     at = Some(offset);
                 }
                 Ok(Said::Installed(vote)) => return Some(vote),
@@ -144,7 +145,7 @@ impl Client {
 }
 
 /// What is said to a peer that has all before `at`; `None`: nobody knows what it has.
-fn next(outgoing: &Outgoing, vote: Vote, at: Option<u64>) -> std::io::Result<Request> {
+async fn next(outgoing: &Outgoing, vote: Vote, at: Option<u64>) -> std::io::Result<Request> {
     let published = &outgoing.published;
     let id = published.hash;
     let Some(offset) = at else {
@@ -159,7 +160,7 @@ fn next(outgoing: &Outgoing, vote: Vote, at: Option<u64>) -> std::io::Result<Req
     if offset >= published.bytes {
         return Ok(Request::SnapshotInstall { vote, id });
     }
-    let (chunk, crc) = outgoing.chunk(offset)?;
+    let (chunk, crc) = outgoing.chunk(offset).await?;
     Ok(Request::SnapshotChunk {
         vote,
         id,

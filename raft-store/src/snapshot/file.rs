@@ -10,12 +10,15 @@ use crate::ids::{Incarnation, MemberId, Revision};
 use crate::limits::{Limits, SNAPSHOT_BLOCK_BYTES};
 use crate::state::record::Record;
 use crate::state::{Head, MEMBER_BYTES, Member, OUTCOME_BYTES, Outcome, Restore, State, map};
-use blocks::{Blocks, Source};
-use parts::Parts;
 use std::io::{self, Read, Write};
 
 mod blocks;
 mod parts;
+mod reading;
+mod writing;
+
+pub(crate) use reading::Reading;
+pub(crate) use writing::Writing;
 
 /// The one format of snapshots that this build writes and reads.
 pub const SNAPSHOT_FORMAT: u16 = 1;
@@ -74,78 +77,17 @@ pub struct Loaded {
 
 /// Writes a state and `meta` (≤ [`META_BYTES`]). `to` gets whole blocks of at most [`SNAPSHOT_BLOCK_BYTES`] and 13 bytes.
 pub fn write(state: &State, meta: &[u8], to: &mut impl Write) -> Result<Written, Error> {
-    if meta.len() > META_BYTES {
-        return Err(Error::Content("meta over its limit"));
-    }
-    let mut blocks = Blocks::begin(to)?;
-    blocks.item(HEAD, &encoded(|to| encode_head(to, state.head())))?;
-    blocks.item(META, meta)?;
-    for (id, member) in state.members().iter() {
-        let content = encoded(|to| {
-            to.u64(id.0);
-            member.encode(to);
-        });
-        blocks.item(MEMBER, &content)?;
-    }
-    for id in state.members().tombstones() {
-        blocks.item(TOMBSTONE, &id.0.to_le_bytes())?;
-    }
-    for (incarnation, window) in state.windows() {
-        let content = encoded(|to| {
-            to.varint(incarnation.0);
-            to.u64(window.member().0);
-            to.u64(window.floor());
-        });
-        blocks.item(WINDOW, &content)?;
-        for (sequence, outcome) in window.results() {
-            let content = encoded(|to| {
-                to.u64(sequence);
-                outcome.encode(to);
-            });
-            blocks.item(RESULT, &content)?;
-        }
-    }
-    for chunk in state.map().chunks() {
-        for (at, record) in chunk.records().iter().enumerate() {
-            let tag = if at == 0 { CHUNK } else { RECORD };
-            blocks.item(tag, record.as_bytes())?;
-        }
-    }
-    for (owner, upto) in state.orphans() {
-        let content = encoded(|to| {
-            to.varint(owner.0);
-            to.raw(upto);
-        });
-        blocks.item(ORPHAN, &content)?;
-    }
-    blocks.finish()
+    let mut writing = Writing::begin(state.clone(), meta, to)?;
+    while writing.slice()? {}
+    Ok(writing.finish()?.0)
 }
 
 /// Reads what [`write`] wrote, to its very end, and verifies blocks, hash, order and state hash. Holds one block besides
 /// the state that grows.
 pub fn read(from: &mut impl Read, limits: Limits) -> Result<Loaded, Error> {
-    let mut source = Source::begin(from)?;
-    let mut parts = Parts::default();
-    let mut block = Vec::new();
-    let hash = loop {
-        if let Some(hash) = source.next(&mut block)? {
-            break hash;
-        }
-        let mut items = Reader::new(&block);
-        while !items.is_empty() {
-            let tag = items.u8("item")?;
-            let content = items.bytes(ITEM_BYTES, "content of an item")?;
-            parts.take(tag, content, limits)?;
-        }
-    };
-    let bytes = source.bytes;
-    let (state, meta) = parts.finish()?;
-    Ok(Loaded {
-        state,
-        meta,
-        bytes,
-        hash,
-    })
+    let mut reading = Reading::begin(from, limits)?;
+    while reading.block()? {}
+    reading.finish()
 }
 
 fn encoded(fill: impl FnOnce(&mut Writer)) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Snapshots of the state.
 
 pub mod file;
+pub(crate) mod paced;
 pub mod publish;
 pub(crate) mod receive;
 pub mod save;

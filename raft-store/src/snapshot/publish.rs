@@ -3,23 +3,21 @@
 //! Names are the index of the last entry applied, in hexadecimal, so that the newest is the last. Publishing is
 //! monotone: an older snapshot that is finished later is removed. The one before goes when the next is published.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::file::{self, Error, Loaded, Written};
+use super::file::{Error, Loaded};
+use super::paced::{Out, PacedReader, PacedWriter, load};
 use crate::disk::{Disk, File, Open};
 use crate::limits::Limits;
 use crate::spawner::{Job, Next, Spawned, Spawner};
 use crate::state::State;
 
-/// Written between two syncs: the log's own sync waits behind no more than this.
-const SYNC_BYTES: u64 = 4 << 20;
-const READ_BYTES: usize = 256 << 10;
 const FINISHED: &str = "snapshot";
 const UNFINISHED: &str = "unfinished";
 
@@ -44,15 +42,21 @@ struct Inner {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     limits: Limits,
+    /// Held for a moment only: whoever asks may be the runtime.
     published: Mutex<Option<Published>>,
+    /// Held by the job that publishes, over its I/O.
+    publishing: Mutex<()>,
+    /// Numbers files that are received: the name of one given up is never another's.
+    received: AtomicU64,
+    closed: AtomicBool,
 }
 
 /// Told once, by the job that builds.
 pub type Built = Box<dyn FnOnce(Result<Published, Error>) + Send>;
 
 impl Snapshots {
-    /// Finds the newest whole snapshot. Unfinished files are removed; a damaged one is reported and passed over: if the
-    /// log does not reach back to an older one, opening the log says so.
+    /// Finds the newest whole snapshot. Unfinished and older files are removed; a damaged one is reported and passed over:
+    /// if the log does not reach back to an older one, opening the log says so. One of a newer format is an error.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -64,9 +68,14 @@ impl Snapshots {
             let extension = path.extension().and_then(|extension| extension.to_str());
             match extension {
                 Some(UNFINISHED) => disk.remove(path)?,
-                Some(FINISHED) if found.is_none() => match load(&*disk, path, limits) {
+                // What was published before it, and not removed when the process ended.
+                Some(FINISHED) if found.is_some() => disk.remove(path)?,
+                Some(FINISHED) => match load(&*disk, path, limits) {
                     Ok(loaded) => found = Some((path.clone(), loaded)),
-                    Err(Error::Io(error)) => return Err(Error::Io(error)),
+                    // Not damaged: another build can read it, or another try.
+                    Err(
+                        error @ (Error::Io(_) | Error::Format { .. } | Error::ClusterFormat { .. }),
+                    ) => return Err(error),
                     Err(error) => {
                         tracing::error!(path = %path.display(), %error, "a snapshot cannot be used");
                     }
@@ -86,6 +95,9 @@ impl Snapshots {
             dir: dir.to_owned(),
             limits,
             published: Mutex::new(published),
+            publishing: Mutex::default(),
+            received: AtomicU64::default(),
+            closed: AtomicBool::default(),
         }));
         Ok((snapshots, found.map(|(_, loaded)| loaded)))
     }
@@ -105,7 +117,9 @@ impl Snapshots {
     ) -> io::Result<Spawned> {
         let job = Build {
             snapshots: self.clone(),
-            step: Step::Write(Box::new(state), meta),
+            index: state.applied(),
+            meta: meta.into(),
+            step: Step::Begin(Box::new(state)),
             built: Some(built),
         };
         spawner.spawn("snapshot", Box::new(job))
@@ -115,16 +129,18 @@ impl Snapshots {
         self.0.dir.join(format!("{index:016x}.{extension}"))
     }
 
-    /// Where a snapshot with this hash is received.
-    pub(super) fn incoming(&self, hash: &[u8; 32]) -> PathBuf {
-        let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.0.dir.join(format!("incoming-{name}.{UNFINISHED}"))
+    /// Where the next one that comes from a peer is written.
+    pub(super) fn incoming(&self) -> PathBuf {
+        let number = self.0.received.fetch_add(1, Ordering::Relaxed);
+        let name = format!("incoming-{number}.{UNFINISHED}");
+        self.0.dir.join(name)
     }
 
-    /// An empty file in the place of what was left there.
-    pub(super) fn create(&self, path: &Path) -> io::Result<Out> {
+    /// An empty file with room for so many bytes.
+    pub(super) fn create(&self, path: &Path, bytes: u64) -> io::Result<Out> {
         self.clear(path)?;
-        Out::create(&*self.0.disk, path)
+        let out = Out::create(&*self.0.disk, path)?;
+        out.claim(bytes)
     }
 
     fn clear(&self, path: &Path) -> io::Result<()> {
@@ -143,57 +159,56 @@ impl Snapshots {
 
     /// The published snapshot, open: it stays readable when the next is published.
     pub(super) fn open_published(&self) -> io::Result<Option<(Published, Box<dyn File>)>> {
-        // Under the lock it keeps its name.
-        let published = self.0.published.lock();
-        let Some(published) = published.as_ref() else {
-            return Ok(None);
-        };
-        let file = self.0.disk.open(&published.path, Open::Read)?;
-        Ok(Some((published.clone(), file)))
+        loop {
+            let Some(published) = self.published() else {
+                return Ok(None);
+            };
+            match self.0.disk.open(&published.path, Open::Read) {
+                Ok(file) => return Ok(Some((published, file))),
+                // The next was published meanwhile.
+                Err(_) if self.published().as_ref() != Some(&published) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Reads one that was received, all of it verified.
-    pub(super) fn verify(&self, path: &Path) -> Result<(Loaded, Published), Error> {
-        let loaded = load(&*self.0.disk, path, self.0.limits)?;
+    /// Begins to read one that was received.
+    pub(super) fn verify(&self, path: &Path) -> Result<PacedReader, Error> {
+        PacedReader::begin(&*self.0.disk, path, self.0.limits)
+    }
+
+    /// What it will be when it is published.
+    pub(super) fn of_loaded(&self, loaded: &Loaded) -> Published {
         let index = loaded.state.applied();
-        let published = Published {
+        Published {
             index,
             meta: Bytes::copy_from_slice(&loaded.meta),
             bytes: loaded.bytes,
             hash: loaded.hash,
             path: self.path(index, FINISHED),
-        };
-        Ok((loaded, published))
+        }
     }
 
-    /// Writes it aside. Returns the time that its syncs take in simulation.
-    fn write(&self, state: &State, meta: &[u8]) -> Result<(Published, Duration), Error> {
-        let index = state.applied();
-        let path = self.path(index, UNFINISHED);
-        self.clear(&path)?;
-        let (written, took) = write_to(&*self.0.disk, &path, state, meta)?;
-        let published = Published {
-            index,
-            meta: Bytes::copy_from_slice(meta),
-            bytes: written.bytes,
-            hash: written.hash,
-            path: self.path(index, FINISHED),
-        };
-        Ok((published, took))
+    /// What is being written is given up.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
     }
 
     /// Gives it its name, durably, unless a newer one has been published meanwhile; then that is the answer.
     pub(super) fn publish(&self, unfinished: &Path, new: Published) -> Result<Published, Error> {
         let disk = &*self.0.disk;
-        let mut published = self.0.published.lock();
-        if let Some(newer) = published.as_ref().filter(|old| old.index >= new.index) {
+        let _publishing = self.0.publishing.lock();
+        if let Some(newer) = self.published().filter(|old| old.index >= new.index) {
             disk.remove(unfinished)?;
-            return Ok(newer.clone());
+            return Ok(newer);
         }
         disk.rename(unfinished, &new.path)?;
         disk.sync_dir(&self.0.dir)?;
-        let old = published.replace(new.clone());
-        drop(published);
+        let old = self.0.published.lock().replace(new.clone());
         if let Some(old) = old {
             // It comes back at worst, and is passed over then.
             let removed = disk
@@ -212,122 +227,77 @@ impl Snapshots {
     }
 }
 
-/// Writes a new file and syncs it. Returns the time that its syncs take in simulation.
-pub(super) fn write_to(
-    disk: &dyn Disk,
-    path: &Path,
-    state: &State,
-    meta: &[u8],
-) -> Result<(Written, Duration), Error> {
-    let mut out = Out::create(disk, path)?;
-    let written = file::write(state, meta, &mut out)?;
-    out.flush()?;
-    Ok((written, out.took))
-}
-
-/// Reads a whole file and verifies it.
-pub(crate) fn load(disk: &dyn Disk, path: &Path, limits: Limits) -> Result<Loaded, Error> {
-    let from = In {
-        file: disk.open(path, Open::Read)?,
-        at: 0,
-    };
-    file::read(&mut io::BufReader::with_capacity(READ_BYTES, from), limits)
-}
-
 enum Step {
-    Write(Box<State>, Vec<u8>),
+    Begin(Box<State>),
+    Write(Box<PacedWriter>),
     Publish(Published),
     Done,
 }
 
-/// Writes, waits as long as the disk takes, publishes, tells.
+/// Writes with pauses, publishes, tells.
 struct Build {
     snapshots: Snapshots,
+    index: u64,
+    meta: Bytes,
     step: Step,
     built: Option<Built>,
 }
 
 impl Build {
     fn tell(&mut self, result: Result<Published, Error>) -> Next {
+        if result.is_err() {
+            self.snapshots.remove(&self.unfinished());
+        }
         if let Some(built) = self.built.take() {
             built(result);
         }
         Next::Done
     }
+
+    fn unfinished(&self) -> PathBuf {
+        self.snapshots.path(self.index, UNFINISHED)
+    }
+
+    fn begin(&mut self, state: State) -> Result<Next, Error> {
+        let path = self.unfinished();
+        self.snapshots.clear(&path)?;
+        let writer = PacedWriter::begin(&*self.snapshots.0.disk, &path, state, &self.meta)?;
+        self.step = Step::Write(Box::new(writer));
+        Ok(Next::Again)
+    }
+
+    fn write(&mut self, mut writer: Box<PacedWriter>) -> Result<Next, Error> {
+        if self.snapshots.is_closed() {
+            return Err(Error::Content("the store has ended"));
+        }
+        if let Some(time) = writer.step()? {
+            self.step = Step::Write(writer);
+            return Ok(Next::After(time));
+        }
+        let (written, took) = writer.finish()?;
+        self.step = Step::Publish(Published {
+            index: self.index,
+            meta: self.meta.clone(),
+            bytes: written.bytes,
+            hash: written.hash,
+            path: self.snapshots.path(self.index, FINISHED),
+        });
+        Ok(Next::After(took))
+    }
 }
 
 impl Job for Build {
     fn step(&mut self) -> Next {
-        match std::mem::replace(&mut self.step, Step::Done) {
-            Step::Write(state, meta) => match self.snapshots.write(&state, &meta) {
-                Ok((published, took)) => {
-                    self.step = Step::Publish(published);
-                    Next::After(took)
-                }
-                Err(error) => {
-                    let path = self.snapshots.path(state.applied(), UNFINISHED);
-                    self.snapshots.remove(&path);
-                    self.tell(Err(error))
-                }
-            },
+        let next = match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Begin(state) => self.begin(*state),
+            Step::Write(writer) => self.write(writer),
             Step::Publish(published) => {
-                let unfinished = self.snapshots.path(published.index, UNFINISHED);
-                let result = self.snapshots.publish(&unfinished, published);
-                self.tell(result)
+                let result = self.snapshots.publish(&self.unfinished(), published);
+                return self.tell(result);
             }
-            Step::Done => Next::Done,
-        }
-    }
-}
-
-/// A file from its start on.
-pub(super) struct Out {
-    file: Box<dyn File>,
-    pub(super) at: u64,
-    unsynced: u64,
-    /// What its syncs take in simulation, and nobody has waited for yet.
-    pub(super) took: Duration,
-}
-
-impl Out {
-    fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: disk.open(path, Open::Create)?,
-            at: 0,
-            unsynced: 0,
-            took: Duration::ZERO,
-        })
-    }
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_at(bytes, self.at)?;
-        self.at += bytes.len() as u64;
-        self.unsynced += bytes.len() as u64;
-        if self.unsynced >= SYNC_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.unsynced = 0;
-        self.took += self.file.sync_data()?;
-        Ok(())
-    }
-}
-
-struct In {
-    file: Box<dyn File>,
-    at: u64,
-}
-
-impl Read for In {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(into, self.at)?;
-        self.at += read as u64;
-        Ok(read)
+            Step::Done => return Next::Done,
+        };
+        next.unwrap_or_else(|error| self.tell(Err(error)))
     }
 }
 
@@ -383,6 +353,7 @@ mod tests {
         let late = build(&snapshots, &jobs, 7);
         // Writes, and does not publish yet.
         jobs.step_once();
+        jobs.step_once();
         let other = Inline::default();
         build(&snapshots, &other, 9);
         other.run();
@@ -421,6 +392,111 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[test]
+    fn what_was_published_before_goes_at_the_next_start() {
+        let disk = disk(1);
+        let (snapshots, _) = open(&disk);
+        let jobs = Inline::default();
+        build(&snapshots, &jobs, 5);
+        jobs.run();
+        let older = disk.copy();
+        build(&snapshots, &jobs, 7);
+        jobs.run();
+        // As if the process had ended before the older one was removed.
+        let path = snapshots.path(5, FINISHED);
+        let (mut bytes, from) = (vec![0; 4096], older.open(&path, Open::Read).expect("there"));
+        let length = from.read_at(&mut bytes, 0).expect("readable");
+        let mut again = disk.open(&path, Open::Create).expect("gone");
+        again.write_at(&bytes[..length], 0).expect("written");
+        drop(snapshots);
+        assert_eq!(open(&disk).1, Some(7));
+        assert_eq!(disk.list(Path::new(DIR)).expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn one_of_another_format_is_not_passed_over() {
+        let disk = disk(1);
+        let (snapshots, _) = open(&disk);
+        let jobs = Inline::default();
+        build(&snapshots, &jobs, 5);
+        jobs.run();
+        let path = snapshots.published().expect("there is one").path;
+        // The number of the format follows eight bytes of magic.
+        assert!(disk.flip(&path, 8, 2));
+        drop(snapshots);
+        let opened = Snapshots::open(Arc::new(disk.clone()), Path::new(DIR), Limits::format_1());
+        assert!(matches!(opened, Err(Error::Format { found: 3 })));
+    }
+
+    /// A disk that looks at the lock of what is published whenever it is made to work on names.
+    struct Looks(SimDisk, Mutex<Option<Snapshots>>);
+
+    impl Looks {
+        fn look(&self) {
+            let snapshots = self.1.lock().clone();
+            let free = snapshots.is_none_or(|is| is.0.published.try_lock().is_some());
+            assert!(free, "whoever asks what is published waits for the disk");
+        }
+    }
+
+    impl Disk for Looks {
+        fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
+            self.look();
+            self.0.open(path, how)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.look();
+            self.0.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.look();
+            self.0.remove(path)
+        }
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+            self.0.list(dir)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.look();
+            self.0.sync_dir(dir)
+        }
+        fn free_bytes(&self) -> io::Result<u64> {
+            self.0.free_bytes()
+        }
+    }
+
+    #[test]
+    fn who_asks_what_is_published_never_waits_for_the_disk() {
+        let looks = Arc::new(Looks(disk(1), Mutex::default()));
+        let (snapshots, _) =
+            Snapshots::open(looks.clone(), Path::new(DIR), Limits::format_1()).expect("empty");
+        *looks.1.lock() = Some(snapshots.clone());
+        let jobs = Inline::default();
+        for applied in [5, 7] {
+            let told = build(&snapshots, &jobs, applied);
+            jobs.run();
+            assert_eq!(*told.lock(), Some(Ok(applied)));
+            let opened = snapshots.open_published().expect("readable");
+            assert_eq!(opened.map(|(published, _)| published.index), Some(applied));
+        }
+    }
+
+    #[test]
+    fn what_is_written_when_the_store_ends_is_given_up() {
+        let disk = disk(1);
+        let (snapshots, _) = open(&disk);
+        let jobs = Inline::default();
+        let told = build(&snapshots, &jobs, 5);
+        jobs.step_once();
+        assert_eq!(disk.list(Path::new(DIR)).expect("listed").len(), 1);
+        snapshots.close();
+        jobs.run();
+        assert!(matches!(*told.lock(), Some(Err(_))));
+        assert!(disk.list(Path::new(DIR)).expect("listed").is_empty());
     }
 
     #[test]

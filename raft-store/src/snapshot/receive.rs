@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::file::{Error, Loaded};
-use super::publish::{Out, Published, Snapshots};
+use super::paced::{Out, PacedReader};
+use super::publish::{Published, Snapshots};
 use crate::spawner::{Job, Next, Spawned, Spawner};
 
 /// Chunks that may wait for the disk. The sender sends one at a time.
@@ -43,7 +44,7 @@ enum Asked {
         chunk: Bytes,
         tell: oneshot::Sender<Result<u64, Error>>,
     },
-    Finish(oneshot::Sender<Result<Received, Error>>),
+    Finish(Verified),
 }
 
 /// One that is published, or older than one that is.
@@ -56,14 +57,14 @@ pub(crate) struct Received {
 const ENDED: Error = Error::Content("the job that receives has ended");
 
 impl Incoming {
-    /// `id`: the hash in its last block; `bytes`: all of the file.
+    /// `id`: the hash in its last block; `bytes`: all of the file. Whether there is room for it, the first chunk is told.
     pub(crate) fn begin(
         snapshots: &Snapshots,
         spawner: &dyn Spawner,
         id: [u8; 32],
         bytes: u64,
     ) -> Result<Self, Error> {
-        let path = snapshots.incoming(&id);
+        let path = snapshots.incoming();
         let shared = Arc::new(Shared {
             bytes,
             state: Mutex::default(),
@@ -71,10 +72,11 @@ impl Incoming {
         let job = Receive {
             snapshots: snapshots.clone(),
             shared: shared.clone(),
-            out: Some(snapshots.create(&path)?),
+            out: None,
+            failure: None,
             path,
             id,
-            step: Step::Ask,
+            step: Step::Create,
         };
         let job = spawner.spawn("snapshot-receive", Box::new(job))?;
         Ok(Self { id, shared, job })
@@ -129,11 +131,15 @@ impl Drop for Incoming {
     }
 }
 
+type Verified = oneshot::Sender<Result<Received, Error>>;
+
 enum Step {
+    Create,
     Ask,
     /// The disk has had its time.
     Wrote(oneshot::Sender<Result<u64, Error>>),
-    Synced(oneshot::Sender<Result<Received, Error>>),
+    Synced(Verified),
+    Verify(Box<PacedReader>, Verified),
 }
 
 struct Receive {
@@ -141,6 +147,8 @@ struct Receive {
     shared: Arc<Shared>,
     /// `None` when it has failed or is finished.
     out: Option<Out>,
+    /// Why there is none, until somebody asks.
+    failure: Option<Error>,
     path: PathBuf,
     id: [u8; 32],
     step: Step,
@@ -148,7 +156,9 @@ struct Receive {
 
 impl Receive {
     fn write(&mut self, offset: u64, chunk: &Bytes) -> Result<(), Error> {
-        let out = self.out.as_mut().ok_or(ENDED)?;
+        let Some(out) = self.out.as_mut() else {
+            return Err(self.failure.take().unwrap_or(ENDED));
+        };
         if offset != out.at {
             return Ok(());
         }
@@ -159,13 +169,33 @@ impl Receive {
         Ok(())
     }
 
-    fn publish(&mut self) -> Result<Received, Error> {
-        let (loaded, published) = self.snapshots.verify(&self.path)?;
+    /// Publishes what was read to its end.
+    fn publish(&self, reader: PacedReader) -> Result<Received, Error> {
+        let loaded = reader.finish()?;
         if loaded.hash != self.id || loaded.bytes != self.shared.bytes {
             return Err(Error::Content("another snapshot than was offered"));
         }
+        let published = self.snapshots.of_loaded(&loaded);
         let published = self.snapshots.publish(&self.path, published)?;
         Ok(Received { loaded, published })
+    }
+
+    /// Reads back some more of what was written.
+    fn verify(&mut self, mut reader: Box<PacedReader>, tell: Verified) -> Next {
+        let result = match reader.step() {
+            Ok(Some(time)) if !tell.is_closed() => {
+                self.step = Step::Verify(reader, tell);
+                return Next::After(time);
+            }
+            Ok(Some(_)) => Err(ENDED),
+            Ok(None) => self.publish(*reader),
+            Err(error) => Err(error),
+        };
+        let result = self.failed(result);
+        // Published: the file has another name now.
+        self.out = None;
+        let _ = tell.send(result);
+        Next::Again
     }
 
     /// After an error nothing more is written: it begins again.
@@ -208,6 +238,16 @@ impl Receive {
 impl Job for Receive {
     fn step(&mut self) -> Next {
         match std::mem::replace(&mut self.step, Step::Ask) {
+            Step::Create => {
+                match self.snapshots.create(&self.path, self.shared.bytes) {
+                    Ok(out) => self.out = Some(out),
+                    Err(error) => {
+                        self.snapshots.remove(&self.path);
+                        self.failure = Some(Error::Io(error));
+                    }
+                }
+                Next::Again
+            }
             Step::Wrote(tell) => {
                 let have = self.out.as_ref().map_or(0, |out| out.at);
                 self.shared.state.lock().have = have;
@@ -216,13 +256,14 @@ impl Job for Receive {
                 Next::Again
             }
             Step::Synced(tell) => {
-                let published = self.publish();
-                let published = self.failed(published);
-                // Published: the file has another name now.
-                self.out = None;
-                let _ = tell.send(published);
+                let reader = self.snapshots.verify(&self.path);
+                match self.failed(reader) {
+                    Ok(reader) => self.step = Step::Verify(Box::new(reader), tell),
+                    Err(error) => drop(tell.send(Err(error))),
+                }
                 Next::Again
             }
+            Step::Verify(reader, tell) => self.verify(reader, tell),
             Step::Ask => {
                 let mut state = self.shared.state.lock();
                 if state.given_up {

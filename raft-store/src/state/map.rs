@@ -299,10 +299,18 @@ impl Map {
         found
     }
 
-    /// The chunks in order, for snapshots.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        let branches = self.branches.iter();
-        branches.flat_map(|branch| branch.node.chunks.iter().map(|chunk| &*chunk.node))
+    /// The chunk at a place, a number of a branch and of a chunk in it, and the place behind it; the first is (0, 0).
+    pub(crate) fn chunk_at(
+        &self,
+        (branch, chunk): (usize, usize),
+    ) -> Option<(&Chunk, (usize, usize))> {
+        let chunks = &self.branches.get(branch)?.node.chunks;
+        let found = &chunks.get(chunk)?.node;
+        let behind = match chunk + 1 == chunks.len() {
+            true => (branch + 1, 0),
+            false => (branch, chunk + 1),
+        };
+        Some((found, behind))
     }
 }
 

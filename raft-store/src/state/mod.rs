@@ -115,6 +115,12 @@ impl State {
         }
     }
 
+    /// As if it had been put.
+    #[cfg(test)]
+    pub(crate) fn plant(&mut self, record: Record) {
+        self.map.put(record);
+    }
+
     /// The revision of the last event.
     pub fn revision(&self) -> Revision {
         self.revision

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::world::{World, pass};
 use crate::ids::MemberId;
+use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES};
 
 const SOON: Duration = Duration::from_secs(6);
 
@@ -82,6 +83,28 @@ async fn a_transfer_goes_on_where_it_was_cut() {
         let chunks = world.chunks();
         assert!((28..40).contains(&chunks), "{chunks} chunks of 7 MB");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_sent_no_faster_than_its_rate() {
+    let mut world = small(7, 1).await;
+    fill(&mut world, 120, 60_000).await;
+    world.start(2).await;
+    world.set_delay(Duration::ZERO);
+    world.add_learner(1, 2).await;
+    while world.chunks() == 0 {
+        pass(1).await;
+    }
+    let begun = world.chunks();
+    pass(50).await;
+    let sent = world.chunks() - begun;
+    let rate = SNAPSHOT_BYTES_PER_SECOND / SNAPSHOT_CHUNK_BYTES as u64;
+    let most = rate / 20 + 2;
+    assert!(
+        (most / 2..=most).contains(&sent),
+        "{sent} chunks, at most {most}"
+    );
+    world.settled(SOON).await;
 }
 
 #[tokio::test(start_paused = true)]

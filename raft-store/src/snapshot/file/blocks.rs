@@ -11,8 +11,8 @@ const DATA: u8 = 0;
 const END: u8 = 1;
 
 /// Gathers items into blocks.
-pub(super) struct Blocks<'a, W> {
-    to: &'a mut W,
+pub(super) struct Blocks<W> {
+    to: W,
     /// The block begun: room for its header, then items.
     block: Vec<u8>,
     number: u32,
@@ -20,8 +20,8 @@ pub(super) struct Blocks<'a, W> {
     hasher: blake3::Hasher,
 }
 
-impl<'a, W: Write> Blocks<'a, W> {
-    pub(super) fn begin(to: &'a mut W) -> Result<Self, Error> {
+impl<W: Write> Blocks<W> {
+    pub(super) fn begin(to: W) -> Result<Self, Error> {
         let mut blocks = Self {
             to,
             block: vec![0; HEADER],
@@ -73,27 +73,32 @@ impl<'a, W: Write> Blocks<'a, W> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Written, Error> {
+    pub(super) fn to(&mut self) -> &mut W {
+        &mut self.to
+    }
+
+    /// Gives back what was written to.
+    pub(super) fn finish(mut self) -> Result<(Written, W), Error> {
         self.flush(DATA)?;
         let hash = *self.hasher.finalize().as_bytes();
         self.block.extend(hash);
         self.flush(END)?;
         let bytes = self.bytes;
-        Ok(Written { bytes, hash })
+        Ok((Written { bytes, hash }, self.to))
     }
 }
 
 /// Takes blocks apart.
-pub(super) struct Source<'a, R> {
-    from: &'a mut R,
+pub(super) struct Source<R> {
+    from: R,
     number: u32,
     /// Taken so far.
     pub(super) bytes: u64,
     hasher: blake3::Hasher,
 }
 
-impl<'a, R: Read> Source<'a, R> {
-    pub(super) fn begin(from: &'a mut R) -> Result<Self, Error> {
+impl<R: Read> Source<R> {
+    pub(super) fn begin(from: R) -> Result<Self, Error> {
         let mut source = Self {
             from,
             number: 0,

@@ -1,6 +1,6 @@
 //! Snapshots: they come back, and nothing else does.
 
-use super::blocks::MAGIC;
+use super::blocks::{Blocks, MAGIC, Source};
 use super::*;
 use crate::entry::EntryBody;
 use crate::fuzz;

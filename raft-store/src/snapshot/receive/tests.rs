@@ -62,9 +62,9 @@ impl Side {
     }
 
     /// Sends chunks from `offset` on to the end.
-    fn send(&self, from: &Outgoing, to: &Incoming, mut offset: u64) {
+    fn send(&self, (sender, from): (&Self, &Outgoing), to: &Incoming, mut offset: u64) {
         while offset < from.published.bytes {
-            let (chunk, crc) = from.chunk(offset).expect("readable");
+            let (chunk, crc) = sender.run(from.chunk(offset)).expect("readable");
             assert_eq!(crc32c::crc32c(&chunk), crc);
             offset = self.run(to.chunk(offset, chunk)).expect("written");
         }
@@ -78,19 +78,25 @@ impl Side {
     }
 }
 
+fn first(side: &Side, of: &Outgoing) -> Bytes {
+    let (chunk, crc) = side.run(of.chunk(0)).expect("readable");
+    assert_eq!(crc32c::crc32c(&chunk), crc);
+    chunk
+}
+
 fn outgoing(bytes: usize) -> (Side, Outgoing) {
     let side = Side::new();
     side.publish(5, bytes);
-    let outgoing = Outgoing::open(&side.snapshots).expect("readable");
+    let outgoing = Outgoing::open(&side.snapshots, &side.jobs).expect("readable");
     (side, outgoing.expect("published"))
 }
 
 #[test]
 fn what_was_received_is_published() {
-    let (_sender, outgoing) = outgoing(60_000);
+    let (sender, outgoing) = outgoing(60_000);
     let side = Side::new();
     let incoming = side.begin(&outgoing);
-    side.send(&outgoing, &incoming, 0);
+    side.send((&sender, &outgoing), &incoming, 0);
     assert!(side.snapshots.published().is_none());
     let received = side.run(incoming.finish()).expect("whole");
     assert_eq!(received.loaded.state.applied(), 5);
@@ -111,24 +117,24 @@ fn what_was_received_is_published() {
 
 #[test]
 fn chunks_out_of_place_change_nothing() {
-    let (_sender, outgoing) = outgoing(60_000);
+    let (sender, outgoing) = outgoing(60_000);
     let side = Side::new();
     let incoming = side.begin(&outgoing);
-    let (chunk, _) = outgoing.chunk(0).expect("readable");
+    let chunk = first(&sender, &outgoing);
     let half = chunk.slice(..1_000);
     let write = |offset, chunk: &Bytes| side.run(incoming.chunk(offset, chunk.clone()));
     assert_eq!(write(0, &half).expect("written"), 1_000);
     assert_eq!(write(0, &half).expect("again"), 1_000);
     assert_eq!(write(5_000, &half).expect("too far"), 1_000);
     assert_eq!(incoming.have(), 1_000);
-    side.send(&outgoing, &incoming, 1_000);
+    side.send((&sender, &outgoing), &incoming, 1_000);
     side.run(incoming.finish()).expect("whole");
 }
 
 #[test]
 fn what_is_not_what_was_offered_is_not_published() {
-    let (_sender, outgoing) = outgoing(60_000);
-    let (chunk, _) = outgoing.chunk(0).expect("readable");
+    let (sender, outgoing) = outgoing(60_000);
+    let chunk = first(&sender, &outgoing);
     assert!(chunk.len() < SNAPSHOT_CHUNK_BYTES, "all in one chunk");
     for at in (0..chunk.len()).step_by(997) {
         let side = Side::new();
@@ -146,11 +152,11 @@ fn what_is_not_what_was_offered_is_not_published() {
         );
     }
     // A whole one, but another.
-    let (_sender, other) = self::outgoing(50_000);
+    let (sender, other) = self::outgoing(50_000);
     let side = Side::new();
     let (id, bytes) = (outgoing.published.hash, other.published.bytes);
     let incoming = Incoming::begin(&side.snapshots, &side.jobs, id, bytes).expect("it starts");
-    side.send(&other, &incoming, 0);
+    side.send((&sender, &other), &incoming, 0);
     assert!(side.run(incoming.finish()).is_err());
     // More than was offered, and less.
     let incoming = side.begin(&other);
@@ -163,10 +169,10 @@ fn what_is_not_what_was_offered_is_not_published() {
 
 #[test]
 fn one_that_is_given_up_leaves_nothing() {
-    let (_sender, outgoing) = outgoing(60_000);
+    let (sender, outgoing) = outgoing(60_000);
     let side = Side::new();
     let incoming = side.begin(&outgoing);
-    let (chunk, _) = outgoing.chunk(0).expect("readable");
+    let chunk = first(&sender, &outgoing);
     side.run(incoming.chunk(0, chunk.slice(..100)))
         .expect("written");
     assert_eq!(side.names(), 1);
@@ -177,15 +183,48 @@ fn one_that_is_given_up_leaves_nothing() {
 
 #[test]
 fn a_disk_that_fails_is_told() {
-    let (_sender, outgoing) = outgoing(60_000);
+    let (sender, outgoing) = outgoing(60_000);
     for operation in 0..4 {
         let side = Side::new();
         let incoming = side.begin(&outgoing);
         side.disk
             .fail_at(side.disk.operations() + operation, Fault::Refused);
-        let (chunk, _) = outgoing.chunk(0).expect("readable");
+        let chunk = first(&sender, &outgoing);
         let written = side.run(incoming.chunk(0, chunk));
         let finished = written.and_then(|_| side.run(incoming.finish()).map(|_| 0));
         assert!(finished.is_err(), "operation {operation}");
     }
+}
+
+#[test]
+fn one_given_up_takes_nothing_of_the_next_one_with_it() {
+    let (sender, outgoing) = outgoing(60_000);
+    let side = Side::new();
+    let first = side.begin(&outgoing);
+    let half = self::first(&sender, &outgoing).slice(..100);
+    side.run(first.chunk(0, half)).expect("written");
+    // The same one again, and only then does the first one's job hear that it is given up.
+    let second = side.begin(&outgoing);
+    drop(first);
+    side.send((&sender, &outgoing), &second, 0);
+    side.run(second.finish()).expect("whole");
+    drop(second);
+    side.jobs.run();
+    assert_eq!(side.names(), 1);
+    let published = side.snapshots.published().expect("there is one");
+    side.snapshots.load(&published).expect("whole");
+}
+
+#[test]
+fn a_disk_without_room_is_told_with_the_first_chunk() {
+    let (sender, outgoing) = outgoing(60_000);
+    let side = Side::new();
+    side.disk.set_capacity_bytes(outgoing.published.bytes - 1);
+    let incoming = side.begin(&outgoing);
+    let begin = first(&sender, &outgoing).slice(..100);
+    let refused = side.run(incoming.chunk(0, begin));
+    assert!(
+        matches!(refused, Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull)
+    );
+    assert_eq!(side.names(), 0, "and all the room is free");
 }
