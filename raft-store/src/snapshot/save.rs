@@ -33,7 +33,7 @@ pub(crate) struct Save {
 
 enum Step {
     /// A state and what belongs beside it.
-    Begin(State, Vec<u8>),
+    Begin(Box<State>, Vec<u8>),
     Write(Box<PacedWriter>, Expected),
     Synced(Expected, Written),
     Read(Box<PacedReader>, Expected, Written),
@@ -64,7 +64,7 @@ impl Save {
             path,
             limits,
             told: Some(told),
-            step: Step::Begin(state, meta),
+            step: Step::Begin(Box::new(state), meta),
         }
     }
 
@@ -155,7 +155,7 @@ impl Job for Save {
         let next = match std::mem::replace(&mut self.step, Step::Done) {
             // The name is taken first: `AlreadyExists` is the answer for whoever comes second.
             Step::Begin(state, meta) => match self.disk.open(&self.path, Open::Create) {
-                Ok(_) => self.begin(state, &meta),
+                Ok(_) => self.begin(*state, &meta),
                 Err(error) => {
                     self.tell(Err(error.into()));
                     return Next::Done;
@@ -208,7 +208,8 @@ mod tests {
             for _ in 0..late {
                 one.step();
             }
-            while one.step() != Next::Done || other.step() != Next::Done {}
+            let both = |steps: [Next; 2]| steps == [Next::Done; 2];
+            while !both([one.step(), other.step()]) {}
             assert!(matches!(told.try_recv(), Ok(Ok(Saved { index: 5, .. }))));
             assert!(matches!(also.try_recv(), Ok(Ok(Saved { index: 7, .. }))));
             for (name, index) in names.iter().zip([5, 7]) {

@@ -205,8 +205,10 @@ fn one_given_up_takes_nothing_of_the_next_one_with_it() {
     side.run(first.chunk(0, half)).expect("written");
     // The same one again, and only then does the first one's job hear that it is given up.
     let second = side.begin(&outgoing);
+    let half = self::first(&sender, &outgoing).slice(..100);
+    side.run(second.chunk(0, half)).expect("written");
     drop(first);
-    side.send((&sender, &outgoing), &second, 0);
+    side.send((&sender, &outgoing), &second, 100);
     side.run(second.finish()).expect("whole");
     drop(second);
     side.jobs.run();
