@@ -30,15 +30,15 @@ macro_rules! scenarios {
 scenarios! {
     alone ALONE 20
     calm CALM 4
-    two TWO 20
-    five FIVE 6
-    partitions PARTITIONS 40
-    crashes CRASHES 40
-    pauses PAUSES 30
+    two TWO 12
+    five FIVE 4
+    partitions PARTITIONS 30
+    crashes CRASHES 30
+    pauses PAUSES 24
     disks DISKS 30
     bits BITS 20
     hand_overs HAND_OVERS 20
     cut_off CUT_OFF 12
     slow_disk SLOW_DISK 8
-    random RANDOM 60
+    random RANDOM 44
 }
