@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -52,6 +53,7 @@ struct Inner {
     hand_over: HandOver,
     reconciler: Reconciler,
     removed: Removed,
+    leaving: AtomicBool,
     limits: Limits,
     member: MemberId,
     standing: Standing,

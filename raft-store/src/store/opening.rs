@@ -1,6 +1,7 @@
 //! Opening a store: what is on disk, the link, the core, and all that runs on them, in this order.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::{FatalWatch, Inner, Store, trust};
 use crate::config::{Parts, Settings};
@@ -84,6 +85,7 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
         hand_over,
         reconciler: running.reconciler.clone(),
         removed: running.removed.clone(),
+        leaving: AtomicBool::default(),
         limits: running.limits,
         member,
         standing,

@@ -1,5 +1,6 @@
 //! Removing members for ever, this one too.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -38,13 +39,20 @@ impl Store {
         }
     }
 
-    /// [`Store::remove`] of this member. It ends with [`crate::Fatal`] then, since it is none any more.
+    /// [`Store::remove`] of this member. Its lease is lost first, and some seconds later, when what it was
+    /// granted is over, it ends with [`crate::Fatal`], since it is none any more.
     pub async fn leave(&self, deadline: Instant) -> Result<(), Error> {
+        self.0.leaving.store(true, Ordering::Relaxed);
         match self.remove(self.0.member, deadline).await {
             // It was told while it asked.
             Err(Error::Closed) if self.0.removed.is_removed() => Ok(()),
             other => other,
         }
+    }
+
+    /// Whether this run was asked to leave: if its lease is lost, that may be why.
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether this member was removed, which ends it with [`crate::Fatal`]: its directory is of no use any more.

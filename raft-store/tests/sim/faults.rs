@@ -189,16 +189,7 @@ impl World {
                 }
             }
             Fault::KillAll => self.kill_all().await,
-            Fault::Pause => {
-                self.pause(number, true);
-                let most = if self.chance(1, 4) { 12_000 } else { 2500 };
-                let time = self.draw(most);
-                let world = self.clone();
-                tokio::spawn(async move {
-                    sleep(Duration::from_millis(time)).await;
-                    world.pause(number, false);
-                });
-            }
+            Fault::Pause => self.pause_for_a_while(number),
             Fault::Isolate => self.network.cut_groups(&[id], &self.others(number)),
             Fault::Split => self.split(),
             Fault::Partial => {
@@ -246,6 +237,17 @@ impl World {
             Fault::MovedAddress => self.move_address(number),
             Fault::HandOver => self.hand_over(),
         }
+    }
+
+    fn pause_for_a_while(&self, number: Number) {
+        self.pause(number, true);
+        let most = if self.chance(1, 4) { 12_000 } else { 2500 };
+        let time = Duration::from_millis(self.draw(most));
+        let world = self.clone();
+        tokio::spawn(async move {
+            sleep(time).await;
+            world.pause(number, false);
+        });
     }
 
     async fn kill_all(&self) {

@@ -8,7 +8,7 @@ pub mod settings;
 use std::io::Write as _;
 use std::time::Duration;
 
-use raft_store::{Fatal, Store};
+use raft_store::{Fatal, FatalWatch, Store};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Runtime};
@@ -35,6 +35,8 @@ pub const LEASE_LOST: u8 = 4;
 pub const REMOVED: u8 = 5;
 /// Until a member that was removed ends: whoever asked it to leave is told. And for a failing store to say why.
 const FAREWELL: Duration = Duration::from_millis(200);
+/// Until one that leaves is removed, from the loss of its lease on: the leader waits until all that it granted is over.
+const LEAVING: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the lease is lost: this member was cut off, stopped, or without a majority for too long")]
@@ -115,11 +117,7 @@ async fn serve(arguments: &Arguments, clients: &Handle) -> Result<(), Box<dyn st
         // Dead inside and alive outside is the worst that a daemon can be.
         failed = fatal.wait() => ended(&store, failed).await,
         // What this run owned is others' now. The next one begins with nothing.
-        () = lease.lost() => match timeout(FAREWELL, fatal.wait()).await {
-            // A store that fails loses its lease as well.
-            Ok(failed) => ended(&store, failed).await,
-            Err(_) => Err(LeaseLost.into()),
-        },
+        () = lease.lost() => lost(&store, &mut fatal).await,
         refused = refused(&store) => Err(match refused {
             raft_store::Error::Removed => Removed.into(),
             other => other.into(),
@@ -132,6 +130,18 @@ async fn serve(arguments: &Arguments, clients: &Handle) -> Result<(), Box<dyn st
             store.shutdown().await;
             Ok(())
         }
+    }
+}
+
+/// A store that fails loses its lease as well, and so does one that leaves.
+async fn lost(store: &Store, fatal: &mut FatalWatch) -> Result<(), Box<dyn std::error::Error>> {
+    let patience = match store.is_leaving() {
+        true => LEAVING,
+        false => FAREWELL,
+    };
+    match timeout(patience, fatal.wait()).await {
+        Ok(failed) => ended(store, failed).await,
+        Err(_) => Err(LeaseLost.into()),
     }
 }
 
