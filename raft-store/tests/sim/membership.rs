@@ -107,6 +107,9 @@ impl World {
             _ => 5,
         };
         self.rests("all are in", wanted, 0..count).await;
+        // What the leader tells next is no longer what has just been done.
+        let rests = || self.wants("nothing to do");
+        self.must("the leader rests", SOON, rests).await;
         for number in 0..3 {
             tokio::spawn(Client::new(self, number, 100).run());
         }
@@ -204,12 +207,17 @@ impl World {
         self.kill(number, false).await;
     }
 
-    /// Commits go on, and all of these come to have everything.
-    pub async fn goes_on(&self, with: impl IntoIterator<Item = Number>) {
-        let with: Vec<Number> = with.into_iter().collect();
+    /// Commits go on: what is looked at behind them is no longer what was before a fault.
+    pub async fn commits(&self) {
         let before = self.model.lock().committed.len();
         let more = || self.model.lock().committed.len() > before + 10;
         self.must("commits go on", SOON, more).await;
+    }
+
+    /// Commits go on, and all of these come to have everything.
+    pub async fn goes_on(&self, with: impl IntoIterator<Item = Number>) {
+        let with: Vec<Number> = with.into_iter().collect();
+        self.commits().await;
         self.stop_clients();
         sleep(Duration::from_secs(2)).await;
         let even = || {
@@ -218,6 +226,15 @@ impl World {
             with.iter().all(|number| model.applied(*number) == last)
         };
         self.must("all have everything", SOON, even).await;
+    }
+
+    /// What others say to a member takes so long, in milliseconds; what it says to them does not.
+    pub fn answers_come_late(&self, member: Number, late: u64) {
+        let late = Duration::from_millis(late);
+        for other in (0..self.count()).filter(|other| *other != member) {
+            let (from, to) = (self.id(other), self.id(member));
+            self.network.set_latency_of(from, to, late, late);
+        }
     }
 
     pub async fn draw_ms(&self, most: u64) {

@@ -90,16 +90,25 @@ mod run {
         let lost = voters.into_iter().find(|number| *number != leader);
         let lost = lost.expect("three voters");
         world.kill(lost, false).await;
+        let when = world.draw(3);
+        if when == 2 {
+            world.answers_come_late(leader, 250);
+        }
         let wants = || world.wants("change to the voters") || world.voters_now().len() > 1;
         world.must("a change", SOON, wants).await;
-        match world.draw(2) {
+        let joint = || world.model.lock().is_joint();
+        match when {
             // Anywhere between before its first entry and behind its last.
             0 => world.draw_ms(150).await,
             // Its first entry is there, its last perhaps not.
-            _ => {
-                let joint = || world.model.lock().is_joint();
+            1 => {
                 world.wait(Duration::from_secs(2), joint).await;
                 world.draw_ms(20).await;
+            }
+            // The others have its first entry, and nobody has its last.
+            _ => {
+                world.wait(Duration::from_secs(2), joint).await;
+                sleep(Duration::from_millis(100)).await;
             }
         }
         let leader = world.leader();
@@ -108,11 +117,11 @@ mod run {
         if let Some(leader) = leader {
             world.kill(leader, world.chance(1, 2)).await;
             world.draw_ms(20_000).await;
+            world.answers_come_late(leader, 0);
             world.up_again(leader).await;
         }
-        let rests = || world.voters_now().len() == 1;
-        world.must("the change ends", SOON, rests).await;
         world.up_again(lost).await;
+        world.commits().await;
         world.rests("all are in", 3, 0..4).await;
         world.goes_on(0..4).await;
     }
