@@ -86,17 +86,13 @@ impl Server {
 
 impl Serve for Server {
     fn hello(&self) -> Hello {
-        // Peers remember it: it must be durable, which the log's newest is only before anything runs.
-        let vote = match self.running() {
-            Some(running) => Some(running.core.vote()),
-            None => self.log.vote(),
-        };
         Hello {
             cluster: *self.cluster.lock(),
             member: self.who.member,
             nonce: self.who.nonce,
             formats: self.who.info.formats,
-            vote,
+            // Peers remember it, and bar a later run that has less.
+            vote: self.log.durable_vote(),
             last: self.log.log_state().last,
             addresses: self.who.info.addresses.clone(),
         }

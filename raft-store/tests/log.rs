@@ -334,6 +334,29 @@ fn a_failing_sync_poisons() {
 }
 
 #[test]
+fn a_vote_is_shown_when_it_is_durable() {
+    let member = open(&disk(1));
+    member.jobs.run();
+    let (outcome, done) = support::outcome();
+    member.log.save_vote(support::vote(3), done).expect("open");
+    assert_eq!(member.log.durable_vote(), None, "it is not written yet");
+    member.jobs.run();
+    assert!(is_durable(&outcome));
+    assert_eq!(member.log.durable_vote(), Some(support::vote(3)));
+    let sync = member.disk.operations() + 1;
+    member.disk.fail_at(sync, Fault::FailedSync);
+    let (outcome, done) = support::outcome();
+    member.log.save_vote(support::vote(4), done).expect("open");
+    member.jobs.run();
+    assert!(has_failed(&outcome));
+    assert_eq!(member.log.vote(), Some(support::vote(4)));
+    assert_eq!(member.log.durable_vote(), Some(support::vote(3)));
+    let disk = member.kill();
+    let again = open(&disk);
+    assert_eq!(again.log.durable_vote(), again.log.vote());
+}
+
+#[test]
 fn a_killed_writer_tells_who_waits() {
     let member = open(&disk(1));
     let outcome = member.append(1, 0, 50).expect("next");

@@ -123,6 +123,11 @@ impl Log {
         self.owner.shared.lock().vote
     }
 
+    /// The newest vote that a start would find: what may be told to others.
+    pub fn durable_vote(&self) -> Option<Vote> {
+        self.owner.shared.lock().durable_vote
+    }
+
     /// The newest index noted by `save_committed`; after a restart the newest that a frame has carried.
     pub fn committed(&self) -> Option<LogId> {
         self.owner.shared.lock().committed

@@ -343,6 +343,7 @@ fn state(
         purged: replay.purged,
         last: replay.last,
         vote: replay.vote,
+        durable_vote: replay.vote,
         committed: replay.committed,
         published: None,
         anew_later: None,

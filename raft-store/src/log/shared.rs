@@ -44,7 +44,9 @@ pub struct Held {
 pub struct State {
     pub purged: Option<LogId>,
     pub last: Option<LogId>,
+    /// The newest, durable or not.
     pub vote: Option<Vote>,
+    pub durable_vote: Option<Vote>,
     pub committed: Option<LogId>,
     pub published: Option<LogId>,
     /// Purged to here; written when a published snapshot covers it.

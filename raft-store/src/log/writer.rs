@@ -180,7 +180,10 @@ impl Writer {
         for queued in written.batch.queued {
             state.pending_bytes -= queued.bytes;
             match queued.operation {
-                Operation::Vote(vote) => self.at.vote = Some(vote),
+                Operation::Vote(vote) => {
+                    self.at.vote = Some(vote);
+                    state.durable_vote = Some(vote);
+                }
                 Operation::Truncate { after } => {
                     self.at.last = after;
                     state.marks.truncate(after.map_or(0, |id| id.index + 1));
