@@ -73,6 +73,8 @@ pub struct Model {
     gone: Vec<Member>,
     entries: BTreeMap<LogId, Known>,
     pub committed: BTreeMap<u64, LogId>,
+    /// By index: the term in which it was committed, or a later one.
+    committed_in: Vec<u64>,
     /// What came of each proposal when it was applied.
     outcomes: BTreeMap<ProposalId, Outcome>,
     /// Terms won, by whom.
@@ -129,6 +131,7 @@ impl Model {
             gone: Vec::new(),
             entries: BTreeMap::new(),
             committed: BTreeMap::new(),
+            committed_in: Vec::new(),
             outcomes: BTreeMap::new(),
             reigns: BTreeSet::new(),
             state: State::new(limits),
@@ -390,8 +393,9 @@ impl Model {
             format!("{} was elected twice in term {}", vote.node, vote.term)
         })?;
         self.elected(by, vote)?;
-        let mut missing = self.committed.values();
-        let missing = missing.find(|id| !self.has(by, **id));
+        // One that was stopped on its way to lead may find that a later leader has begun, and has committed more.
+        let mut before = self.committed.values().zip(&self.committed_in);
+        let missing = before.find(|(id, term)| **term < vote.term && !self.has(by, **id));
         ensure(missing.is_none(), || {
             format!("it leads term {} without {missing:?}", vote.term)
         })
@@ -433,6 +437,7 @@ impl Model {
             format!("{} is committed before {next}", id.index)
         })?;
         self.committed.insert(id.index, id);
+        self.committed_in.push(by);
         for (number, member) in self.members.iter().enumerate() {
             let lacks = member.leads.is_some_and(|term| term > by) && !self.has(number, id);
             ensure(!lacks, || {
