@@ -17,6 +17,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use bench::Bench;
+use report::Row;
 
 /// `hostile --help`.
 #[derive(Debug, Default, Parser)]
@@ -42,9 +43,14 @@ pub async fn run(options: &Options) -> Result<()> {
     let rows = bench.finish();
     report::print(&rows, options.json)?;
     outcome?;
-    let wrong = rows.iter().filter(|row| !row.ok).count();
     ensure!(!rows.is_empty(), "no such case");
-    ensure!(wrong == 0, "{wrong} of {} cases went wrong", rows.len());
+    let wrong: Vec<String> = rows.iter().filter_map(Row::wrong).collect();
+    let (count, all) = (wrong.len(), rows.len());
+    ensure!(
+        wrong.is_empty(),
+        "{count} of {all} cases went wrong: {}",
+        wrong.join(" | ")
+    );
     Ok(())
 }
 

@@ -24,6 +24,13 @@ pub struct Row {
     pub after_kib: u64,
 }
 
+impl Row {
+    /// Which case went wrong and why, where it did.
+    pub fn wrong(&self) -> Option<String> {
+        (!self.ok).then(|| format!("{}: {}: {}", self.group, self.case, self.why))
+    }
+}
+
 const CASE_CHARS: usize = 44;
 const SENT_CHARS: usize = 64;
 /// Namespaces that say little and take much.
@@ -81,10 +88,10 @@ pub fn print(rows: &[Row], json: bool) -> Result<()> {
             row.got,
         );
     }
-    let wrong: Vec<&Row> = rows.iter().filter(|row| !row.ok).collect();
+    let wrong: Vec<String> = rows.iter().filter_map(Row::wrong).collect();
     println!("\n{} cases, {} wrong", rows.len(), wrong.len());
-    for row in wrong {
-        println!("WRONG {}: {}\n    {}", row.group, row.case, row.why);
+    for line in wrong {
+        println!("WRONG {line}");
     }
     Ok(())
 }
