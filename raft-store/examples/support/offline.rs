@@ -37,10 +37,11 @@ pub fn run(words: &[&str]) -> Option<Result<String, Failed>> {
         _ => return None,
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let word = |place: usize| more.get(place).copied();
     let done = match (verb, more) {
-        ("recover", [] | [_] | [_, _]) => runtime.block_on(recover(dir, more.first(), more.get(1))),
+        ("recover", [] | [_] | [_, _]) => runtime.block_on(recover(dir, word(0), word(1))),
         ("restore", [file] | [file, _] | [file, _, _]) => {
-            runtime.block_on(restore(dir, file, more.get(1), more.get(2)))
+            runtime.block_on(restore(dir, file, word(1), word(2)))
         }
         ("refound", [founding, old]) => runtime.block_on(refound(dir, founding, old)),
         _ => return None,
@@ -49,7 +50,7 @@ pub fn run(words: &[&str]) -> Option<Result<String, Failed>> {
 }
 
 /// A daemon that runs in `dir` holds it, and this fails.
-fn parts(dir: &str, founding: Option<&&str>) -> Result<(Settings, Parts), Failed> {
+fn parts(dir: &str, founding: Option<&str>) -> Result<(Settings, Parts), Failed> {
     let disk = FileDisk::open(Path::new(dir)).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => format!("a daemon runs in {dir}: end it first"),
         _ => format!("{dir}: {error}"),
@@ -97,8 +98,8 @@ fn free(dir: &str, name: &str) -> PathBuf {
     PathBuf::from(free.expect("numbers do not end"))
 }
 
-async fn recover(dir: &str, founding: Option<&&str>, old: Option<&&str>) -> Result<String, Failed> {
-    let replaces = old.map(|old| cluster(old)).transpose()?;
+async fn recover(dir: &str, founding: Option<&str>, old: Option<&str>) -> Result<String, Failed> {
+    let replaces = old.map(cluster).transpose()?;
     if !Path::new(dir).join(MEMBER).is_dir() {
         return Err(format!("{dir} is no daemon's directory").into());
     }
@@ -127,10 +128,10 @@ async fn recover(dir: &str, founding: Option<&&str>, old: Option<&&str>) -> Resu
 async fn restore(
     dir: &str,
     file: &str,
-    founding: Option<&&str>,
-    old: Option<&&str>,
+    founding: Option<&str>,
+    old: Option<&str>,
 ) -> Result<String, Failed> {
-    let replaces = old.map(|old| cluster(old)).transpose()?;
+    let replaces = old.map(cluster).transpose()?;
     let (settings, parts) = parts(dir, founding)?;
     // The store reads nothing outside its directory.
     std::fs::copy(file, Path::new(dir).join(COPY)).map_err(|error| format!("{file}: {error}"))?;
@@ -142,7 +143,7 @@ async fn restore(
 }
 
 async fn refound(dir: &str, founding: &str, old: &str) -> Result<String, Failed> {
-    let (settings, parts) = parts(dir, Some(&founding))?;
+    let (settings, parts) = parts(dir, Some(founding))?;
     let founded = offline::refound(&settings, &parts, cluster(old)?).await?;
     Ok(format!(
         "cluster {} is founded when the daemon is started in {dir}",

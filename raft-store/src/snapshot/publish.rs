@@ -343,13 +343,19 @@ mod tests {
         told
     }
 
-    #[test]
-    fn publish_is_monotone() {
-        let disk = disk(1);
+    /// A disk with a published snapshot of entry 5, and what it was published with.
+    fn published(seed: u64) -> (SimDisk, Snapshots, Inline) {
+        let disk = disk(seed);
         let (snapshots, _) = open(&disk);
         let jobs = Inline::default();
         build(&snapshots, &jobs, 5);
         jobs.run();
+        (disk, snapshots, jobs)
+    }
+
+    #[test]
+    fn publish_is_monotone() {
+        let (disk, snapshots, jobs) = published(1);
         let late = build(&snapshots, &jobs, 7);
         // Writes, and does not publish yet.
         jobs.step_once();
@@ -371,11 +377,7 @@ mod tests {
     #[test]
     fn a_power_cut_at_any_time_leaves_one_that_was_published() {
         for operation in 0.. {
-            let disk = disk(operation);
-            let (snapshots, _) = open(&disk);
-            let jobs = Inline::default();
-            build(&snapshots, &jobs, 5);
-            jobs.run();
+            let (disk, snapshots, jobs) = published(operation);
             disk.fail_at(disk.operations() + operation, Fault::Refused);
             let told = build(&snapshots, &jobs, 6);
             jobs.run();
@@ -396,11 +398,7 @@ mod tests {
 
     #[test]
     fn what_was_published_before_goes_at_the_next_start() {
-        let disk = disk(1);
-        let (snapshots, _) = open(&disk);
-        let jobs = Inline::default();
-        build(&snapshots, &jobs, 5);
-        jobs.run();
+        let (disk, snapshots, jobs) = published(1);
         let older = disk.copy();
         build(&snapshots, &jobs, 7);
         jobs.run();
@@ -417,11 +415,7 @@ mod tests {
 
     #[test]
     fn one_of_another_format_is_not_passed_over() {
-        let disk = disk(1);
-        let (snapshots, _) = open(&disk);
-        let jobs = Inline::default();
-        build(&snapshots, &jobs, 5);
-        jobs.run();
+        let (disk, snapshots, _) = published(1);
         let path = snapshots.published().expect("there is one").path;
         // The number of the format follows eight bytes of magic.
         assert!(disk.flip(&path, 8, 2));
@@ -501,11 +495,7 @@ mod tests {
 
     #[test]
     fn a_damaged_one_is_passed_over() {
-        let disk = disk(1);
-        let (snapshots, _) = open(&disk);
-        let jobs = Inline::default();
-        build(&snapshots, &jobs, 5);
-        jobs.run();
+        let (disk, snapshots, _) = published(1);
         let path = snapshots.published().expect("there is one").path;
         assert!(disk.flip(&path, 30, 1));
         drop(snapshots);

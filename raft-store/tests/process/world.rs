@@ -340,16 +340,19 @@ impl World {
         answer.starts_with("status ").then_some(answer)
     }
 
+    /// Those that run.
+    fn up(&self) -> impl Iterator<Item = usize> {
+        let members = self.members.iter();
+        let up = members.filter(|(_, member)| member.condition() == Condition::Up);
+        up.map(|(number, _)| *number)
+    }
+
     /// Who says that it leads; of several the one whose lead is newest.
     pub fn leader(&self) -> Option<usize> {
-        let up = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.condition() == Condition::Up);
-        let leading = up.filter_map(|(number, _)| {
-            let status = self.status(*number)?;
+        let leading = self.up().filter_map(|number| {
+            let status = self.status(number)?;
             let term = field(&status, "term").and_then(|term| term.parse().ok());
-            (field(&status, "leading") == Some("true")).then_some((term.unwrap_or(0u64), *number))
+            (field(&status, "leading") == Some("true")).then_some((term.unwrap_or(0u64), number))
         });
         leading.max().map(|(_, number)| number)
     }
@@ -364,19 +367,11 @@ impl World {
             return;
         };
         let ids: BTreeSet<&str> = voters.split(',').collect();
-        let numbers = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.condition() == Condition::Up);
-        let mut found = BTreeSet::new();
-        for (number, _) in numbers {
-            let id = self
-                .status(*number)
-                .and_then(|status| field(&status, "member").map(str::to_owned));
-            if id.is_some_and(|id| ids.contains(id.as_str())) {
-                found.insert(*number);
-            }
-        }
+        let votes = |number: &usize| {
+            let status = self.status(*number).unwrap_or_default();
+            field(&status, "member").is_some_and(|id| ids.contains(id))
+        };
+        let found: BTreeSet<usize> = self.up().filter(votes).collect();
         if found.len() == ids.len() && self.voters.as_ref() != Some(&found) {
             self.voters = Some(found);
             self.note();
@@ -384,11 +379,7 @@ impl World {
     }
 
     fn note(&mut self) {
-        let up = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.condition() == Condition::Up);
-        let up: BTreeSet<usize> = up.map(|(number, _)| *number).collect();
+        let up: BTreeSet<usize> = self.up().collect();
         let mut links = BTreeSet::new();
         for from in &up {
             links.extend(

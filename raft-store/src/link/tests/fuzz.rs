@@ -33,15 +33,6 @@ fn conversations() -> Vec<Vec<u8>> {
         ..hello(C, 30, "")
     };
     let says = |lane| Control::Hello(lane, hello.clone()).frame();
-    let open = |number: u16, name: &str| {
-        let (token, name) = (5, name.to_owned());
-        let open = Control::Open {
-            number,
-            token,
-            name,
-        };
-        open.frame()
-    };
     let (number, bytes) = (16, 1 << 20);
     let credit = Control::Credit { number, bytes };
     let raft = [

@@ -179,27 +179,18 @@ async fn what_belongs_elsewhere_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn what_no_channel_was_opened_for_ends_the_connection() {
     let (_network, a, c) = hostile(1);
-    let opens = |number: u16, name: &str| {
-        let (token, name) = (5, name.to_owned());
-        let open = Control::Open {
-            number,
-            token,
-            name,
-        };
-        open.frame()
-    };
     let mut frame = begin(16, None);
     frame.push(7);
     close(&mut frame);
     let mut stream = greeted(&c, Lane::Calls).await;
-    stream.write_all(&opens(16, "x")).await.expect("written");
+    stream.write_all(&open(16, "x")).await.expect("written");
     sleep(SECOND / 4).await;
     assert_eq!(a.link.peers().len(), 1);
     stream.write_all(&frame).await.expect("written");
     assert!(rest(&mut stream, SECOND).await.1, "nobody reads it here");
     let mut stream = greeted(&c, Lane::Calls).await;
     for number in 0..65 {
-        let open = opens(16 + number, &format!("channel-{number}"));
+        let open = open(16 + number, &format!("channel-{number}"));
         let _ = stream.write_all(&open).await;
     }
     assert!(rest(&mut stream, SECOND).await.1, "too many");
@@ -210,7 +201,7 @@ async fn what_no_channel_was_opened_for_ends_the_connection() {
         .await
         .expect("in time")
         .expect("opened");
-    stream.write_all(&opens(16, "x")).await.expect("written");
+    stream.write_all(&open(16, "x")).await.expect("written");
     stream.write_all(&frame).await.expect("written");
     let received = timeout(SECOND, channel.receiver.receive()).await;
     assert_eq!(received.expect("in time").expect("there"), &[7][..]);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::frame::Control;
 use super::messages::{Appended, Reply, Request};
 use super::*;
 use crate::clock::RuntimeClock;
@@ -118,6 +119,17 @@ pub(super) fn hello(member: MemberId, nonce: u64, address: &str) -> Hello {
         last: None,
         addresses: vec![address.to_owned()],
     }
+}
+
+/// What opens a channel.
+pub(super) fn open(number: u16, name: &str) -> Vec<u8> {
+    let (token, name) = (5, name.to_owned());
+    let open = Control::Open {
+        number,
+        token,
+        name,
+    };
+    open.frame()
 }
 
 pub(super) fn network(seed: u64) -> Network {

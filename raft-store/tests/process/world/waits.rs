@@ -4,27 +4,19 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{World, field};
-use crate::process::member::Condition;
 
 impl World {
     /// Waits until every member that runs has a leader and says that it is registered. Those that do not.
     pub fn await_serving(&self, patience: Duration) -> Vec<usize> {
         let began = Instant::now();
         loop {
-            let up = self
-                .members
-                .iter()
-                .filter(|(_, member)| member.condition() == Condition::Up);
-            let serves = |number| {
-                let status = self.status(number).unwrap_or_default();
+            let lacks = |number: &usize| {
+                let status = self.status(*number).unwrap_or_default();
                 let incarnation =
                     field(&status, "incarnation").and_then(|text| text.parse::<u64>().ok());
-                incarnation.is_some() && field(&status, "leader") != Some("-")
+                incarnation.is_none() || field(&status, "leader") == Some("-")
             };
-            let lacking: Vec<usize> = up
-                .map(|(number, _)| *number)
-                .filter(|number| !serves(*number))
-                .collect();
+            let lacking: Vec<usize> = self.up().filter(lacks).collect();
             if lacking.is_empty() || began.elapsed() > patience {
                 return lacking;
             }
@@ -48,16 +40,12 @@ impl World {
     pub fn even(&self, patience: Duration) -> Option<String> {
         let began = Instant::now();
         loop {
-            let up = self
-                .members
-                .iter()
-                .filter(|(_, member)| member.condition() == Condition::Up);
-            let says = |number: &usize| {
-                let status = self.status(*number)?;
+            let says = |number| {
+                let status = self.status(number)?;
                 let says = |name| field(&status, name).map(str::to_owned);
                 Some((says("applied")?, says("hash")?))
             };
-            let all: Vec<_> = up.map(|(number, _)| (*number, says(number))).collect();
+            let all: Vec<_> = self.up().map(|number| (number, says(number))).collect();
             let states: BTreeSet<_> = all.iter().map(|(_, says)| says).collect();
             if states.len() == 1 && !states.contains(&None) {
                 return None;
