@@ -128,7 +128,9 @@ async fn write_to_deaf(
     let mut costs = Vec::new();
     for attempt in 0..TRIES {
         let user = format!("deaf-{number}-{attempt}");
-        server.add_accounts(std::slice::from_ref(&user), PASSWORD).await?;
+        server
+            .add_accounts(std::slice::from_ref(&user), PASSWORD)
+            .await?;
         let before_kib = resident_kib(server)?;
         let client = online(server, &user, management).await?;
         let most_kib = write_all(server, writer, &user).await?;
