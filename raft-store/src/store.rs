@@ -223,8 +223,8 @@ impl Store {
     async fn write_own(&self, write: Write, deadline: Instant) -> Result<WriteOutcome, Error> {
         let key = write.key.clone();
         match self.propose(Op::Write(write), deadline).await? {
-            Outcome::Write(outcome) => Ok(self.told(&key, outcome)??),
-            other => Err(unwritten(&other)),
+            (id, Outcome::Write(outcome)) => Ok(self.told(id, &key, outcome)??),
+            (_, other) => Err(unwritten(&other)),
         }
     }
 
@@ -247,12 +247,12 @@ impl Store {
         writes.iter().try_for_each(|write| self.check(write))?;
         let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
         match self.propose(Op::Batch(writes), deadline).await? {
-            Outcome::Batch(outcomes) => keys
+            (id, Outcome::Batch(outcomes)) => keys
                 .iter()
                 .zip(outcomes.iter())
-                .map(|(key, outcome)| self.told(key, *outcome))
+                .map(|(key, outcome)| self.told(id, key, *outcome))
                 .collect(),
-            other => Err(unwritten(&other)),
+            (_, other) => Err(unwritten(&other)),
         }
     }
 
@@ -406,7 +406,7 @@ impl Store {
         Ok(())
     }
 
-    async fn propose(&self, op: Op, deadline: Instant) -> Result<Outcome, Error> {
+    async fn propose(&self, op: Op, deadline: Instant) -> Result<(ProposalId, Outcome), Error> {
         if self.0.core.log().is_full() {
             return Err(Error::DiskFull);
         }
@@ -423,7 +423,7 @@ impl Store {
             }
         };
         match timeout_at(deadline, ticket.fate()).await {
-            Ok(Some(Told::Fate(Fate::Known(outcome)))) => Ok(outcome),
+            Ok(Some(Told::Fate(Fate::Known(outcome)))) => Ok((id, outcome)),
             Ok(Some(Told::Fate(Fate::Stale))) => Err(Error::Stale),
             Ok(Some(Told::Fate(Fate::Dead))) => Err(Error::Dead),
             Ok(Some(Told::NoQuorum)) => Err(Error::NoQuorum),
@@ -432,14 +432,17 @@ impl Store {
         }
     }
 
-    /// A write's result, with what is under the key now after a conflict.
+    /// A write's result, with what is under the key now after a conflict. A store that has ended meanwhile cannot tell
+    /// that, and must not say that nothing was proposed: other writes of the batch are done.
     fn told(
         &self,
+        id: ProposalId,
         key: &[u8],
         outcome: state::WriteOutcome,
     ) -> Result<Result<WriteOutcome, Refusal>, Error> {
+        let there = || self.get(key).map_err(|_| Error::Unknown(id));
         Ok(match outcome {
-            state::WriteOutcome::Conflict(_) => Ok(WriteOutcome::Conflict(self.get(key)?.0)),
+            state::WriteOutcome::Conflict(_) => Ok(WriteOutcome::Conflict(there()?.0)),
             other => outcome_of(other),
         })
     }

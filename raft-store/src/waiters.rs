@@ -316,7 +316,10 @@ impl Inner {
         let Some(waiting) = self.waiting.remove(&sequence) else {
             return;
         };
-        self.unresolved.remove(&sequence);
+        // That nobody took a repetition says nothing of what was proposed before it.
+        if let Told::Fate(_) = what {
+            self.unresolved.remove(&sequence);
+        }
         self.count -= waiting.len();
         for (_, tell) in waiting {
             // Its caller may have gone in this moment.
@@ -421,6 +424,29 @@ mod tests {
         waiters.close();
         assert_eq!(third.fate().await, None);
         assert!(matches!(waiters.begin(), Err(Error::Closed)));
+    }
+
+    /// Whoever gave a call up and asks while there is no quorum asks again later: the window must have it then.
+    #[tokio::test]
+    async fn who_is_told_of_no_quorum_may_ask_again() {
+        let waiters = registered();
+        let given_up = waiters.begin().expect("a place");
+        let id = given_up.id;
+        drop(given_up);
+        let mut asked = waiters.again(id).expect("a place");
+        waiters.refuse(&[id.sequence]);
+        assert_eq!(asked.fate().await, Some(Told::NoQuorum));
+        drop(asked);
+        assert_eq!(waiters.lowest_unanswered(), id.sequence);
+        // A call that nobody ever took is over with that.
+        let mut never = waiters.begin().expect("a place");
+        waiters.refuse(&[never.id.sequence]);
+        assert_eq!(never.fate().await, Some(Told::NoQuorum));
+        never.forget();
+        let mut again = waiters.again(id).expect("a place");
+        answer(&waiters, id);
+        assert!(again.fate().await.is_some());
+        assert_eq!(waiters.lowest_unanswered(), id.sequence + 2);
     }
 
     #[test]

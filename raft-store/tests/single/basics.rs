@@ -151,3 +151,32 @@ async fn a_barrier_sees_what_was_acknowledged_before_it() {
             .expect("written");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_tells_what_comes_next_and_keys_and_bytes_by_prefix() {
+    let (member, _) = Member::ready(&disk(7), small(), 1).await;
+    for key in ["room/one", "room/two", "session/one", "alone"] {
+        member.put(key, "value").await.expect("written");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let status = member.store.status().expect("open");
+    let prefixes = status.prefixes.iter();
+    let prefixes = prefixes.map(|prefix| (&prefix.prefix[..], prefix.keys, prefix.payload_bytes));
+    let expected: [(&[u8], usize, u64); 3] = [
+        (b"alone", 1, 10),
+        (b"room/", 2, 2 * 13),
+        (b"session/", 1, 16),
+    ];
+    assert_eq!(prefixes.collect::<Vec<_>>(), expected);
+    assert!(status.prefixes_complete);
+    assert_eq!(status.keys, 4);
+    assert_eq!(status.store_bytes, 52 + 4 * 72);
+    assert_eq!(status.next_step.as_deref(), Some("nothing to do"));
+    for number in 0..100 {
+        let key = format!("{number:02}/key");
+        member.put(&key, "value").await.expect("written");
+    }
+    let status = member.store.status().expect("open");
+    assert_eq!(status.prefixes.len(), 64);
+    assert!(!status.prefixes_complete);
+}

@@ -174,3 +174,27 @@ async fn limits_are_refused_before_they_cost_anything() {
     let largest = batch(512, 400).await.expect("the largest");
     assert_eq!(largest.len(), 512);
 }
+
+/// One write is done, the other met a conflict; the store ends before the caller looks. It is not told that nothing was done.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_done_is_not_called_undone() {
+    let (member, _) = Member::ready(&disk(16), small(), 1).await;
+    member.put("there", "value").await.expect("written");
+    let write = |key: &'static str| Write {
+        key: key.into(),
+        expect: Expect::Absent,
+        action: Action::Put {
+            value: "batch".into(),
+            owner: None,
+        },
+    };
+    let writes = vec![write("new"), write("there")];
+    let mut batch = Box::pin(member.store.batch(writes, soon()));
+    let asked = futures_util::poll!(&mut batch);
+    assert!(asked.is_pending());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(member.get("new").as_deref(), Some("batch"));
+    member.store.clone().shutdown().await;
+    let told = batch.await;
+    assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
+}
