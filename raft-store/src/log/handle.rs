@@ -78,7 +78,7 @@ impl Log {
     fn meet(&self, published: LogId) -> Result<(), Error> {
         let purged = self.log_state().purged;
         let behind = purged.is_none_or(|purged| purged.index < published.index);
-        if behind && self.id_at(published.index)? != Some(published) {
+        if behind && self.owner.shared.lock().id_at(published.index) != Some(published) {
             self.purge(published)?;
         }
         self.publish(published);
@@ -210,10 +210,6 @@ impl Log {
     /// Drops entries from index `since` on; `done` is called when that is durable. What is appended later comes behind
     /// it on disk in any case.
     pub fn truncate(&self, since: u64, done: Done) -> Result<(), Error> {
-        let before = match since.checked_sub(1) {
-            Some(index) => self.id_at(index)?,
-            None => None,
-        };
         let mut state = self.state()?;
         if since >= state.next_index() {
             drop(state);
@@ -226,7 +222,7 @@ impl Log {
                 got: since,
             });
         }
-        let after = before;
+        let after = since.checked_sub(1).and_then(|index| state.id_at(index));
         state.last = after;
         state.tail.truncate(since);
         self.queue(
@@ -244,7 +240,6 @@ impl Log {
     /// When the log has no such entry it is started anew behind `upto`: at once if a published snapshot covers it,
     /// otherwise when one does, and until then nothing can be appended.
     pub fn purge(&self, upto: LogId) -> Result<(), Error> {
-        let known = self.id_at(upto.index)?;
         let mut state = self.state()?;
         if state
             .purged
@@ -252,6 +247,7 @@ impl Log {
         {
             return Ok(());
         }
+        let known = state.id_at(upto.index);
         state.purged = Some(upto);
         if known == Some(upto) {
             state.tail.forget_below(upto.index + 1);
@@ -285,22 +281,6 @@ impl Log {
             state.anew_later = None;
             self.queue(state, Operation::Anew { at }, RECORD_BYTES, None);
         }
-    }
-
-    /// Id of the entry at `index`, or of what is purged when it was the last of that.
-    fn id_at(&self, index: u64) -> Result<Option<LogId>, Error> {
-        let state = self.state()?;
-        let known = [
-            state.purged,
-            state.last,
-            state.tail.get(index).map(|entry| entry.id),
-        ];
-        if let Some(id) = known.into_iter().flatten().find(|id| id.index == index) {
-            return Ok(Some(id));
-        }
-        drop(state);
-        let read = self.read(index..index + 1, 0)?;
-        Ok(read.first().map(|entry| entry.id))
     }
 
     /// Entries of a range in order, those that are purged or do not exist left out; at least one if there is one, and

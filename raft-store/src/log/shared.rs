@@ -83,6 +83,15 @@ impl State {
         self.purged.map_or(0, |id| id.index + 1)
     }
 
+    /// Id of the entry at `index`, or of what is purged when it was the last of that.
+    pub fn id_at(&self, index: u64) -> Option<LogId> {
+        if let Some(purged) = self.purged.filter(|purged| purged.index >= index) {
+            return (purged.index == index).then_some(purged);
+        }
+        let written = index < self.next_index();
+        written.then(|| self.tail.id_at(index)).flatten()
+    }
+
     /// Takes the first segment off when nobody needs it: purged, and covered by a published snapshot.
     pub fn take_removable(&mut self) -> Option<Held> {
         let covered = self.purged.min_by_index(self.published)?;

@@ -1,11 +1,13 @@
-//! The newest entries in memory, bounded by bytes, and where older ones lie on disk.
+//! The newest entries in memory, bounded by bytes; who appended the others, and where they lie on disk.
 
-use super::Entry;
+use super::{Entry, LogId};
 use std::collections::VecDeque;
 
 /// A run of consecutive entries that ends with the last one of the log. What is not on disk yet is never dropped.
 pub struct Tail {
     entries: VecDeque<Entry>,
+    /// The first entry of each leader in the log, in order, held or not: these are few, and tell every entry's id.
+    firsts: VecDeque<LogId>,
     /// Index of the first entry held, or of the next one to come.
     first: u64,
     bytes: usize,
@@ -23,6 +25,7 @@ impl Tail {
     pub fn new(limit_bytes: usize) -> Self {
         Self {
             entries: VecDeque::new(),
+            firsts: VecDeque::new(),
             first: 0,
             bytes: 0,
             limit_bytes,
@@ -41,6 +44,10 @@ impl Tail {
     pub fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.id.index, self.first + self.entries.len() as u64);
         self.bytes += weight(&entry);
+        let leader = |id: &LogId| (id.term, id.node);
+        if self.firsts.back().map(leader) != Some(leader(&entry.id)) {
+            self.firsts.push_back(entry.id);
+        }
         self.entries.push_back(entry);
     }
 
@@ -65,6 +72,9 @@ impl Tail {
             self.bytes -= weight(&entry);
         }
         self.first = self.first.min(since);
+        while self.firsts.back().is_some_and(|id| id.index >= since) {
+            self.firsts.pop_back();
+        }
     }
 
     /// Drops entries below `index`, on disk or not: nobody reads them any more.
@@ -76,11 +86,15 @@ impl Tail {
             self.bytes -= weight(&entry);
             self.first += 1;
         }
+        while self.firsts.get(1).is_some_and(|id| id.index <= index) {
+            self.firsts.pop_front();
+        }
     }
 
     /// Drops everything; the next entry has this index.
     pub fn restart(&mut self, next: u64) {
         self.entries.clear();
+        self.firsts.clear();
         self.bytes = 0;
         self.first = next;
     }
@@ -88,6 +102,13 @@ impl Tail {
     pub fn get(&self, index: u64) -> Option<&Entry> {
         let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
         self.entries.get(at)
+    }
+
+    /// Id of the entry at `index`, which must be in the log; held or not.
+    pub fn id_at(&self, index: u64) -> Option<LogId> {
+        let after = self.firsts.partition_point(|first| first.index <= index);
+        let first = self.firsts.get(after.checked_sub(1)?)?;
+        Some(LogId { index, ..*first })
     }
 }
 
@@ -153,18 +174,51 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LogId;
     use super::*;
     use bytes::Bytes;
 
+    fn id(term: u64, index: u64) -> LogId {
+        let node = 1;
+        LogId { term, node, index }
+    }
+
     fn entry(index: u64) -> Entry {
-        let id = LogId {
-            term: 1,
-            node: 1,
-            index,
-        };
         let body = Bytes::from(vec![0; 104]);
+        let id = id(1, index);
         Entry { id, body }
+    }
+
+    #[test]
+    fn ids_are_known_without_their_entries() {
+        let mut tail = Tail::new(0);
+        let mut push = |tail: &mut Tail, term, indexes: std::ops::Range<u64>| {
+            for index in indexes {
+                let id = id(term, index);
+                tail.push(Entry { id, ..entry(index) });
+                tail.evict(None);
+            }
+        };
+        push(&mut tail, 1, 0..10);
+        push(&mut tail, 3, 10..20);
+        push(&mut tail, 4, 20..21);
+        assert_eq!((tail.first(), tail.bytes()), (21, 0));
+        assert_eq!(tail.firsts.len(), 3);
+        let ids = |tail: &Tail| [0, 9, 10, 19, 20].map(|index| tail.id_at(index));
+        let known = [id(1, 0), id(1, 9), id(3, 10), id(3, 19), id(4, 20)].map(Some);
+        assert_eq!(ids(&tail), known);
+        tail.truncate(15);
+        push(&mut tail, 5, 15..21);
+        assert_eq!(tail.id_at(14), Some(id(3, 14)));
+        assert_eq!(tail.id_at(15), Some(id(5, 15)));
+        tail.forget_below(10);
+        assert_eq!((tail.firsts.len(), tail.id_at(9)), (2, None));
+        tail.forget_below(14);
+        assert_eq!(tail.id_at(14), Some(id(3, 14)));
+        tail.truncate(10);
+        push(&mut tail, 6, 10..11);
+        assert_eq!((tail.firsts.len(), tail.id_at(10)), (1, Some(id(6, 10))));
+        tail.restart(50);
+        assert_eq!(tail.id_at(49), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Flipped bits, missing and shortened files: an error with file and offset, or the same entries.
 
-use crate::support::{Member, disk, entry, id, outcome, segment, small};
+use crate::support::{Member, disk, entry, id, is_durable, outcome, segment, small};
 use crate::{indexes, open};
 use raft_store::disk::{Disk, SimDisk};
 use raft_store::log::Error;
@@ -122,4 +122,24 @@ fn rot_is_seen_by_readers_too() {
     let read = member.log.read(0..100, usize::MAX);
     assert!(matches!(read.err(), Some(Error::Corrupt { .. })));
     assert_eq!(indexes(&member.log, 60..70, usize::MAX).len(), 10);
+}
+
+/// What the core asks for while everything waits for it.
+#[test]
+fn ids_of_old_entries_need_no_disk() {
+    let member = open(&disk(1));
+    member.append_all(1, 0..50, 100);
+    member.append_all(2, 50..100, 100);
+    for number in 1..4 {
+        assert!(member.disk.flip(&segment(number), 4096 + 300, 1));
+    }
+    member.log.purge(id(1, 2)).expect("a note");
+    assert_eq!(member.log.log_state().last, Some(id(2, 99)));
+    assert!(is_durable(&member.truncate(51)));
+    assert_eq!(member.log.log_state().last, Some(id(2, 50)));
+    assert!(is_durable(&member.truncate(50)));
+    assert_eq!(member.log.log_state().last, Some(id(1, 49)));
+    assert!(is_durable(&member.truncate(3)));
+    let state = member.log.log_state();
+    assert_eq!((state.purged, state.last), (Some(id(1, 2)), Some(id(1, 2))));
 }
