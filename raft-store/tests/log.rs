@@ -16,7 +16,7 @@ fn open(disk: &SimDisk) -> Member {
 }
 
 fn indexes(log: &Log, range: std::ops::Range<u64>, limit_bytes: usize) -> Vec<u64> {
-    let read = log.read_from(range, limit_bytes).expect("readable");
+    let read = log.read(range, limit_bytes).expect("readable");
     read.iter().map(|entry| entry.id.index).collect()
 }
 
@@ -111,11 +111,7 @@ fn reader_of_purged_range() {
     let member = open(&disk(1));
     member.append_all(1, 0..30, 100);
     member.log.purge(id(1, 9)).expect("a note");
-    assert_eq!(
-        indexes(&member.log, 5..30, usize::MAX),
-        [0; 0],
-        "nothing, no error"
-    );
+    assert_eq!(indexes(&member.log, 0..10, usize::MAX), [0; 0]);
     assert_eq!(indexes(&member.log, 10..12, usize::MAX), [10, 11]);
     assert_eq!(member.all().len(), 20, "what is left of a range");
     assert_eq!(member.log.log_state().purged, Some(id(1, 9)));

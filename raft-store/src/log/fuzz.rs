@@ -92,7 +92,7 @@ fn told(log: &Log) -> Told {
     let (mut from, to) = (next(state.purged), next(state.last));
     let mut all = Vec::new();
     while from < to {
-        let read = log.read_from(from..to, 1 << 20).expect("readable");
+        let read = log.read(from..to, 1 << 20).expect("readable");
         assert!(!read.is_empty(), "nothing from {from} to {to}");
         for entry in &read {
             assert_eq!(entry.id.index, from);

@@ -2,6 +2,8 @@
 
 use super::frame::entry_bytes;
 use super::keeper::Keeper;
+use super::read::{in_memory, read};
+use super::reader::{Asked, Reader, Tell};
 use super::recover;
 use super::shared::{Operation, Queued, Shared, Spare, State};
 use super::writer::Writer;
@@ -37,6 +39,7 @@ fn close(shared: &Shared) {
     shared.lock().closing = true;
     shared.wake_writer();
     shared.wake_keeper();
+    shared.wake_reader();
 }
 
 impl Log {
@@ -70,7 +73,10 @@ impl Log {
         let keeper = Box::new(Keeper::new(shared.clone()));
         let keeper = spawner.spawn("log-segments", keeper).map_err(io)?;
         shared.keeper.get_or_init(|| keeper.waker.clone());
-        log.owner.jobs.lock().extend([writer, keeper]);
+        let reader = Box::new(Reader(shared.clone()));
+        let reader = spawner.spawn("log-reads", reader).map_err(io)?;
+        shared.reader.get_or_init(|| reader.waker.clone());
+        log.owner.jobs.lock().extend([writer, keeper, reader]);
         Ok(log)
     }
 
@@ -224,6 +230,7 @@ impl Log {
         }
         let after = since.checked_sub(1).and_then(|index| state.id_at(index));
         state.last = after;
+        state.voided += 1;
         state.tail.truncate(since);
         self.queue(
             &mut state,
@@ -253,6 +260,7 @@ impl Log {
             state.tail.forget_below(upto.index + 1);
         } else {
             state.last = Some(upto);
+            state.voided += 1;
             state.tail.restart(upto.index + 1);
             state.anew_later = Some(upto);
         }
@@ -284,18 +292,35 @@ impl Log {
     }
 
     /// Entries of a range in order, those that are purged or do not exist left out; at least one if there is one, and
-    /// no more when their bodies have reached `limit_bytes`. Reads files when they are no longer cached.
+    /// no more when their bodies have reached `limit_bytes`, or when the log is truncated meanwhile. Reads files when
+    /// they are no longer cached.
     pub fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, Error> {
-        super::read::read(&self.owner.shared, range, limit_bytes)
+        read(&self.owner.shared, range, limit_bytes, None)
     }
 
-    /// The same, but nothing at all when `range.start` is purged: the first entry has exactly that index.
-    pub fn read_from(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, Error> {
-        let start = range.start;
-        let mut entries = self.read(range, limit_bytes)?;
-        if entries.first().is_some_and(|entry| entry.id.index != start) {
-            entries.clear();
+    /// The same for whoever must not wait for a disk: `tell` is called at once if all is in memory, else by a job.
+    /// Nothing at all is read when entries were taken back since [`Log::voided`] was `voided`: others may stand there.
+    pub fn ask(&self, range: Range<u64>, limit_bytes: usize, voided: Option<u64>, tell: Tell) {
+        let mut state = self.owner.shared.lock();
+        if let Some(entries) = in_memory(&state, &range, limit_bytes, voided) {
+            drop(state);
+            tell(Ok(entries));
+            return;
         }
-        Ok(entries)
+        if let Some(asked) = &mut state.asked {
+            asked.push_back(Asked {
+                range,
+                limit_bytes,
+                voided,
+                tell,
+            });
+        }
+        drop(state);
+        self.owner.shared.wake_reader();
+    }
+
+    /// How often entries were taken back since the log was opened.
+    pub fn voided(&self) -> u64 {
+        self.owner.shared.lock().voided
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It knows nothing of who uses it. Calls change what can be read at once and queue what must become durable; one job
 //! owns the file, takes all that is queued, writes one frame, syncs, and calls back. A second job makes segments ahead
-//! and removes those that are not needed. Order of calls is order on disk.
+//! and removes those that are not needed, a third reads entries that are no longer in memory. Order of calls is order on
+//! disk.
 
 mod batch;
 mod error;
@@ -12,6 +13,7 @@ mod fuzz;
 mod handle;
 mod keeper;
 mod read;
+mod reader;
 mod recover;
 mod segment;
 mod shared;
@@ -21,6 +23,7 @@ mod writer;
 pub use error::Error;
 pub(crate) use frame::entry_bytes;
 pub use handle::Log;
+pub use reader::Tell;
 
 use bytes::Bytes;
 use std::io;

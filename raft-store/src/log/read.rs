@@ -84,16 +84,41 @@ impl Output {
     }
 }
 
-pub fn read(shared: &Shared, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, Error> {
+/// The same as [`read`] if that needs no disk.
+pub fn in_memory(
+    state: &State,
+    range: &Range<u64>,
+    limit_bytes: usize,
+    voided: Option<u64>,
+) -> Option<Vec<Entry>> {
+    if voided.is_some_and(|voided| voided != state.voided) {
+        return Some(Vec::new());
+    }
+    match place(state, range.clone(), false, limit_bytes) {
+        Place::Nowhere => Some(Vec::new()),
+        Place::Cached(entries) => Some(entries),
+        Place::OnDisk { .. } => None,
+    }
+}
+
+/// Reads until the log is truncated, so that all entries were in it at one time: when it had been `voided` so often.
+pub fn read(
+    shared: &Shared,
+    range: Range<u64>,
+    limit_bytes: usize,
+    voided: Option<u64>,
+) -> Result<Vec<Entry>, Error> {
     let mut out = Output::new(limit_bytes);
     let mut start = range.start;
+    let mut of = voided;
     loop {
-        let place = place(
-            &shared.lock(),
-            start..range.end,
-            !out.entries.is_empty(),
-            out.left_bytes,
-        );
+        let state = shared.lock();
+        if *of.get_or_insert(state.voided) != state.voided {
+            return Ok(out.entries);
+        }
+        let goes_on = !out.entries.is_empty();
+        let place = place(&state, start..range.end, goes_on, out.left_bytes);
+        drop(state);
         let more = match place {
             Place::Nowhere => false,
             Place::Cached(entries) => {

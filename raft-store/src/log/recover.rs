@@ -348,6 +348,8 @@ fn state(
         published: None,
         anew_later: None,
         tail: replay.tail,
+        voided: 0,
+        asked: Some(VecDeque::new()),
         marks: replay.marks,
         segments,
         queue: VecDeque::new(),

@@ -1,5 +1,6 @@
 //! What callers, the writer and the keeper of segments share, behind one lock that is never held over I/O.
 
+use super::reader::Asked;
 use super::segment::{Readable, Segment};
 use super::tail::{Marks, Tail};
 use super::{Counters, Done, Entry, LogId, Settings, Vote};
@@ -52,6 +53,10 @@ pub struct State {
     /// Purged to here; written when a published snapshot covers it.
     pub anew_later: Option<LogId>,
     pub tail: Tail,
+    /// How often entries were taken back since the start.
+    pub voided: u64,
+    /// What the reader is asked for, at most one thing by each who waits; `None` when it has ended.
+    pub asked: Option<VecDeque<Asked>>,
     /// Of what is on disk.
     pub marks: Marks,
     pub segments: VecDeque<Held>,
@@ -134,6 +139,7 @@ pub struct Shared {
     state: Mutex<State>,
     pub writer: OnceLock<Waker>,
     pub keeper: OnceLock<Waker>,
+    pub reader: OnceLock<Waker>,
 }
 
 impl Shared {
@@ -150,6 +156,7 @@ impl Shared {
             state: Mutex::new(state),
             writer: OnceLock::new(),
             keeper: OnceLock::new(),
+            reader: OnceLock::new(),
         }
     }
 
@@ -163,6 +170,10 @@ impl Shared {
 
     pub fn wake_keeper(&self) {
         self.keeper.get().inspect(|waker| waker.wake_by_ref());
+    }
+
+    pub fn wake_reader(&self) {
+        self.reader.get().inspect(|waker| waker.wake_by_ref());
     }
 
     /// Ends the log: what waits fails, and so does everything from now on. The first error stays.

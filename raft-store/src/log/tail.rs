@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn ids_are_known_without_their_entries() {
         let mut tail = Tail::new(0);
-        let mut push = |tail: &mut Tail, term, indexes: std::ops::Range<u64>| {
+        let push = |tail: &mut Tail, term, indexes: std::ops::Range<u64>| {
             for index in indexes {
                 let id = id(term, index);
                 tail.push(Entry { id, ..entry(index) });

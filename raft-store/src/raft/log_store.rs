@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use super::types::{
     Entry, LogId, StorageError, Types, Vote, from_log_id, from_logged, from_vote, to_log_id,
     to_logged, to_vote,
 };
-use crate::log::{self, Done, Log};
+use crate::log::{self, Done, Log, Tell};
 use crate::observe::{Observer, Seen};
 
 /// Most bytes read for one peer at a time; one entry at least.
@@ -52,6 +52,10 @@ pub(super) struct LogStore {
     pacing: Arc<Pacing>,
     opening: Arc<Opening>,
     observer: Observer,
+    /// Of a stream to a peer: how often the log had been truncated when its reign began. openraft does not wait for the
+    /// end of a stream whose reign is over (`core/raft_core.rs:860`): behind what the peer has of this leader it would
+    /// send, in this leader's name, what a later one has written there.
+    voided: Option<u64>,
 }
 
 impl LogStore {
@@ -66,12 +70,28 @@ impl LogStore {
             pacing,
             opening,
             observer,
+            voided: None,
         }
+    }
+
+    /// Never waits for a disk on this thread.
+    async fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<log::Entry>, AnyError> {
+        let (tell, told) = oneshot::channel();
+        let tell: Tell = Box::new(move |read| {
+            // Nobody waits for it when its stream has ended.
+            let _ = tell.send(read);
+        });
+        self.log.ask(range, limit_bytes, self.voided, tell);
+        told.await.map_err(|_| error(ended()))?.map_err(error)
     }
 }
 
 fn error(error: impl std::error::Error + 'static) -> AnyError {
     AnyError::new(&error)
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the log has ended")
 }
 
 /// Calls `ask` and waits until what it asked for is durable.
@@ -82,8 +102,7 @@ async fn durable(ask: impl FnOnce(Done) -> Result<(), log::Error>) -> Result<(),
         let _ = tell.send(result);
     });
     ask(done).map_err(error)?;
-    let closed = || io::Error::other("the log has ended");
-    told.await.unwrap_or_else(|_| Err(closed())).map_err(error)
+    told.await.unwrap_or_else(|_| Err(ended())).map_err(error)
 }
 
 /// Cut before the limit of one call; one part at least, with no entries if there are none.
@@ -130,8 +149,8 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let read = self.log.read(start..end, usize::MAX);
-        decoded(read.map_err(|why| StorageIOError::read_logs(error(why)))?)
+        let read = self.read(start..end, usize::MAX).await;
+        decoded(read.map_err(StorageIOError::read_logs)?)
     }
 
     async fn limited_get_log_entries(
@@ -142,8 +161,13 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let read = self.log.read_from(start..end, READ_BYTES);
-        decoded(read.map_err(|why| StorageIOError::read_logs(error(why)))?)
+        let read = self.read(start..end, READ_BYTES).await;
+        let mut entries = read.map_err(StorageIOError::read_logs)?;
+        // `start` was purged: what is left does not follow what the peer has.
+        if entries.first().is_some_and(|entry| entry.id.index != start) {
+            entries.clear();
+        }
+        decoded(entries)
     }
 }
 
@@ -159,7 +183,11 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn get_log_reader(&mut self) -> Self {
-        self.clone()
+        let voided = Some(self.log.voided());
+        Self {
+            voided,
+            ..self.clone()
+        }
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod places;
+mod reading;
 mod replication;
 mod snapshots;
 mod world;
