@@ -3,7 +3,7 @@
 use super::frame::entry_bytes;
 use super::keeper::Keeper;
 use super::read::{in_memory, read};
-use super::reader::{Asked, Reader, Tell};
+use super::reader::{Asked, Reader};
 use super::recover;
 use super::shared::{Operation, Queued, Shared, Spare, State};
 use super::writer::Writer;
@@ -14,6 +14,7 @@ use crate::spawner::{Spawned, Spawner};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// What a record other than entries takes at most in a frame's body.
 const RECORD_BYTES: usize = 64;
@@ -298,25 +299,32 @@ impl Log {
         read(&self.owner.shared, range, limit_bytes, None)
     }
 
-    /// The same for whoever must not wait for a disk: `tell` is called at once if all is in memory, else by a job.
-    /// Nothing at all is read when entries were taken back since [`Log::voided`] was `voided`: others may stand there.
-    pub fn ask(&self, range: Range<u64>, limit_bytes: usize, voided: Option<u64>, tell: Tell) {
+    /// The same for whoever must not wait for a disk: told at once if all is in memory, else by a job; never told when
+    /// the log has ended. Nothing at all is read when entries were taken back since [`Log::voided`] was `voided`: others
+    /// may stand there.
+    pub fn ask(
+        &self,
+        range: Range<u64>,
+        limit_bytes: usize,
+        voided: Option<u64>,
+    ) -> oneshot::Receiver<Result<Vec<Entry>, Error>> {
+        let (tell, told) = oneshot::channel();
         let mut state = self.owner.shared.lock();
         if let Some(entries) = in_memory(&state, &range, limit_bytes, voided) {
-            drop(state);
-            tell(Ok(entries));
-            return;
-        }
-        if let Some(asked) = &mut state.asked {
+            // `told` is here.
+            let _ = tell.send(Ok(entries));
+        } else if let Some(asked) = &mut state.asked {
+            asked.retain(|asked| !asked.tell.is_closed());
             asked.push_back(Asked {
                 range,
                 limit_bytes,
                 voided,
                 tell,
             });
+            drop(state);
+            self.owner.shared.wake_reader();
         }
-        drop(state);
-        self.owner.shared.wake_reader();
+        told
     }
 
     /// How often entries were taken back since the log was opened.

@@ -23,7 +23,6 @@ mod writer;
 pub use error::Error;
 pub(crate) use frame::entry_bytes;
 pub use handle::Log;
-pub use reader::Tell;
 
 use bytes::Bytes;
 use std::io;

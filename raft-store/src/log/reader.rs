@@ -7,9 +7,7 @@ use super::{Entry, Error};
 use crate::spawner::{Job, Next};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Called once with what was read, on any thread; dropped when the log has ended.
-pub type Tell = Box<dyn FnOnce(Result<Vec<Entry>, Error>) + Send>;
+use tokio::sync::oneshot;
 
 /// What somebody waits for.
 pub struct Asked {
@@ -17,7 +15,7 @@ pub struct Asked {
     pub limit_bytes: usize,
     /// See [`super::Log::voided`].
     pub voided: Option<u64>,
-    pub tell: Tell,
+    pub tell: oneshot::Sender<Result<Vec<Entry>, Error>>,
 }
 
 pub struct Reader(pub Arc<Shared>);
@@ -33,10 +31,11 @@ impl Job for Reader {
         let Some(asked) = asked else {
             return Next::Wait(None);
         };
-        let Asked {
-            range, limit_bytes, ..
-        } = asked;
-        (asked.tell)(read(&self.0, range, limit_bytes, asked.voided));
+        // Who has gone has perhaps asked again.
+        if !asked.tell.is_closed() {
+            let entries = read(&self.0, asked.range, asked.limit_bytes, asked.voided);
+            let _ = asked.tell.send(entries);
+        }
         Next::Again
     }
 }

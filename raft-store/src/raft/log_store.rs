@@ -5,21 +5,26 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::pacing::Pacing;
 use super::types::{
     Entry, LogId, StorageError, Types, Vote, from_log_id, from_logged, from_vote, to_log_id,
     to_logged, to_vote,
 };
-use crate::log::{self, Done, Log, Tell};
+use crate::log::{self, Done, Log};
 use crate::observe::{Observer, Seen};
 
 /// Most bytes read for one peer at a time; one entry at least.
 const READ_BYTES: usize = 512 << 10;
+/// A stream that waits longer for the disk sends a heartbeat before it asks again: else its peer hears no leader, and
+/// the leader takes it for stuck.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Local reads are open when all entries found at the start are applied: what was read before it was among them.
 #[derive(Default)]
@@ -75,13 +80,12 @@ impl LogStore {
     }
 
     /// Never waits for a disk on this thread.
-    async fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<log::Entry>, AnyError> {
-        let (tell, told) = oneshot::channel();
-        let tell: Tell = Box::new(move |read| {
-            // Nobody waits for it when its stream has ended.
-            let _ = tell.send(read);
-        });
-        self.log.ask(range, limit_bytes, self.voided, tell);
+    async fn read(
+        &self,
+        range: Range<u64>,
+        limit_bytes: usize,
+    ) -> Result<Vec<log::Entry>, AnyError> {
+        let told = self.log.ask(range, limit_bytes, self.voided);
         told.await.map_err(|_| error(ended()))?.map_err(error)
     }
 }
@@ -161,7 +165,9 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let read = self.read(start..end, READ_BYTES).await;
+        let read = timeout(PATIENCE, self.read(start..end, READ_BYTES)).await;
+        // Nothing is taken for a heartbeat (`replication/mod.rs:399`).
+        let Ok(read) = read else { return Ok(Vec::new()) };
         let mut entries = read.map_err(StorageIOError::read_logs)?;
         // `start` was purged: what is left does not follow what the peer has.
         if entries.first().is_some_and(|entry| entry.id.index != start) {

@@ -144,6 +144,22 @@ async fn a_stream_whose_reign_is_over_reads_nothing_of_the_next() {
     assert_eq!(ids(&newest.expect("readable")), [(2, 49)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_holds_up_no_heartbeat() {
+    let mut world = World::new();
+    world.append(1, 0..50);
+    let mut stream = world.store.get_log_reader().await;
+    for _ in 0..10 {
+        let read = stream.limited_get_log_entries(3, 6);
+        let read = tokio::time::timeout(std::time::Duration::from_millis(300), read).await;
+        assert_eq!(ids(&read.expect("in time").expect("no error")), []);
+    }
+    let mut read = pin!(stream.limited_get_log_entries(3, 6));
+    assert!(at_once(read.as_mut()).await.is_none());
+    world.jobs.run();
+    assert_eq!(read.await.expect("readable").len(), 3, "when it is there");
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_log_that_has_ended() {
     let mut world = World::new();
