@@ -167,7 +167,9 @@ impl RaftLogReader<Types> for LogStore {
         }
         let read = timeout(PATIENCE, self.read(start..end, READ_BYTES)).await;
         // Nothing is taken for a heartbeat (`replication/mod.rs:399`).
-        let Ok(read) = read else { return Ok(Vec::new()) };
+        let Ok(read) = read else {
+            return Ok(Vec::new());
+        };
         let mut entries = read.map_err(StorageIOError::read_logs)?;
         // `start` was purged: what is left does not follow what the peer has.
         if entries.first().is_some_and(|entry| entry.id.index != start) {
