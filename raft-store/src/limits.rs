@@ -53,6 +53,8 @@ pub const UNFINISHED: usize = 256;
 pub const UNFINISHED_AN_ADDRESS: usize = 16;
 /// Handshakes of one address, of one network of 64 bits with IPv6; those over it wait for their turn.
 pub const HANDSHAKES_A_SECOND: u64 = 64;
+/// Handshakes of all addresses where no member is known to be: about a tenth of what one processor can do.
+pub const STRANGERS_HANDSHAKES_A_SECOND: u64 = 256;
 /// Joiners that have proven the secret and wait for the store, at one time.
 pub const JOINERS: usize = 16;
 /// How long opening a connection to another member may take, with all that a join needs.

@@ -1,24 +1,31 @@
 //! Connections whose other end has proven nothing yet: bounded in number, in all and an address. When a new one comes
 //! over the bound, an old one goes, one that has said nothing first: a peer says what it has to say within milliseconds,
-//! so a flood displaces itself and hardly ever a peer. Handshakes of one address take turns, so many a second.
+//! so a flood displaces itself and hardly ever a peer. Handshakes of one address take turns, so many a second, and those
+//! of all strangers together; where members are, nobody waits for strangers or goes for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::limits::{HANDSHAKES_A_SECOND, UNFINISHED, UNFINISHED_AN_ADDRESS};
+use crate::limits::{
+    HANDSHAKES_A_SECOND, STRANGERS_HANDSHAKES_A_SECOND, UNFINISHED, UNFINISHED_AN_ADDRESS,
+};
 
 /// Between two handshakes of one address, on the whole.
 const STEP: Duration = Duration::from_micros(1_000_000 / HANDSHAKES_A_SECOND);
-/// So far an address may be ahead of that: as many at once as in a second.
+/// The same of all strangers.
+const STRANGERS_STEP: Duration = Duration::from_micros(1_000_000 / STRANGERS_HANDSHAKES_A_SECOND);
+/// So far one may be ahead of that: as many at once as in a second.
 const AHEAD: Duration = Duration::from_secs(1);
 /// Longest wait for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// With so many addresses, those that owe nothing are forgotten.
 const SWEEP_AT: usize = 1_024;
+/// Addresses of members that are known, the newest: several for each member that a cluster may have.
+const MEMBERS: usize = 256;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -29,13 +36,32 @@ struct Table {
     next: u64,
     /// In the order in which they came.
     open: BTreeMap<u64, Entry>,
-    /// When what an address has had would be over at an even pace.
-    turns: BTreeMap<IpAddr, Duration>,
+    /// Of each address.
+    turns: BTreeMap<IpAddr, Turns>,
+    strangers: Turns,
+    /// Where members are, oldest first.
+    members: VecDeque<IpAddr>,
     closed: bool,
+}
+
+/// When what was had would be over at an even pace.
+#[derive(Clone, Copy, Default)]
+struct Turns(Duration);
+
+impl Turns {
+    fn wait(self, now: Duration) -> Duration {
+        self.0.saturating_sub(now + AHEAD)
+    }
+
+    fn take(&mut self, step: Duration, now: Duration) {
+        self.0 = now.max(self.0) + step;
+    }
 }
 
 struct Entry {
     from: IpAddr,
+    /// It comes from where a member is.
+    member: bool,
     /// It has said hello.
     speaks: bool,
     /// `None`: it is being started.
@@ -43,8 +69,8 @@ struct Entry {
 }
 
 /// Who shares a bound.
-fn origin(address: SocketAddr) -> IpAddr {
-    match address.ip().to_canonical() {
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
@@ -63,7 +89,7 @@ impl Unfinished {
         address: SocketAddr,
         start: impl FnOnce(u64) -> AbortHandle,
     ) -> usize {
-        let from = origin(address);
+        let from = origin(address.ip());
         let Some((number, displaced)) = self.0.lock().enter(from) else {
             return 0;
         };
@@ -84,18 +110,38 @@ impl Unfinished {
         }
     }
 
-    /// How long a handshake has to wait for its turn. `None`: others of its address wait for too long already.
-    pub(crate) fn turn(&self, address: SocketAddr, now: Duration) -> Option<Duration> {
-        let mut table = self.0.lock();
-        if table.turns.len() >= SWEEP_AT {
-            table.turns.retain(|_, over| *over > now);
+    /// A member is at this address: it has proven so, or the store says so.
+    pub(crate) fn is_member_s(&self, address: IpAddr) {
+        let (mut table, address) = (self.0.lock(), origin(address));
+        if table.members.contains(&address) {
+            return;
         }
-        let over = table.turns.entry(origin(address)).or_insert(now);
-        let wait = over.saturating_sub(now + AHEAD);
+        if table.members.len() == MEMBERS {
+            table.members.pop_front();
+        }
+        table.members.push_back(address);
+    }
+
+    /// How long a handshake has to wait for its turn. `None`: others wait for too long already.
+    pub(crate) fn turn(&self, address: SocketAddr, now: Duration) -> Option<Duration> {
+        let (mut table, from) = (self.0.lock(), origin(address.ip()));
+        if table.turns.len() >= SWEEP_AT {
+            table.turns.retain(|_, turns| turns.0 > now);
+        }
+        let mut own = table.turns.get(&from).copied().unwrap_or_default();
+        let mut wait = own.wait(now);
+        let stranger = !table.members.contains(&from);
+        if stranger {
+            wait = wait.max(table.strangers.wait(now));
+        }
         if wait > LONGEST_WAIT {
             return None;
         }
-        *over = now.max(*over) + STEP;
+        if stranger {
+            table.strangers.take(STRANGERS_STEP, now);
+        }
+        own.take(STEP, now);
+        table.turns.insert(from, own);
         Some(wait)
     }
 
@@ -150,8 +196,12 @@ impl Table {
         }
         let number = self.next;
         self.next += 1;
-        let (speaks, task) = (false, None);
-        let entry = Entry { from, speaks, task };
+        let entry = Entry {
+            from,
+            member: self.members.contains(&from),
+            speaks: false,
+            task: None,
+        };
         self.open.insert(number, entry);
         Some((number, displaced))
     }
@@ -167,11 +217,11 @@ impl Table {
         of.count()
     }
 
+    /// Strangers go first, then the silent, then the oldest.
     fn displace(&mut self, among: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let mut silent = self.open.iter();
-        let silent = silent.find(|(_, entry)| among(entry) && !entry.speaks);
-        let oldest = || self.open.iter().find(|(_, entry)| among(entry));
-        let (&number, _) = silent.or_else(oldest)?;
+        let open = self.open.iter().filter(|(_, entry)| among(entry));
+        let rank = |(number, entry): &(&u64, &Entry)| (entry.member, entry.speaks, **number);
+        let number = *open.min_by_key(rank)?.0;
         self.open.remove(&number)
     }
 }
@@ -245,15 +295,58 @@ mod tests {
             assert!(count.abs_diff(HANDSHAKES_A_SECOND) <= 1, "{count}");
         }
         assert_eq!(turn(flood, Duration::from_secs(20)), Some(Duration::ZERO));
-        for host in 0..100_000_u32 {
-            let address = SocketAddr::from((
-                [10, 1 + (host >> 16) as u8, (host >> 8) as u8, host as u8],
-                1,
-            ));
-            let now = Duration::from_millis(30_000 + u64::from(host));
-            assert_eq!(unfinished.turn(address, now), Some(Duration::ZERO));
+    }
+
+    /// One of many.
+    fn host(number: u32) -> SocketAddr {
+        let [_, b, c, d] = number.to_be_bytes();
+        SocketAddr::from(([10, 1 + b, c, d], 1))
+    }
+
+    #[test]
+    fn strangers_share_a_pace_and_members_do_not_wait_for_them() {
+        let unfinished = Unfinished::default();
+        let member: SocketAddr = "192.0.2.1:1".parse().expect("an address");
+        let (mut had, mut turns_of_member) = (0, 0);
+        for number in 0..100_000_u32 {
+            // Ten a millisecond, each from somewhere else.
+            let now = Duration::from_micros(u64::from(number) * 100);
+            had += u64::from(unfinished.turn(host(number), now).is_some());
+            if number == 50_000 {
+                assert_eq!(unfinished.turn(member, now), None, "nobody knows it");
+                unfinished.is_member_s(member.ip());
+            }
+            if number > 50_000 && number % 1_000 == 0 {
+                assert_eq!(unfinished.turn(member, now), Some(Duration::ZERO));
+                turns_of_member += 1;
+            }
         }
+        // Ten seconds, one ahead and one that waits.
+        assert!(had <= 12 * STRANGERS_HANDSHAKES_A_SECOND + 1, "{had}");
+        assert!(had >= 10 * STRANGERS_HANDSHAKES_A_SECOND, "{had}");
+        assert_eq!(turns_of_member, 49);
         assert!(unfinished.0.lock().turns.len() <= SWEEP_AT);
+    }
+
+    #[tokio::test]
+    async fn a_member_s_connection_does_not_go_for_strangers() {
+        let unfinished = Unfinished::default();
+        let member = "192.0.2.1:1";
+        unfinished.is_member_s(member.parse::<SocketAddr>().expect("an address").ip());
+        let kept = begin(&unfinished, member);
+        for number in 0..1_000 {
+            let other = begin(&unfinished, &host(number).to_string());
+            unfinished.speaks(other.0);
+        }
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!kept.1.is_finished());
+        assert_eq!(unfinished.len(), UNFINISHED);
+        for number in 0..1_000 {
+            unfinished.is_member_s(host(number).ip());
+        }
+        assert_eq!(unfinished.0.lock().members.len(), MEMBERS);
     }
 
     /// Ends a place when it is dropped, as a connection does.

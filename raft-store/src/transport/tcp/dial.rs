@@ -60,11 +60,12 @@ impl Shared {
         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let shown = shown.first().ok_or(certificate::Error::Foreign)?;
         let facts = authority.check(shown)?;
-        let address = stream.get_ref().0.peer_addr()?.to_string();
+        let address = stream.get_ref().0.peer_addr()?;
+        self.unfinished.is_member_s(address.ip());
         Ok(Connected {
             stream: Box::new(stream),
             member: facts.member,
-            address,
+            address: address.to_string(),
         })
     }
 

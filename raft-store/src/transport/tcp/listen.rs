@@ -174,6 +174,7 @@ impl Serving {
         let setup = self.shared.setup();
         let authority = setup.authority.as_ref().ok_or(Ended::Protocol)?;
         let facts = authority.check(shown(&stream)?)?;
+        self.shared.unfinished.is_member_s(self.address.ip());
         stream.get_mut().0.left = usize::MAX;
         let connected = Connected {
             stream: Box::new(stream),

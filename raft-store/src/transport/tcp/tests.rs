@@ -195,3 +195,65 @@ async fn without_a_certificate_or_the_protocol_nobody_is_let_in() {
     assert!(!cluster.lets_in(stolen).await);
     assert!(cluster.lets_in(talk()).await, "the port goes on");
 }
+
+/// Members' addresses, and nothing else.
+struct Rows(Vec<String>);
+
+impl Registry for Rows {
+    fn authority(&self) -> io::Result<Option<(bytes::Bytes, crate::ids::Revision)>> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn put_authority(
+        &self,
+        _: bytes::Bytes,
+        _: Option<crate::ids::Revision>,
+    ) -> BoxFuture<'_, io::Result<bool>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::WouldBlock.into())))
+    }
+
+    fn bind(
+        &self,
+        _: MemberId,
+        _: [u8; 32],
+    ) -> BoxFuture<'_, io::Result<crate::transport::registry::Bound>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::WouldBlock.into())))
+    }
+
+    fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_flood_from_many_addresses_keeps_no_member_out() {
+    for says in ["nobody", "the rows", "its own proof"] {
+        let cluster = cluster().await;
+        let good = name("raft-store:member:0000000000000007");
+        let setup = cluster.setup(|key| cluster.sign(&good, key));
+        let talk = || setup.client(Purpose::Talk).expect("certified");
+        if says == "its own proof" {
+            assert!(cluster.lets_in(talk()).await);
+        }
+        let shared = &cluster.port.shared;
+        // All turns of strangers that there are for the next ten seconds.
+        let now = shared.parts.clock.now() + Duration::from_secs(10);
+        for host in 0..3_000_u32 {
+            let host = std::net::Ipv4Addr::from(0x0a00_0000 + host);
+            shared.unfinished.turn((host, 1).into(), now);
+        }
+        let let_in = cluster.lets_in(talk()).await;
+        assert_eq!(let_in, says == "its own proof", "{says}");
+        if says == "the rows" {
+            let rows = ["one.raft:7000".to_owned(), "127.0.0.1:7000".to_owned()];
+            cluster.port.attach(Arc::new(Rows(rows.to_vec())));
+            let known = async { while !cluster.lets_in(talk()).await {} };
+            let known = tokio::time::timeout(Duration::from_secs(8), known).await;
+            known.expect("before strangers have turns again");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! What an open member's port looks after: the founder's authority into the store, sealed under the secret that is
-//! valid now, a certificate that is renewed in time, and no keys of members that were removed.
+//! valid now, a certificate that is renewed in time, no keys of members that were removed, and where members are.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,13 @@ impl Shared {
         let Some(registry) = self.registry.get().cloned() else {
             return Ok(());
         };
+        // Behind a start nobody has proven anything yet, and a flood must not keep members out. Where rows say names,
+        // those count that have proven themselves.
+        for address in registry.addresses() {
+            if let Ok(address) = address.parse::<SocketAddr>() {
+                self.unfinished.is_member_s(address.ip());
+            }
+        }
         self.store_authority(&*registry).await?;
         self.seal_anew(&*registry).await?;
         self.renew_in_time(&*registry).await?;
