@@ -97,14 +97,17 @@ async fn output(child: &mut Child, leader: Option<Pid>) -> Result<String, Discov
     let limit = DISCOVERY_BYTES as u64 + 1;
     let mut out = out.take(limit);
     out.read_to_end(&mut bytes).await.map_err(failed)?;
+    if bytes.len() > DISCOVERY_BYTES {
+        return Err(failed(format!(
+            "it printed more than {DISCOVERY_BYTES} bytes"
+        )));
+    }
     let text = String::from_utf8(bytes).map_err(failed)?;
-    if text.len() <= DISCOVERY_BYTES {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while let Some(leader) = leader {
-            match waitid(WaitId::Pid(leader), options) {
-                Ok(None) | Err(Errno::INTR) => sleep(GLANCE).await,
-                Ok(Some(_)) | Err(_) => break,
-            }
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while let Some(leader) = leader {
+        match waitid(WaitId::Pid(leader), options) {
+            Ok(None) | Err(Errno::INTR) => sleep(GLANCE).await,
+            Ok(Some(_)) | Err(_) => break,
         }
     }
     Ok(text)
@@ -150,7 +153,8 @@ mod tests {
     #[tokio::test]
     async fn one_that_prints_for_ever_is_ended() {
         let endless = shell("while :; do echo one:1; done", LONG).run().await;
-        assert!(endless.is_err());
+        let error = endless.expect_err("too much").0;
+        assert!(error.contains("printed more than"), "{error}");
     }
 
     /// Of the name given to a sleep that would outlive the test.

@@ -59,10 +59,13 @@ impl Dns {
         }
     }
 
+    /// Sorted: name servers turn their answers round, which is no change.
     async fn search(&self) -> Result<Vec<String>, DiscoveryError> {
         let Some(port) = self.port else {
             let found = self.ask(RecordType::SRV).await?;
-            return Ok(found.iter().filter_map(target).collect());
+            let mut targets: Vec<_> = found.iter().filter_map(target).collect();
+            targets.sort();
+            return Ok(targets);
         };
         let mut found = self.ask(RecordType::A).await?;
         match self.ask(RecordType::AAAA).await {
@@ -72,7 +75,6 @@ impl Dns {
         }
         let addresses = found.iter().filter_map(RData::ip_addr);
         let mut addresses: Vec<_> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
-        // Name servers turn their answers round.
         addresses.sort();
         Ok(addresses.iter().map(SocketAddr::to_string).collect())
     }
