@@ -1,7 +1,7 @@
 //! The daemon's command line, and the store that it asks for.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub const USAGE: &str = "usage: kvd DIRECTORY
            --listen ADDRESS --join-secret-file FILE --founding FILE --peers ADDRESS,… [--zone ZONE]
 
 A single member needs its directory alone. Members that are to be one cluster need the second line, too: --listen is
-where the others reach this one, --founding names a file that all of them share, and the secret is what
-`kvctl secret` prints. For tests: --clock-ppm N is a clock that is too fast by so many millionths, --wall-file FILE says
-by how many seconds the date is wrong.";
+where the others reach this one, --founding names a file that all of them share, and the file of the secret has what
+`kvctl secret` prints: one line, or two while a new one takes its place. For tests: --clock-ppm N is a clock that is too
+fast by so many millionths, --wall-file FILE says by how many seconds the date is wrong.";
 
 /// Below the daemon's directory.
 const MEMBER: &str = "member";
@@ -67,18 +67,18 @@ impl Arguments {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if !word.starts_with("--") {
-                dir = Some(PathBuf::from(word));
+                one_directory(&mut dir, word)?;
                 continue;
             }
             let value = words.next().ok_or(format!("{word} needs a value"))?;
             match word.as_str() {
-                "--dir" => dir = Some(PathBuf::from(value)),
+                "--dir" => one_directory(&mut dir, value)?,
                 "--client" => read.client = address(word, value)?,
                 "--deadline" => read.deadline = seconds(word, value)?,
                 "--listen" => read.listen = Some(address(word, value)?),
                 "--join-secret-file" => read.secret = Some(PathBuf::from(value)),
                 "--founding" => read.founding = Some(PathBuf::from(value)),
-                "--peers" => read.peers = value.split(',').map(str::to_owned).collect(),
+                "--peers" => read.peers = value.split(',').map(peer).collect::<Result<_, _>>()?,
                 "--zone" => read.zone.clone_from(value),
                 "--clock-ppm" => {
                     let ppm = value.parse().ok().filter(|ppm: &i32| ppm.abs() <= 100_000);
@@ -92,6 +92,9 @@ impl Arguments {
         let shared = [read.secret.is_some(), read.founding.is_some()];
         if shared.contains(&read.listen.is_none()) {
             return Err("--listen, --join-secret-file and --founding go together".into());
+        }
+        if read.listen.is_none() && !read.peers.is_empty() {
+            return Err("--peers needs --listen: others talk to this one, too".into());
         }
         Ok(read)
     }
@@ -108,17 +111,10 @@ impl Arguments {
         };
         let mut transport: Arc<dyn Transport> = Arc::new(Nowhere);
         if let (Some(listen), Some(secret)) = (self.listen, &self.secret) {
-            let text = std::fs::read_to_string(secret);
-            let text = text.map_err(|error| format!("{}: {error}", secret.display()))?;
-            let secrets = text
-                .lines()
-                .map(JoinSecret::parse)
-                .collect::<Result<Vec<_>, _>>();
-            let secrets = secrets.map_err(|error| format!("{}: {error}", secret.display()))?;
             let tcp = TcpSettings {
                 listen,
                 dir: settings.dir.clone(),
-                secrets,
+                secrets: secrets(secret)?,
             };
             let parts = TcpParts {
                 disk: disk.clone(),
@@ -145,6 +141,47 @@ impl Arguments {
             tasks: Tasks::system(),
         };
         Ok((settings, parts))
+    }
+}
+
+fn one_directory(known: &mut Option<PathBuf>, word: &str) -> Result<(), String> {
+    match known.replace(PathBuf::from(word)) {
+        None => Ok(()),
+        Some(known) => Err(format!(
+            "two directories, {} and {word}; several --peers have commas between them and no spaces",
+            known.display()
+        )),
+    }
+}
+
+fn peer(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "--peers {text}: a peer is HOST:PORT, as in 127.0.0.2:7000"
+        )),
+    }
+}
+
+/// One a line.
+fn secrets(file: &Path) -> Result<Vec<JoinSecret>, String> {
+    let said = |error: &dyn std::fmt::Display| {
+        let file = file.display();
+        format!(
+            "{file}: {error}; all members have the same one: make it once, with `kvctl secret > {file}`"
+        )
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| said(&error))?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let secrets = lines.map(JoinSecret::parse).collect::<Result<Vec<_>, _>>();
+    match secrets {
+        Ok(secrets) if (1..=2).contains(&secrets.len()) => Ok(secrets),
+        Ok(secrets) => Err(said(&format!("it has {} secrets", secrets.len()))),
+        Err(error) => Err(said(&error)),
     }
 }
 
