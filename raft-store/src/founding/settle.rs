@@ -15,7 +15,7 @@ use crate::discovery::Search;
 use crate::error::OpenError;
 use crate::identity::{Belongs, Identity, mint};
 use crate::ids::ClusterId;
-use crate::link::{Hello, Link, LinkError};
+use crate::link::{Hello, Link, LinkError, Refused};
 
 /// One call of the record.
 pub(super) const RECORD_LIMIT: Duration = Duration::from_secs(5);
@@ -174,20 +174,25 @@ impl Settling {
             .into_iter()
             .map(|address| {
                 let (link, limit) = (self.link.clone(), self.parts.clock.wait(GREETING_LIMIT));
-                self.parts
-                    .tasks
-                    .spawn(async move { link.greet(&address, limit).await })
+                self.parts.tasks.spawn(async move {
+                    let greeted = link.greet(&address, limit).await;
+                    (address, greeted)
+                })
             })
             .collect();
-        let mut silent = false;
+        let (mut silent, mut turned_away) = (false, None);
         for greeting in greetings {
             match greeting.await {
-                Ok(Ok(hello)) => held.extend(self::held(&hello)),
+                Ok((_, Ok(hello))) => held.extend(self::held(&hello)),
                 // Somebody is there, and may have a cluster: with a wrong secret, or without a leader there.
-                Ok(Err(LinkError::Refused(_))) => silent = true,
-                Ok(Err(_)) | Err(_) => {}
+                Ok((address, Err(LinkError::Refused(why)))) => {
+                    silent = true;
+                    turned_away = turned_away.or((why == Refused::Certificate).then_some(address));
+                }
+                Ok((_, Err(_))) | Err(_) => {}
             }
         }
+        self.standing.turned_away(turned_away);
         held.extend(self.glance());
         let waited = self.parts.clock.now().saturating_sub(begun);
         (held, !silent && (answered || waited >= LOOKING_LIMIT))

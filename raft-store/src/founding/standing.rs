@@ -63,6 +63,8 @@ struct Now {
     other: Option<ClusterId>,
     /// Who has last refused this member, and why.
     refused: Option<(MemberId, Refused)>,
+    /// An address where a member is that this one cannot talk to.
+    turned_away: Option<String>,
     /// The record of the cluster was looked at, or gave no answer.
     looked: bool,
 }
@@ -83,8 +85,16 @@ impl Standing {
             let why = says(why)?;
             Some(format!("; member {by} refuses this one: {why}"))
         });
+        let turned_away = now.turned_away.as_ref().map(|address| {
+            format!(
+                "; the member at {address} knows another join secret, or is of another cluster than this directory's \
+                 certificate: then start with an empty directory"
+            )
+        });
+        let more = [turned_away, refused].into_iter().flatten();
+        let more: String = more.collect();
         let waiting = now.waiting.as_ref().map(|(what, since)| Waiting {
-            what: format!("{what}{}", refused.as_deref().unwrap_or_default()),
+            what: format!("{what}{more}"),
             time: self.0.clock.now().saturating_sub(*since),
         });
         Belonging {
@@ -129,7 +139,12 @@ impl Standing {
 
     pub(super) fn waits_no_more(&self) {
         let mut now = self.0.now.lock();
-        (now.waiting, now.refused) = (None, None);
+        (now.waiting, now.refused, now.turned_away) = (None, None, None);
+    }
+
+    /// The address, of those that were asked, where a member is that this one cannot talk to.
+    pub(super) fn turned_away(&self, at: Option<String>) {
+        self.0.now.lock().turned_away = at;
     }
 
     /// A peer does not talk to this member. All of them say so again and again.

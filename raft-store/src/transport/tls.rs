@@ -78,6 +78,7 @@ pub(crate) struct Said {
     pub(crate) no_socket: Seldom,
     pub(crate) wrong_secret: Seldom,
     pub(crate) no_certificate: Seldom,
+    pub(crate) other_cluster: Seldom,
     dates_tolerated: Seldom,
     dates_refused: Seldom,
 }

@@ -17,7 +17,7 @@ use raft_store::transport::{BoxFuture, JoinSecret, TcpParts, TcpSettings, TcpTra
 use raft_store::{Error, Expect, Parts, Settings, Store, open};
 use tokio::time::Instant;
 
-use crate::member::{DIR, Date, Impatient, TODAY, disk};
+use crate::member::{Cluster, DIR, Date, Impatient, Member, TODAY, disk, eventually};
 
 /// A founding record in memory.
 #[derive(Default)]
@@ -232,4 +232,30 @@ async fn three_stores_are_one_over_tls() {
         store.shutdown().await;
     }
     store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_was_joining_another_cluster_says_what_to_do() {
+    let disk = disk("joiner");
+    {
+        // It got its certificate, and nothing else.
+        let first = Cluster::found("another cluster's founder").await;
+        let secrets = [first.secret.clone()];
+        let joiner = Member::open(disk.clone(), Date::new(TODAY), &secrets).await;
+        joiner.talk(&first.founder).await;
+    }
+    let world = World::new();
+    let (founder, port) = world.open(&crate::member::disk("founder"), &[]).await;
+    founder.ready(soon()).await.expect("founded");
+    let peers = [port.local_address().to_string()];
+    let (joiner, _port) = world.open(&disk, &peers).await;
+    let says = || {
+        let waiting = joiner.belonging().waiting.map(|waiting| waiting.what);
+        waiting.is_some_and(|what| {
+            what.contains(&peers[0]) && what.contains("start with an empty directory")
+        })
+    };
+    eventually(says).await;
+    founder.shutdown().await;
+    joiner.shutdown().await;
 }

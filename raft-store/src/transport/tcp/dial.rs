@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::CertificateError;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -30,6 +31,20 @@ impl From<join::Error> for Error {
     }
 }
 
+/// What TLS says of a certificate that another authority has signed.
+fn foreign(error: Error) -> Error {
+    let Error::Io(error) = error else {
+        return error;
+    };
+    let tls = error.get_ref().and_then(|error| error.downcast_ref());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            certificate::Error::Foreign.into()
+        }
+        _ => error.into(),
+    }
+}
+
 impl Shared {
     /// Opens a stream as a member; joins first where this one has no certificate that others take.
     pub(super) async fn connect(&self, address: &str) -> io::Result<Connected> {
@@ -38,7 +53,8 @@ impl Shared {
                 let joined = self.join(address).await;
                 joined.inspect_err(|error| self.tell_refused(address, error))?;
             }
-            self.talk(address).await
+            let talked = self.talk(address).await.map_err(foreign);
+            talked.inspect_err(|error| self.tell_foreign(address, error))
         };
         let connected = timeout(self.limit(DIAL_MS), dial).await;
         Ok(connected.map_err(|_| io::ErrorKind::TimedOut)??)
@@ -96,6 +112,18 @@ impl Shared {
         };
         if wrong && self.seen.said.no_certificate.may(self.parts.clock.now()) {
             tracing::warn!(address, %error, "this member has no certificate, and gets none there");
+        }
+    }
+
+    /// A member that was joining another cluster would otherwise look for this one for ever, and say nothing.
+    fn tell_foreign(&self, address: &str, error: &Error) {
+        let foreign = matches!(error, Error::Certificate(certificate::Error::Foreign));
+        if foreign && self.seen.said.other_cluster.may(self.parts.clock.now()) {
+            tracing::warn!(
+                address,
+                member = %self.member,
+                "another cluster than that of this member's certificate is there; to join it, start with an empty directory"
+            );
         }
     }
 
