@@ -55,8 +55,12 @@ pub const UNFINISHED_AN_ADDRESS: usize = 16;
 pub const HANDSHAKES_A_SECOND: u64 = 64;
 /// Handshakes of all addresses where no member is known to be: about a tenth of what one processor can do.
 pub const STRANGERS_HANDSHAKES_A_SECOND: u64 = 256;
-/// Joiners that have proven the secret and wait for the store, at one time.
+/// Requests for certificates that wait for the store, at one time.
 pub const JOINERS: usize = 16;
+/// Ids that have a certificate and never became members; over it nobody new gets one…
+pub const UNCLAIMED_IDS: usize = 1_024;
+/// …until the leader, which looks once an hour, has forgotten all but so many, the newest.
+pub const UNCLAIMED_IDS_KEPT: usize = 512;
 /// How long opening a connection to another member may take, with all that a join needs.
 pub const DIAL_MS: u64 = 10_000;
 /// What a record costs over its key and value, in bytes: charged to `store_bytes`.

@@ -16,3 +16,5 @@ mod power_cuts;
 mod proposals;
 #[path = "single/snapshots.rs"]
 mod snapshots;
+#[path = "single/trust.rs"]
+mod trust;

@@ -11,6 +11,7 @@ use super::{Inner, Store, WriteOutcome};
 use crate::entry::{Action, Expect, Write};
 use crate::error::Error;
 use crate::ids::{MemberId, Revision};
+use crate::limits::{UNCLAIMED_IDS, UNCLAIMED_IDS_KEPT};
 use crate::state::Versioned;
 use crate::transport::BoxFuture;
 use crate::transport::registry::{Bound, RESERVED_PREFIX, Registry};
@@ -19,8 +20,9 @@ use crate::transport::registry::{Bound, RESERVED_PREFIX, Registry};
 const WRITE_LIMIT: Duration = Duration::from_secs(4);
 /// What the name of a member's key begins with.
 const KEY: &[u8] = b"key/";
-/// Keys that are looked at at one time.
-const LOOKED_AT: usize = 256;
+
+/// An id that has a key, and since which revision.
+type Tied = (MemberId, Revision);
 
 /// The store, as long as somebody else holds it.
 pub(super) struct Trust(Weak<Inner>);
@@ -78,31 +80,29 @@ impl Trust {
         put.await.map_err(not_now)
     }
 
-    /// Some keys behind `after`, each with its revision, and whether its member was removed.
-    fn keys(&self, after: Option<&[u8]>) -> io::Result<Vec<(Bytes, Revision, bool)>> {
+    /// Ids that have a key: those of members that were removed, and those that never were members, oldest first.
+    fn without_rows(&self) -> io::Result<(Vec<Tied>, Vec<Tied>)> {
         let store = self.store()?;
         let state = store.state().map_err(not_now)?;
-        let found = state.scan(&reserved(KEY), after, LOOKED_AT);
-        let removed = |key: &[u8]| member_of(key).is_some_and(|id| state.members().is_removed(id));
-        let keys = found.into_iter().map(|item| {
-            let is_removed = removed(&item.key);
-            (item.key, item.versioned.revision, is_removed)
-        });
-        Ok(keys.collect())
+        let keys = state.scan(&reserved(KEY), None, usize::MAX).into_iter();
+        let tied = keys.filter_map(|item| Some((member_of(&item.key)?, item.versioned.revision)));
+        let (removed, others): (Vec<_>, Vec<_>) =
+            tied.partition(|(id, _)| state.members().is_removed(*id));
+        let mut unclaimed = others;
+        unclaimed.retain(|(id, _)| state.members().get(*id).is_none());
+        unclaimed.sort_by_key(|(_, revision)| *revision);
+        Ok((removed, unclaimed))
     }
 
     async fn forget(&self) -> io::Result<()> {
-        let mut after: Option<Bytes> = None;
-        while self.store()?.0.core.is_leading() {
-            let keys = self.keys(after.as_deref())?;
-            let Some((last, ..)) = keys.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            for (key, revision, _) in keys.iter().filter(|(.., removed)| *removed) {
-                let expect = Expect::Revision(*revision);
-                self.write(key, expect, Action::Delete).await?;
-            }
+        if !self.store()?.0.core.is_leading() {
+            return Ok(());
+        }
+        let (removed, unclaimed) = self.without_rows()?;
+        let too_many = unclaimed.len().saturating_sub(UNCLAIMED_IDS_KEPT);
+        for (id, revision) in removed.iter().chain(&unclaimed[..too_many]) {
+            let expect = Expect::Revision(*revision);
+            self.write(&member_key(*id), expect, Action::Delete).await?;
         }
         Ok(())
     }
@@ -144,6 +144,11 @@ impl Registry for Trust {
             }
             if let Some(found) = self.get(&name)? {
                 return Ok(of(&found));
+            }
+            if self.without_rows()?.1.len() >= UNCLAIMED_IDS {
+                // The leader makes room when it looks again. Whoever knows the secret must not fill the store.
+                tracing::warn!(%member, "too many ids that never became members have a key");
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             let value = Bytes::copy_from_slice(&key);
             match self.put(&name, value, Expect::Absent).await? {

@@ -172,8 +172,12 @@ fn fuzz_joining() {
                     now: NOW,
                     random: &world.random,
                 };
-                let served = office.serve(&mut other, &world.granted.facts).await;
-                assert!(served.is_err(), "it has no cluster");
+                if let Ok(request) = join::receive(&mut other).await {
+                    let granted = office.grant(&request, &world.granted.facts).await;
+                    assert!(granted.is_err(), "it has no cluster");
+                    let answered = join::answer(&mut other, granted).await;
+                    assert!(answered.is_err(), "it is refused");
+                }
             }
             drop(other);
             let mut said = Vec::new();

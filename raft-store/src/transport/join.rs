@@ -96,7 +96,7 @@ async fn send(wire: &mut impl Wire, body: &[u8]) -> Result<(), Error> {
     Ok(wire.flush().await?)
 }
 
-async fn receive(wire: &mut impl Wire) -> Result<Vec<u8>, Error> {
+pub(crate) async fn receive(wire: &mut impl Wire) -> Result<Vec<u8>, Error> {
     let length = usize::from(wire.read_u16().await?);
     if length > MESSAGE_BYTES {
         return Err(Error::Length(length));
@@ -113,7 +113,7 @@ pub(crate) async fn refuse(wire: &mut impl Wire, reason: Refusal) -> Result<(), 
 }
 
 /// An answer's body, or the refusal that it is.
-fn answer(body: &[u8]) -> Result<Reader<'_>, Error> {
+fn read_answer(body: &[u8]) -> Result<Reader<'_>, Error> {
     let mut from = Reader::new(body);
     if from.u8("answer")? == 0 {
         return Ok(from);
@@ -141,7 +141,7 @@ pub(crate) async fn prove(
     }
     send(wire, &to.finish("proofs")?).await?;
     let body = receive(wire).await?;
-    let mut from = answer(&body)?;
+    let mut from = read_answer(&body)?;
     let proof: [u8; PROOF_BYTES] = from.array("proof")?;
     from.finish("proof")?;
     let holds = |secret: &JoinSecret| secret.is_proof(Side::Member, exporter, &proof);
@@ -197,7 +197,7 @@ pub(crate) async fn ask(
 ) -> Result<Granted, Error> {
     send(wire, request).await?;
     let body = receive(wire).await?;
-    let mut from = answer(&body)?;
+    let mut from = read_answer(&body)?;
     let authority = Authority::parse(from.bytes(CERTIFICATE_BYTES, "authority")?)?;
     let certificate = from.bytes(CERTIFICATE_BYTES, "certificate")?;
     let granted = Granted::new(authority, certificate, owner)?;
@@ -246,20 +246,22 @@ impl Office<'_> {
                 Refusal::NotNow
             })
     }
+}
 
-    /// Answers one request.
-    pub(crate) async fn serve(&self, wire: &mut impl Wire, shown: &Facts) -> Result<(), Error> {
-        let request = receive(wire).await?;
-        let granted = match self.grant(&request, shown).await {
-            Ok(granted) => granted,
-            Err(reason) => return refuse(wire, reason).await,
-        };
-        let mut to = Writer::new(MESSAGE_BYTES);
-        to.u8(0);
-        to.bytes(&granted.authority.der);
-        to.bytes(&granted.certificate);
-        send(wire, &to.finish("certificate")?).await
-    }
+/// Answers a request.
+pub(crate) async fn answer(
+    wire: &mut impl Wire,
+    granted: Result<Granted, Refusal>,
+) -> Result<(), Error> {
+    let granted = match granted {
+        Ok(granted) => granted,
+        Err(reason) => return refuse(wire, reason).await,
+    };
+    let mut to = Writer::new(MESSAGE_BYTES);
+    to.u8(0);
+    to.bytes(&granted.authority.der);
+    to.bytes(&granted.certificate);
+    send(wire, &to.finish("certificate")?).await
 }
 
 #[cfg(test)]

@@ -33,10 +33,12 @@ pub trait Registry: Send + Sync {
         replaces: Option<Revision>,
     ) -> BoxFuture<'_, io::Result<bool>>;
 
-    /// Ties an id to a public key for ever. Of several keys for one id the first wins.
+    /// Ties an id to a public key for ever. Of several keys for one id the first wins. An error, too, while too many ids
+    /// are tied that never became members.
     fn bind(&self, member: MemberId, key: [u8; 32]) -> BoxFuture<'_, io::Result<Bound>>;
 
-    /// Whose key an id was does not matter once its member was removed: forgets it, where this member leads.
+    /// Where this member leads: forgets whose key an id was once its member was removed, and of many ids that never
+    /// became members the oldest.
     fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>>;
 
     /// Where other members can be reached.

@@ -122,17 +122,12 @@ impl Serving {
         let (purpose, stream) = greeted.map_err(|_| Ended::Late)??;
         match purpose {
             Purpose::Talk => self.hand_on(stream),
-            Purpose::Renew => {
-                self.shared.unfinished.end(self.number);
-                timeout(limit, self.renew(stream))
-                    .await
-                    .map_err(|_| Ended::Late)?
-            }
+            Purpose::Renew => timeout(limit, self.renew(stream))
+                .await
+                .map_err(|_| Ended::Late)?,
             Purpose::Join => {
                 let proven = timeout(limit, self.check(stream)).await;
                 let stream = proven.map_err(|_| Ended::Late)??;
-                // From here on it is no stranger: no flood takes its place.
-                self.shared.unfinished.end(self.number);
                 timeout(limit, self.join(stream))
                     .await
                     .map_err(|_| Ended::Late)?
@@ -209,16 +204,11 @@ impl Serving {
     }
 
     async fn join(&self, mut stream: Stream) -> Result<(), Ended> {
-        let Ok(_place) = self.shared.joiners.try_acquire() else {
-            // It must not take this for a port where nobody is.
-            return Ok(join::refuse(&mut stream, join::Refusal::NotNow).await?);
-        };
         let facts = certificate::check_self_signed(shown(&stream)?)?;
         self.office(&mut stream, &facts).await
     }
 
     async fn renew(&self, mut stream: Stream) -> Result<(), Ended> {
-        let _place = self.shared.joiners.try_acquire().map_err(|_| Ended::Busy)?;
         let setup = self.shared.setup();
         let authority = setup.authority.as_ref().ok_or(Ended::Protocol)?;
         let facts = authority.check(shown(&stream)?)?;
@@ -227,6 +217,9 @@ impl Serving {
 
     /// Grants a certificate for what the connection has shown.
     async fn office(&self, stream: &mut Stream, shown: &certificate::Facts) -> Result<(), Ended> {
+        let request = join::receive(stream).await?;
+        // From here on no flood takes its place; who asks nothing, proven or not, holds no other.
+        self.shared.unfinished.end(self.number);
         let secrets = self.shared.secrets();
         // Without a certificate of its own this member belongs to no cluster, even if its store is open already.
         let registry = self.shared.registry.get();
@@ -237,7 +230,12 @@ impl Serving {
             now: self.shared.now(),
             random: &*self.shared.parts.random,
         };
-        office.serve(stream, shown).await?;
+        let granted = match self.shared.joiners.try_acquire() {
+            Ok(_place) => office.grant(&request, shown).await,
+            // It must not take this for a port where nobody is.
+            Err(_) => Err(join::Refusal::NotNow),
+        };
+        join::answer(stream, granted).await?;
         tracing::info!(member = %shown.member, address = %self.address, "a certificate was granted");
         // So that the end of the stream does not overtake the answer.
         use tokio::io::AsyncWriteExt;

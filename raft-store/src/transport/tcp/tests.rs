@@ -196,12 +196,15 @@ async fn without_a_certificate_or_the_protocol_nobody_is_let_in() {
     assert!(cluster.lets_in(talk()).await, "the port goes on");
 }
 
-/// Members' addresses, and nothing else.
-struct Rows(Vec<String>);
+/// Members' addresses, and the authority if there is one. Every id has the key that it wants.
+struct Rows(Vec<String>, Option<bytes::Bytes>);
 
 impl Registry for Rows {
     fn authority(&self) -> io::Result<Option<(bytes::Bytes, crate::ids::Revision)>> {
-        Err(io::ErrorKind::WouldBlock.into())
+        Ok(self
+            .1
+            .clone()
+            .map(|sealed| (sealed, crate::ids::Revision(1))))
     }
 
     fn put_authority(
@@ -217,7 +220,9 @@ impl Registry for Rows {
         _: MemberId,
         _: [u8; 32],
     ) -> BoxFuture<'_, io::Result<crate::transport::registry::Bound>> {
-        Box::pin(std::future::ready(Err(io::ErrorKind::WouldBlock.into())))
+        Box::pin(std::future::ready(Ok(
+            crate::transport::registry::Bound::Yes,
+        )))
     }
 
     fn forget_removed(&self) -> BoxFuture<'_, io::Result<()>> {
@@ -250,10 +255,42 @@ async fn a_flood_from_many_addresses_keeps_no_member_out() {
         assert_eq!(let_in, says == "its own proof", "{says}");
         if says == "the rows" {
             let rows = ["one.raft:7000".to_owned(), "127.0.0.1:7000".to_owned()];
-            cluster.port.attach(Arc::new(Rows(rows.to_vec())));
+            cluster.port.attach(Arc::new(Rows(rows.to_vec(), None)));
             let known = async { while !cluster.lets_in(talk()).await {} };
             let known = tokio::time::timeout(Duration::from_secs(8), known).await;
             known.expect("before strangers have turns again");
         }
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_nothing_holds_up_nobody_who_asks() {
+    let cluster = cluster().await;
+    let shared = &cluster.port.shared;
+    let sealed = shared.credentials.lock().await.sealed.clone();
+    cluster.port.attach(Arc::new(Rows(Vec::new(), sealed)));
+    let good = name("raft-store:member:0000000000000007");
+    let setup = cluster.setup(|key| cluster.sign(&good, key));
+    let mut open = Vec::new();
+    for _ in 0..2 * JOINERS {
+        let config = setup.client(Purpose::Renew).expect("certified");
+        let stream = TcpStream::connect(cluster.port.local_address()).await;
+        let connector = TlsConnector::from(Arc::new(config));
+        let connected = connector.connect(tls::no_name(), stream.expect("open"));
+        open.push(connected.await.expect("a handshake"));
+        // Whoever has opened it is done before it is known here.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let key = certificate::new_key().expect("a key");
+    let request = certificate::request(MemberId(7), &key).expect("made");
+    let owner = (MemberId(7), certificate::public_key(&key));
+    let last = open.last_mut().expect("there are some");
+    let answer = crate::transport::join::ask(last, &request, owner).await;
+    // The key is another than the connection's; but it is looked at.
+    let refused = Err(crate::transport::join::Refusal::Request);
+    let answer = answer.map(|_| ()).map_err(|error| match error {
+        crate::transport::join::Error::Refused(why) => why,
+        other => panic!("{other}"),
+    });
+    assert_eq!(answer, refused);
 }
