@@ -5,6 +5,7 @@ use crate::codec::{self, Reader, Writer};
 use crate::entry::{self, MemberInfo, Registration};
 use crate::ids::{BootNonce, Incarnation, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Most bytes of a member in a snapshot.
 pub(crate) const MEMBER_BYTES: usize = 4096;
@@ -24,7 +25,10 @@ pub struct Member {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Members {
     rows: BTreeMap<MemberId, Member>,
-    tombstones: BTreeSet<MemberId>,
+    /// Kept for ever; shared, so that a row's change does not copy them.
+    tombstones: Arc<BTreeSet<MemberId>>,
+    /// Of their hashes.
+    tombstones_sum: u128,
 }
 
 /// What a registration came to.
@@ -119,7 +123,12 @@ impl Members {
     /// `false` if it was removed before.
     pub(crate) fn remove(&mut self, member: MemberId) -> bool {
         self.rows.remove(&member);
-        self.tombstones.insert(member)
+        let new = Arc::make_mut(&mut self.tombstones).insert(member);
+        if new {
+            let hash = Item::new(b't').number(member.0).hash();
+            self.tombstones_sum = self.tombstones_sum.wrapping_add(hash);
+        }
+        new
     }
 
     /// What they add to the state hash.
@@ -130,8 +139,27 @@ impl Members {
             let bytes = bytes.finish("member").expect("no limit");
             Item::new(b'm').number(id.0).bytes(&bytes).hash()
         });
-        let tombstones = self.tombstones.iter();
-        let tombstones = tombstones.map(|id| Item::new(b't').number(id.0).hash());
-        rows.chain(tombstones).fold(0, u128::wrapping_add)
+        rows.fold(self.tombstones_sum, u128::wrapping_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_knows_each_tombstone_once_in_any_order() {
+        let (mut rising, mut falling) = (Members::default(), Members::default());
+        let mut seen = BTreeSet::from([rising.hash()]);
+        for id in 1..=40 {
+            assert!(rising.remove(MemberId(id)));
+            assert!(seen.insert(rising.hash()), "tombstone {id} changes nothing");
+            assert!(!rising.remove(MemberId(id)), "it has one");
+            assert!(falling.remove(MemberId(41 - id)));
+        }
+        assert!(rising == falling);
+        let items = (1..=40).map(|id| Item::new(b't').number(id).hash());
+        assert_eq!(rising.hash(), items.fold(0, u128::wrapping_add));
+        assert_eq!(rising.hash(), falling.hash());
     }
 }
