@@ -56,6 +56,17 @@ pub enum Op {
     Nop,
 }
 
+impl Op {
+    /// Writes it has.
+    pub fn writes(&self) -> usize {
+        match self {
+            Self::Write(_) => 1,
+            Self::Batch(writes) => writes.len(),
+            Self::Nop => 0,
+        }
+    }
+}
+
 /// A conditioned write of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {

@@ -17,7 +17,7 @@ pub enum Error {
     /// [`crate::Store::resolve`] tells.
     #[error("nobody knows yet what became of proposal {0}")]
     Unknown(ProposalId),
-    /// So many later proposals were answered that nobody knows any more whether it was applied.
+    /// So many later proposals, or so large ones, were made that nobody knows any more whether it was applied.
     #[error("a proposal below the window")]
     Stale,
     /// [`crate::Store::resolve`] has taken its place: it never was and never will be applied.
@@ -26,7 +26,8 @@ pub enum Error {
     /// [`crate::Store::drain`] was called: what is under way is finished, and nothing new is taken.
     #[error("the store is being drained")]
     Draining,
-    /// This run was declared dead; it can propose nothing any more.
+    /// This run was declared dead; it can propose nothing any more. A write that was under way may have been applied
+    /// before.
     #[error("this run was declared dead")]
     Dead,
     /// This member was removed from the cluster, or the one that was named; its id never comes back.

@@ -111,6 +111,8 @@ pub struct Limits {
     pub store_bytes: u64,
     /// Results kept for one incarnation.
     pub window_results: usize,
+    /// Writes that these are of, 16 bytes each; not fewer than `batch_writes`.
+    pub window_writes: usize,
     /// Members, those registered and not removed.
     pub members: usize,
     /// Keys removed by one clean-up entry.
@@ -130,6 +132,7 @@ impl Limits {
             batch_bytes: ENTRY_BYTES,
             store_bytes: 1 << 30,
             window_results: 4096,
+            window_writes: 65_536,
             members: 64,
             clean_up_keys: 1000,
             format_known: CLUSTER_FORMAT_KNOWN,
@@ -145,3 +148,5 @@ impl Default for Limits {
 
 // A record's header holds the length of any key that is let in.
 const _: () = assert!(Limits::format_1().key_bytes <= KEY_BYTES_CEILING);
+// A window has room for any one result.
+const _: () = assert!(Limits::format_1().batch_writes <= Limits::format_1().window_writes);

@@ -413,7 +413,7 @@ impl Store {
         if self.0.core.is_leading() && !self.0.core.has_quorum() {
             return Err(Error::NoQuorum);
         }
-        let mut ticket = self.0.waiters.begin()?;
+        let mut ticket = self.0.waiters.begin(op.writes())?;
         let id = ticket.id;
         let place = match self.0.queue.push(id, op) {
             Ok(place) => place,

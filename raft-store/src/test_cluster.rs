@@ -224,7 +224,7 @@ impl Member {
         settings.segment_bytes = 1 << 20;
         let id = MemberId(id);
         let nonce = BootNonce(random.u64());
-        let waiters = Waiters::new(nonce, Limits::format_1().window_results);
+        let waiters = Waiters::new(nonce, &Limits::format_1());
         let begun = has_log(&disk);
         let recovered = core::recover(&settings, &parts, id, begun).expect("a good disk");
         let info = settings.info.clone();
@@ -354,7 +354,7 @@ impl Member {
                 owner,
             },
         });
-        let mut ticket = self.waiters.begin()?;
+        let mut ticket = self.waiters.begin(op.writes())?;
         let _place = self.queue.push(ticket.id, op)?;
         let deadline = Instant::now() + limit;
         match tokio::time::timeout_at(deadline, ticket.fate()).await {

@@ -11,8 +11,12 @@ use crate::bell::Bell;
 use crate::entry::{Close, EntryBody};
 use crate::error::Error;
 use crate::ids::{BootNonce, Incarnation, ProposalId};
-use crate::limits::PROPOSALS_IN_FLIGHT;
+use crate::limits::{Limits, PROPOSALS_IN_FLIGHT};
 use crate::state::{Applied, Closed, Event, Fate, Registered, State};
+
+mod made;
+
+use made::Made;
 
 /// All who wait. Clones are handles to the same.
 #[derive(Clone)]
@@ -20,8 +24,6 @@ pub(crate) struct Waiters(Arc<Shared>);
 
 struct Shared {
     nonce: BootNonce,
-    /// Sequences may be so far apart, or the window would drop the lowest.
-    window_results: u64,
     inner: Mutex<Inner>,
     changed: Bell,
 }
@@ -33,7 +35,7 @@ struct Inner {
     /// No new calls are taken.
     draining: bool,
     closed: bool,
-    next: u64,
+    made: Made,
     waiting: BTreeMap<u64, Vec<(u64, oneshot::Sender<Told>)>>,
     /// Waiters, not sequences.
     count: usize,
@@ -60,13 +62,13 @@ pub(crate) enum Told {
 }
 
 impl Waiters {
-    pub(crate) fn new(nonce: BootNonce, window_results: usize) -> Self {
+    pub(crate) fn new(nonce: BootNonce, limits: &Limits) -> Self {
         let inner = Inner {
             registered: None,
             dead: false,
             draining: false,
             closed: false,
-            next: 1,
+            made: Made::new(limits),
             waiting: BTreeMap::new(),
             count: 0,
             ticket: 0,
@@ -74,7 +76,6 @@ impl Waiters {
         };
         Self(Arc::new(Shared {
             nonce,
-            window_results: window_results as u64,
             inner: Mutex::new(inner),
             changed: Bell::default(),
         }))
@@ -141,8 +142,9 @@ impl Waiters {
         self.0.inner.lock().registered = None;
     }
 
-    /// A place for a new proposal.
-    pub(crate) fn begin(&self) -> Result<Ticket, Error> {
+    /// A place for a new proposal of so many writes. `Busy` if too many wait, or the window would drop the result of one
+    /// that waits.
+    pub(crate) fn begin(&self, writes: usize) -> Result<Ticket, Error> {
         let mut inner = self.0.inner.lock();
         if inner.closed {
             return Err(Error::Closed);
@@ -154,13 +156,13 @@ impl Waiters {
         if inner.draining {
             return Err(Error::Draining);
         }
-        let lowest = inner.waiting.first_key_value().map(|(lowest, _)| *lowest);
-        let span = inner.next - lowest.unwrap_or(inner.next);
-        if inner.count >= PROPOSALS_IN_FLIGHT || span >= self.0.window_results {
+        // What is asked for again from below the floor may be gone already, and holds nobody up.
+        let lowest = inner.waiting.range(inner.made.floor()..).next();
+        let lowest = lowest.map_or(inner.made.next(), |(lowest, _)| *lowest);
+        if inner.count >= PROPOSALS_IN_FLIGHT || !inner.made.has_room(lowest, writes) {
             return Err(Error::Busy);
         }
-        let sequence = inner.next;
-        inner.next += 1;
+        let sequence = inner.made.add(writes);
         let id = ProposalId {
             incarnation,
             sequence,
@@ -174,7 +176,7 @@ impl Waiters {
         if inner.closed {
             return Err(Error::Closed);
         }
-        if inner.incarnation() != Some(id.incarnation) || id.sequence >= inner.next {
+        if inner.incarnation() != Some(id.incarnation) || id.sequence >= inner.made.next() {
             return Err(Error::Foreign(id));
         }
         if inner.count >= PROPOSALS_IN_FLIGHT {
@@ -205,12 +207,12 @@ impl Waiters {
     pub(crate) fn lowest_unanswered(&self) -> u64 {
         let mut inner = self.0.inner.lock();
         // Below that the window has dropped it.
-        let floor = inner.next.saturating_sub(self.0.window_results);
+        let floor = inner.made.floor();
         inner.unresolved = inner.unresolved.split_off(&floor);
         let waiting = inner.waiting.first_key_value().map(|(lowest, _)| *lowest);
         let unresolved = inner.unresolved.first().copied();
         let lowest = [waiting, unresolved].into_iter().flatten().min();
-        lowest.unwrap_or(inner.next)
+        lowest.unwrap_or(inner.made.next())
     }
 
     /// Answers what an entry has settled.
@@ -362,103 +364,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::{MemberInfo, Registration};
-    use crate::ids::MemberId;
-    use crate::limits::Limits;
-    use crate::state::{Answer, Outcome};
-
-    fn registered() -> Waiters {
-        let waiters = Waiters::new(BootNonce(3), Limits::format_1().window_results);
-        assert!(matches!(waiters.begin(), Err(Error::NotReady)));
-        let mut state = State::new(Limits::format_1());
-        let asked = Registration {
-            member: MemberId(1),
-            nonce: BootNonce(3),
-            latest: None,
-            info: MemberInfo::default(),
-        };
-        let body = EntryBody {
-            proposals: Vec::new(),
-            close: Some(Close::Register(asked)),
-        };
-        let applied = state.apply(4, &body).expect("applied");
-        waiters.applied(&body, applied);
-        assert_eq!(waiters.incarnation(), Some(Incarnation(4)));
-        waiters
-    }
-
-    fn answer(waiters: &Waiters, id: ProposalId) {
-        let fate = Fate::Known(Outcome::Nop);
-        let applied = Applied {
-            answers: vec![Answer { id, fate }],
-            ..Applied::default()
-        };
-        waiters.applied(&EntryBody::default(), applied);
-    }
-
-    #[tokio::test]
-    async fn each_is_answered_once_and_the_lowest_is_known() {
-        let waiters = registered();
-        let mut first = waiters.begin().expect("a place");
-        let second = waiters.begin().expect("a place");
-        assert_eq!(waiters.lowest_unanswered(), 1);
-        let id = first.id;
-        let mut other = waiters.again(id).expect("a place");
-        answer(&waiters, id);
-        let nop = Some(Told::Fate(Fate::Known(Outcome::Nop)));
-        assert_eq!(first.fate().await, nop);
-        assert_eq!(other.fate().await, nop);
-        assert_eq!(waiters.lowest_unanswered(), 2);
-        let id = second.id;
-        drop(second);
-        assert_eq!(waiters.lowest_unanswered(), 2, "somebody may still ask");
-        answer(&waiters, id);
-        assert_eq!(waiters.lowest_unanswered(), 2, "nobody was told");
-        let mut asked = waiters.again(id).expect("a place");
-        answer(&waiters, id);
-        assert!(asked.fate().await.is_some());
-        assert_eq!(waiters.lowest_unanswered(), 3);
-        let mut third = waiters.begin().expect("a place");
-        waiters.close();
-        assert_eq!(third.fate().await, None);
-        assert!(matches!(waiters.begin(), Err(Error::Closed)));
-    }
-
-    /// Whoever gave a call up and asks while there is no quorum asks again later: the window must have it then.
-    #[tokio::test]
-    async fn who_is_told_of_no_quorum_may_ask_again() {
-        let waiters = registered();
-        let given_up = waiters.begin().expect("a place");
-        let id = given_up.id;
-        drop(given_up);
-        let mut asked = waiters.again(id).expect("a place");
-        waiters.refuse(&[id.sequence]);
-        assert_eq!(asked.fate().await, Some(Told::NoQuorum));
-        drop(asked);
-        assert_eq!(waiters.lowest_unanswered(), id.sequence);
-        // A call that nobody ever took is over with that.
-        let mut never = waiters.begin().expect("a place");
-        waiters.refuse(&[never.id.sequence]);
-        assert_eq!(never.fate().await, Some(Told::NoQuorum));
-        never.forget();
-        let mut again = waiters.again(id).expect("a place");
-        answer(&waiters, id);
-        assert!(again.fate().await.is_some());
-        assert_eq!(waiters.lowest_unanswered(), id.sequence + 2);
-    }
-
-    #[test]
-    fn what_waits_is_bounded_in_number_and_span() {
-        let waiters = registered();
-        let mut tickets: Vec<_> = (0..PROPOSALS_IN_FLIGHT)
-            .map(|_| waiters.begin().expect("a place"))
-            .collect();
-        assert!(matches!(waiters.begin(), Err(Error::Busy)));
-        drop(tickets.pop());
-        assert!(matches!(waiters.begin(), Err(Error::Busy)), "too far apart");
-        drop(tickets.remove(0));
-        assert!(waiters.begin().is_ok());
-    }
-}
+mod tests;

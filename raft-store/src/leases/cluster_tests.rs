@@ -150,7 +150,7 @@ async fn a_run_that_is_declared_dead_sees_it_at_once() {
         .await
         .expect("told with the next heartbeat");
     assert_eq!(lease.state(), Lease::Lost);
-    let refused = members[2].waiters.begin().err();
+    let refused = members[2].waiters.begin(1).err();
     assert!(matches!(refused, Some(Error::Dead)), "{refused:?}");
     pass(&members, 10_000).await;
     assert_eq!(lease.state(), Lease::Lost);

@@ -6,7 +6,7 @@ use crate::ids::{BootNonce, Incarnation};
 use crate::limits::Limits;
 
 fn waiters() -> Waiters {
-    Waiters::new(BootNonce(1), Limits::format_1().window_results)
+    Waiters::new(BootNonce(1), &Limits::format_1())
 }
 
 fn id(sequence: u64) -> ProposalId {

@@ -50,7 +50,7 @@ async fn what_was_sent_before_a_refusal_may_have_been_taken() {
     let follows = &members[1];
     assert!(!follows.core.is_leading());
     fabric.refuse_forwards();
-    let mut ticket = follows.waiters.begin().expect("a place");
+    let mut ticket = follows.waiters.begin(1).expect("a place");
     let place = follows.queue.push(ticket.id, Op::Nop).expect("a place");
     // Tried again and again meanwhile.
     sleep(ms(1_000)).await;

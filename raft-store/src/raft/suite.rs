@@ -210,7 +210,7 @@ impl StoreBuilder<Types, Filled, Surrounded, ()> for Builder {
         let state = State::new(limits);
         let around = Around {
             hub: Hub::new(state.revision(), HubLimits::default()),
-            waiters: Waiters::new(BootNonce(1), limits.window_results),
+            waiters: Waiters::new(BootNonce(1), &limits),
             snapshots: snapshots.clone(),
             pacing: pacing.clone(),
             opening: opening.clone(),

@@ -146,10 +146,9 @@ impl State {
             Known::New => {}
         }
         let outcome = self.operate(&proposal.op, events);
-        let limit = self.limits.window_results;
         let window = self.windows.get_mut(&incarnation);
-        let window = window.expect("no proposal ends an incarnation");
-        Arc::make_mut(window).keep(incarnation, sequence, outcome.clone(), limit);
+        let window = Arc::make_mut(window.expect("no proposal ends an incarnation"));
+        window.keep(incarnation, sequence, outcome.clone(), &self.limits);
         Fate::Known(outcome)
     }
 

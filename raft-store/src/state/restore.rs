@@ -102,14 +102,16 @@ impl Restore {
         sequence: u64,
         outcome: Outcome,
     ) -> Checked {
-        let limit = self.state.limits.window_results;
+        let limits = &self.state.limits;
         let window = self.state.windows.get_mut(&incarnation);
         let window = Arc::make_mut(window.ok_or("a result of no window")?);
         let at = sequence.checked_sub(window.floor());
-        let inside = at.is_some_and(|at| at < limit as u64);
+        let inside = at.is_some_and(|at| at < limits.window_results as u64);
         check(inside, "a result outside its window")?;
         check(window.result(sequence).is_none(), "a result twice")?;
-        window.keep(incarnation, sequence, outcome, limit);
+        let room = limits.window_writes - window.writes();
+        check(outcome.writes() <= room, "a window over its limit")?;
+        window.keep(incarnation, sequence, outcome, limits);
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub(crate) fn small_limits() -> Limits {
         batch_bytes: 200,
         store_bytes: 6000,
         window_results: 8,
+        window_writes: 10,
         members: 5,
         clean_up_keys: 7,
         format_known: 2,

@@ -61,6 +61,8 @@ pub struct Window {
     floor: u64,
     /// From `floor` on.
     results: VecDeque<Option<Outcome>>,
+    /// That `results` are of.
+    writes: usize,
     /// Of the hashes of all results.
     sum: u128,
 }
@@ -72,6 +74,7 @@ impl Window {
             member,
             floor,
             results,
+            writes: 0,
             sum: 0,
         }
     }
@@ -110,33 +113,45 @@ impl Window {
             if let Some(outcome) = outcome {
                 let hash = result_hash(incarnation, self.floor + at as u64, &outcome);
                 self.sum = self.sum.wrapping_sub(hash);
+                self.writes -= outcome.writes();
             }
         }
         self.floor = lowest;
     }
 
-    /// Keeps the result of a sequence that was [`Known::New`]; over `limit` results the lowest go.
+    /// Keeps the result of a sequence that was [`Known::New`]; over `window_results`, or `window_writes` of them
+    /// together, the lowest go: this one too if it is the lowest.
     pub(crate) fn keep(
         &mut self,
         incarnation: Incarnation,
         sequence: u64,
         outcome: Outcome,
-        limit: usize,
+        limits: &Limits,
     ) {
-        self.raise(incarnation, sequence.saturating_sub(limit as u64 - 1));
+        let results = limits.window_results as u64;
+        self.raise(incarnation, sequence.saturating_sub(results - 1));
         let at = (sequence - self.floor) as usize;
         if self.results.len() <= at {
             self.results.resize(at + 1, None);
         }
         let hash = result_hash(incarnation, sequence, &outcome);
         self.sum = self.sum.wrapping_add(hash);
+        self.writes += outcome.writes();
         self.results[at] = Some(outcome);
+        while self.writes > limits.window_writes {
+            self.raise(incarnation, self.floor + 1);
+        }
+    }
+
+    /// Writes that the results kept are of.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes
     }
 
     /// Sequences that have a result, in order.
     pub(crate) fn results(&self) -> impl Iterator<Item = (u64, &Outcome)> {
-        let numbered = (self.floor..).zip(&self.results);
-        numbered.filter_map(|(sequence, outcome)| Some((sequence, outcome.as_ref()?)))
+        let numbered = self.results.iter().enumerate();
+        numbered.filter_map(|(at, outcome)| Some((self.floor + at as u64, outcome.as_ref()?)))
     }
 
     /// What it adds to the state hash.
@@ -157,6 +172,15 @@ fn result_hash(incarnation: Incarnation, sequence: u64, outcome: &Outcome) -> u1
 }
 
 impl Outcome {
+    /// Writes it is of: never more than its proposal has.
+    pub(crate) fn writes(&self) -> usize {
+        match self {
+            Self::Write(_) => 1,
+            Self::Batch(outcomes) => outcomes.len(),
+            Self::Nop | Self::TooLarge => 0,
+        }
+    }
+
     pub(crate) fn encode(&self, to: &mut Writer) {
         match self {
             Self::Nop => to.u8(0),

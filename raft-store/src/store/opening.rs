@@ -36,7 +36,7 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     let log_empty = recovered.is_empty();
     identity.begin(&*disk, &settings.dir)?;
     let nonce = BootNonce(parts.random.u64());
-    let waiters = Waiters::new(nonce, settings.limits.window_results);
+    let waiters = Waiters::new(nonce, &settings.limits);
     settings.info.formats = (CLUSTER_FORMAT_FIRST, settings.limits.format_known);
     let who = Who {
         member,

@@ -30,7 +30,7 @@ async fn an_entry_that_cannot_be_applied_stops_the_member() {
     let parts = parts(&SimDisk::new(random.clone()), 0, random, tasks);
     let mut settings = Settings::new("member");
     settings.segment_bytes = 1 << 20;
-    let waiters = Waiters::new(BootNonce(1), Limits::format_1().window_results);
+    let waiters = Waiters::new(BootNonce(1), &Limits::format_1());
     let member = MemberId(7);
     let recovered = core::recover(&settings, &parts, member, false).expect("an empty disk");
     let link = Arc::new(Nobody);

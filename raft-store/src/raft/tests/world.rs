@@ -221,7 +221,7 @@ impl World {
             me: member,
             net: self.net.clone(),
         });
-        let waiters = Waiters::new(BootNonce(random.u64()), Limits::format_1().window_results);
+        let waiters = Waiters::new(BootNonce(random.u64()), &Limits::format_1());
         let settings = self.settings.clone();
         let starting = tasks.spawn(async move {
             let recovered = core::recover(&settings, &parts, member, begun);

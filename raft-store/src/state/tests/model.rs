@@ -90,6 +90,15 @@ impl Model {
         let window = self.limits.window_results as u64;
         *floor = (*floor).max((sequence + 1).saturating_sub(window));
         results.retain(|at, _| at >= floor);
+        let writes = |outcome: &Outcome| match outcome {
+            Outcome::Batch(outcomes) => outcomes.len(),
+            Outcome::Write(_) => 1,
+            Outcome::Nop | Outcome::TooLarge => 0,
+        };
+        while results.values().map(writes).sum::<usize>() > self.limits.window_writes {
+            results.remove(floor);
+            *floor += 1;
+        }
         Fate::Known(outcome)
     }
 

@@ -10,11 +10,16 @@ fn written(revision: u64) -> Outcome {
     Outcome::Write(WriteOutcome::Written(Revision(revision)))
 }
 
+fn batch(revision: u64, writes: usize) -> Outcome {
+    let outcome = WriteOutcome::Written(Revision(revision));
+    Outcome::Batch(vec![outcome; writes].into())
+}
+
 /// The same results put together again.
-fn again(window: &Window, limit: usize) -> Window {
+fn again(window: &Window, limits: &Limits) -> Window {
     let mut other = Window::new(window.member, window.floor);
     for (sequence, outcome) in window.results() {
-        other.keep(RUN, sequence, outcome.clone(), limit);
+        other.keep(RUN, sequence, outcome.clone(), limits);
     }
     other
 }
@@ -23,7 +28,11 @@ fn again(window: &Window, limit: usize) -> Window {
 fn it_keeps_what_is_not_below_its_floor() {
     for seed in 0..40 {
         let mut random = Random::new(seed);
-        let limit = 1 + random.below(20) as usize;
+        let limits = Limits {
+            window_results: 1 + random.below(20) as usize,
+            window_writes: 5 + random.below(20) as usize,
+            ..Limits::format_1()
+        };
         let mut window = Window::new(MemberId(1), 1);
         let (mut model, mut floor) = (BTreeMap::new(), 1);
         for at in 0..400 {
@@ -39,17 +48,24 @@ fn it_keeps_what_is_not_below_its_floor() {
                 };
                 assert_eq!(window.known(sequence), known);
                 if known == Known::New {
-                    window.keep(RUN, sequence, written(at), limit);
-                    model.insert(sequence, written(at));
-                    floor = floor.max((sequence + 1).saturating_sub(limit as u64));
+                    let outcome = batch(at, random.below(6) as usize);
+                    window.keep(RUN, sequence, outcome.clone(), &limits);
+                    model.insert(sequence, outcome);
+                    let results = limits.window_results as u64;
+                    floor = floor.max((sequence + 1).saturating_sub(results));
                 }
             }
             model = model.split_off(&floor);
+            while model.values().map(Outcome::writes).sum::<usize>() > limits.window_writes {
+                model.remove(&floor);
+                floor += 1;
+            }
             assert_eq!(window.floor(), floor);
             let results = window.results().map(|(at, outcome)| (at, outcome.clone()));
             assert!(results.eq(model.clone()));
-            assert!(window.results.len() <= limit);
-            let other = again(&window, limit);
+            assert!(window.results.len() <= limits.window_results);
+            let other = again(&window, &limits);
+            assert_eq!(other, window);
             assert_eq!(other.hash(RUN), window.hash(RUN), "hash by parts");
         }
     }
@@ -58,8 +74,9 @@ fn it_keeps_what_is_not_below_its_floor() {
 #[test]
 fn far_jumps_are_cheap_and_right() {
     let mut window = Window::new(MemberId(1), 1);
-    window.keep(RUN, 5, written(1), 4096);
-    window.keep(RUN, u64::MAX - 1, written(2), 4096);
+    let limits = Limits::format_1();
+    window.keep(RUN, 5, written(1), &limits);
+    window.keep(RUN, u64::MAX - 1, written(2), &limits);
     assert_eq!(window.known(5), Known::Stale);
     assert_eq!(window.known(u64::MAX - 1), Known::Stored(&written(2)));
     assert_eq!(window.results.len(), 4096);
@@ -68,6 +85,39 @@ fn far_jumps_are_cheap_and_right() {
     assert_eq!(window.known(u64::MAX), Known::New);
     let empty = Window::new(MemberId(1), u64::MAX);
     assert_eq!(window, empty);
+    window.keep(RUN, u64::MAX, written(3), &limits);
+    assert!(window.results().eq([(u64::MAX, &written(3))]));
+}
+
+/// Nobody reads an answer, and every call is as large as may be.
+#[test]
+fn results_of_large_batches_are_few() {
+    let limits = Limits::format_1();
+    let mut window = Window::new(MemberId(1), 1);
+    for sequence in 1..=limits.window_results as u64 {
+        window.keep(RUN, sequence, batch(sequence, limits.batch_writes), &limits);
+    }
+    let kept = limits.window_writes / limits.batch_writes;
+    assert_eq!(window.results().count(), kept);
+    assert_eq!(size_of::<WriteOutcome>(), 16);
+    // A late one that has no room is answered, and known to be over.
+    let late = window.floor();
+    let mut behind = Window::new(MemberId(1), late);
+    for (sequence, outcome) in window.results().skip(1) {
+        behind.keep(RUN, sequence, outcome.clone(), &limits);
+    }
+    behind.keep(
+        RUN,
+        late + limits.window_results as u64 / 2,
+        written(1),
+        &limits,
+    );
+    behind.keep(RUN, late, batch(1, limits.batch_writes), &limits);
+    assert_eq!(behind.known(late), Known::Stale);
+    assert_eq!(
+        behind.writes(),
+        limits.window_writes - limits.batch_writes + 1
+    );
 }
 
 #[test]
