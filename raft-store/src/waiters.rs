@@ -347,6 +347,10 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inner = self.waiters.0.inner.lock();
+        // Told in the moment in which it is given up: its caller does not know.
+        if self.told.try_recv().is_ok() {
+            inner.unresolved.insert(self.id.sequence);
+        }
         let Some(waiting) = inner.waiting.get_mut(&self.id.sequence) else {
             return;
         };

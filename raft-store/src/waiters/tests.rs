@@ -273,3 +273,21 @@ fn nobody_who_waits_loses_a_result_and_nothing_is_applied_twice() {
         "{busy} {stale} {known}"
     );
 }
+
+/// The deadline passes in the moment in which the answer comes.
+#[test]
+fn an_answer_that_nobody_read_is_kept() {
+    let waiters = registered();
+    let ticket = waiters.begin(1).expect("a place");
+    let id = ticket.id;
+    answer(&waiters, id);
+    drop(ticket);
+    assert_eq!(waiters.lowest_unanswered(), id.sequence);
+    let never = waiters.begin(1).expect("a place");
+    waiters.refuse(&[never.id.sequence]);
+    never.forget();
+    let asked = waiters.again(id).expect("a place");
+    answer(&waiters, id);
+    asked.forget();
+    assert_eq!(waiters.lowest_unanswered(), 3);
+}
