@@ -220,6 +220,8 @@ fn snapshots(state: &State) {
     each("difference of 1,000 writes to it", 3, |_| {
         installed(&loaded, &ahead, 10_000)
     });
+    let mut loaded = Some(loaded);
+    each("freed", 1, |_| loaded = None);
 }
 
 fn death(mut state: State) {

@@ -52,6 +52,21 @@ pub trait Spawner: Send + Sync {
     fn spawn(&self, name: &'static str, job: Box<dyn Job>) -> io::Result<Spawned>;
 }
 
+/// Is dropped with its job.
+struct Freed<T>(T);
+
+impl<T: Send> Job for Freed<T> {
+    fn step(&mut self) -> Next {
+        Next::Done
+    }
+}
+
+/// Drops in a job what takes long to drop.
+pub(crate) fn free(spawner: &dyn Spawner, what: impl Send + 'static) {
+    // Without a job it is dropped here.
+    let _ = spawner.spawn("free", Box::new(Freed(what)));
+}
+
 /// A thread for each job.
 pub struct Threads;
 

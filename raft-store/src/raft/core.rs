@@ -155,6 +155,7 @@ pub(crate) async fn start(
         pacing: pacing.clone(),
         opening: opening.clone(),
         observer: settings.observer.clone(),
+        spawner: parts.spawner.clone(),
     };
     let machine = Machine::new(state, meta.as_deref(), around).map_err(raft_error)?;
     let store = LogStore::new(log.clone(), pacing, opening, settings.observer.clone());

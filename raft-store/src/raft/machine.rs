@@ -21,6 +21,7 @@ use crate::log;
 use crate::membership::Hashes;
 use crate::observe::{Observer, Seen};
 use crate::snapshot::publish::{Published, Snapshots};
+use crate::spawner::{Spawner, free};
 use crate::state::{self, Applied, Members, State};
 use crate::waiters::Waiters;
 use crate::watch::{self, Hub};
@@ -62,6 +63,7 @@ struct Shared {
     pacing: Arc<Pacing>,
     opening: Arc<Opening>,
     observer: Observer,
+    spawner: Arc<dyn Spawner>,
     applied: Bell,
     known: Mutex<Option<Published>>,
     /// Rung when a row of a member may have changed.
@@ -76,6 +78,7 @@ pub(super) struct Around {
     pub(super) pacing: Arc<Pacing>,
     pub(super) opening: Arc<Opening>,
     pub(super) observer: Observer,
+    pub(super) spawner: Arc<dyn Spawner>,
 }
 
 fn bytes_of(entry: &Entry) -> u64 {
@@ -96,6 +99,7 @@ impl Machine {
             pacing,
             opening,
             observer,
+            spawner,
         } = around;
         let live = Live {
             state,
@@ -114,6 +118,7 @@ impl Machine {
             pacing,
             opening,
             observer,
+            spawner,
             applied: Bell::default(),
             known: Mutex::default(),
             members: Bell::default(),
@@ -283,6 +288,8 @@ impl Machine {
         live.applied = meta.last_log_id;
         live.membership = meta.last_membership.clone();
         drop(live);
+        // A million records take tens of milliseconds, and the core may be waiting for this.
+        free(&*self.0.spawner, old);
         self.0.hub.install(events.as_deref(), state.revision());
         self.0.waiters.installed(&state);
         if let Some(last) = meta.last_log_id {

@@ -14,6 +14,7 @@ use crate::bell::Bell;
 use crate::link::messages::{Reply, Request};
 use crate::log::Vote;
 use crate::snapshot::receive::{Incoming, Received};
+use crate::spawner::free;
 
 /// Whoever asks for an installation that takes longer is told to ask again: it may take seconds.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -169,6 +170,7 @@ impl Transfer {
         };
         if published.index > last.index {
             // A newer one was built here meanwhile.
+            free(core.spawner(), loaded.state);
             return true;
         }
         core.log().publish(to_log_id(last));

@@ -215,6 +215,7 @@ impl StoreBuilder<Types, Filled, Surrounded, ()> for Builder {
             pacing: pacing.clone(),
             opening: opening.clone(),
             observer: Default::default(),
+            spawner: Arc::new(Threads),
         };
         let machine = Machine::new(state, None, around).expect("no meta");
         let store = LogStore::new(log.clone(), pacing, opening, Default::default());

@@ -1,6 +1,7 @@
 //! A core that cannot go on ends, and says why.
 
 mod chaos;
+mod installing;
 mod places;
 mod reading;
 mod replication;
