@@ -124,6 +124,9 @@ impl<'a> Answer<'a> {
             ("error", "not-ready") => "The daemon is starting, or waits for others. Try again, or see: status".into(),
             ("error", "busy") => "Too much is under way. Try again".into(),
             ("error", "disk-full") => "Make space where the daemon keeps its directory, then try again".into(),
+            ("error", "not-removed") => {
+                "It is forgotten unless somebody asks again: repeat it. What it waits for: status of the leader, next".into()
+            }
             ("error", "usage") => "All requests: kvctl without words".into(),
             ("conflict", _) => format!("Read it and try with its revision: get {key}"),
             _ => return None,

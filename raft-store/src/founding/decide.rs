@@ -86,7 +86,7 @@ impl fmt::Display for Reason {
             ),
             Self::Members(row) => write!(
                 f,
-                "a member of cluster {0}; if all its disks are lost, refound with --replace {0}",
+                "a member of cluster {0}; if all its disks are lost, refound in its place, naming {0}",
                 row.uuid
             ),
             Self::MembersOf(cluster) => {

@@ -88,7 +88,12 @@ impl FileRecord {
 
     /// Nobody else changes the file while what this returns lives, or after the death of the process. Who has the lock
     /// may be stopped, so the thread does not wait for it: it may be all that a member has.
-    async fn lock(&self) -> io::Result<fs::File> {
+    async fn lock(&self) -> Result<fs::File, RecordError> {
+        let locked = self.locked().await;
+        locked.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn locked(&self) -> io::Result<fs::File> {
         let mut options = fs::OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(self.beside(".lock"))?;
@@ -106,8 +111,13 @@ impl FileRecord {
         match fs::read(&self.path) {
             Ok(bytes) => decode(&bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
+            Err(error) => Err(self.unavailable(&error)),
         }
+    }
+
+    /// Before anything was changed. Whoever reads it has to know which file it is about.
+    fn unavailable(&self, error: &io::Error) -> RecordError {
+        RecordError::Unavailable(format!("{}: {error}", self.path.display()))
     }
 
     /// Under the lock.
@@ -122,7 +132,7 @@ impl FileRecord {
     }
 
     async fn create_locked(&self, founding: Founding) -> Result<Created, RecordError> {
-        let _lock = self.lock().await.map_err(unavailable)?;
+        let _lock = self.lock().await?;
         if let Some(found) = self.load()? {
             return Ok(Created::Exists(found));
         }
@@ -131,7 +141,7 @@ impl FileRecord {
     }
 
     async fn replace_locked(&self, old: ClusterId, new: Founding) -> Result<bool, RecordError> {
-        let _lock = self.lock().await.map_err(unavailable)?;
+        let _lock = self.lock().await?;
         if self.load()?.map(|found| found.uuid) != Some(old) {
             return Ok(false);
         }

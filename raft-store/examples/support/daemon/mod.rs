@@ -104,7 +104,9 @@ fn complain(error: &dyn std::error::Error) {
 async fn serve(arguments: &Arguments, clients: &Handle) -> Result<(), Box<dyn std::error::Error>> {
     // Whoever asks while the store opens is told so, or waits.
     let (opened, open) = tokio::sync::watch::channel(None);
-    let listener = clients.spawn(TcpListener::bind(arguments.client)).await??;
+    let client = arguments.client;
+    let listener = clients.spawn(TcpListener::bind(client)).await?;
+    let listener = listener.map_err(|error| format!("--client {client}: {error}"))?;
     println!("listening {}", listener.local_addr()?);
     clients.spawn(listen(listener, open, arguments.deadline));
     let (settings, parts) = arguments.parts().await?;

@@ -4,8 +4,21 @@ use raft_store::ids::{ClusterId, MemberId, Revision};
 use raft_store::watch::Event;
 use raft_store::{Error, Expect, Lease, Prefix, Role, Status, Store, WriteOutcome};
 use std::path::{Component, Path};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
+
+/// A removal may take longer than what a member was granted before, some 7 s, and goes on only as long as it is asked
+/// for.
+const REMOVAL: Duration = Duration::from_secs(20);
+
+fn removed_by(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + REMOVAL)
+}
+
+fn removed((): ()) -> String {
+    "removed".into()
+}
 
 /// The answer to every request but `watch`.
 pub async fn answer(store: &Store, words: &[&str], deadline: Instant) -> String {
@@ -27,10 +40,10 @@ pub async fn answer(store: &Store, words: &[&str], deadline: Instant) -> String 
             None => "error usage a member is 16 hexadecimal digits".into(),
         }),
         ["remove", id] => match member(id) {
-            Some(id) => store.remove(id, deadline).await.map(|()| "removed".into()),
+            Some(id) => store.remove(id, removed_by(deadline)).await.map(removed),
             None => Ok("error usage a member is 16 hexadecimal digits".into()),
         },
-        ["leave"] => store.leave(deadline).await.map(|()| "removed".into()),
+        ["leave"] => store.leave(removed_by(deadline)).await.map(removed),
         ["save", file] => Ok(save(store, file).await),
         ["drain"] => Ok(match store.drain(deadline).await {
             Ok(()) => "drained".into(),

@@ -1,5 +1,6 @@
 //! The daemon's command line, and the store that it asks for.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,7 +105,12 @@ impl Arguments {
         let mut settings = Settings::new(MEMBER);
         settings.info.zone.clone_from(&self.zone);
         settings.info.addresses = self.listen.iter().map(SocketAddr::to_string).collect();
-        let disk = Arc::new(FileDisk::open(&self.dir)?);
+        let dir = self.dir.display();
+        let disk = FileDisk::open(&self.dir).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => format!("a daemon runs in {dir} already"),
+            _ => format!("{dir}: {error}"),
+        });
+        let disk = Arc::new(disk?);
         let clock: Arc<dyn Clock> = match self.clock_ppm {
             0 => Arc::new(SystemClock),
             ppm => Arc::new(Skewed(ppm)),
@@ -123,7 +129,9 @@ impl Arguments {
                 wall: Arc::new(Stepped(self.wall.clone())),
                 tasks: Tasks::system(),
             };
-            transport = Arc::new(TcpTransport::bind(tcp, parts).await?);
+            let port = TcpTransport::bind(tcp, parts).await;
+            let port = port.map_err(|error| format!("--listen {listen}, with {dir}: {error}"))?;
+            transport = Arc::new(port);
         }
         let founding: Arc<dyn FoundingRecord> = match &self.founding {
             Some(file) => Arc::new(FileRecord::new(file)),
