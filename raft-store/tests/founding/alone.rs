@@ -151,6 +151,16 @@ async fn one_old_reading_is_no_alarm() {
         sleep(Duration::from_secs(59)).await;
         assert_eq!(member.store.belonging().other, None);
     }
+    // Nor is one at a start, before this member leads and could ask the record.
+    record.read_old(1);
+    let disk = member.kill();
+    let member = Member::open(&disk, &record, "member", 2).await;
+    let member = member.expect("it opens");
+    for _ in 0..1000 {
+        assert_eq!(member.store.belonging().other, None);
+        sleep(Duration::from_millis(10)).await;
+    }
+    member.store.ready(after(1)).await.expect("all is well");
 }
 
 #[tokio::test(start_paused = true)]

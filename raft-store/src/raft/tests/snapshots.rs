@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::super::types::{StoredMembership, encode_meta, from_log_id};
 use super::world::{World, pass};
 use crate::ids::MemberId;
+use crate::link::messages::{Reply, Request};
 use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES};
+use crate::log::{LogId, Vote};
 
 const SOON: Duration = Duration::from_secs(6);
 
@@ -83,6 +88,49 @@ async fn a_transfer_goes_on_where_it_was_cut() {
         let chunks = world.chunks();
         assert!((28..40).contains(&chunks), "{chunks} chunks of 7 MB");
     }
+}
+
+/// What is damaged on its way is not written: the answer asks for the same chunk again.
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_came_damaged_is_asked_for_again() {
+    const LEADER: MemberId = MemberId(1);
+    let mut world = World::new(8);
+    world.start(2).await;
+    let inbox = world.inbox(2);
+    let vote = Vote {
+        term: 5,
+        node: LEADER.0,
+        committed: true,
+    };
+    let last = LogId {
+        term: 5,
+        node: LEADER.0,
+        index: 9,
+    };
+    let meta = encode_meta(Some(from_log_id(last)), &StoredMembership::default());
+    let (id, meta) = ([7; 32], meta.expect("it fits").into());
+    let offer = Request::SnapshotOffer {
+        vote,
+        id,
+        bytes: 100,
+        meta,
+    };
+    let begins = inbox.serve(LEADER, offer).await;
+    assert_eq!(begins, Reply::SnapshotHave { offset: 0 });
+    let bytes = Bytes::from_static(b"not what was sent");
+    let chunk = |crc| Request::SnapshotChunk {
+        vote,
+        id,
+        offset: 0,
+        crc,
+        chunk: bytes.clone(),
+    };
+    let crc = crc32c::crc32c(&bytes);
+    let damaged = inbox.serve(LEADER, chunk(crc ^ 1)).await;
+    assert_eq!(damaged, Reply::SnapshotHave { offset: 0 });
+    let whole = inbox.serve(LEADER, chunk(crc)).await;
+    let offset = bytes.len() as u64;
+    assert_eq!(whole, Reply::SnapshotHave { offset });
 }
 
 #[tokio::test(start_paused = true)]
