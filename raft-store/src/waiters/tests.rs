@@ -92,6 +92,45 @@ async fn who_is_told_of_no_quorum_may_ask_again() {
     assert_eq!(waiters.lowest_unanswered(), id.sequence + 2);
 }
 
+/// Entries that a snapshot jumps over are never applied here: who waits for them is answered from its window.
+#[tokio::test]
+async fn an_install_answers_as_its_window_says() {
+    let (waiters, mut state) = registered_with(Limits::format_1());
+    let mut tickets: Vec<_> = (0..4)
+        .map(|_| waiters.begin(1).expect("a place"))
+        .collect();
+    let mut apply = |index, sequence, lowest_unanswered, close| {
+        let id = ProposalId {
+            incarnation: Incarnation(4),
+            sequence,
+        };
+        let proposal = Proposal {
+            id,
+            lowest_unanswered,
+            op: Op::Nop,
+        };
+        let body = EntryBody {
+            proposals: vec![proposal],
+            close,
+        };
+        state.apply(index, &body).expect("in order");
+        state.clone()
+    };
+    let told = |ticket: &mut Ticket| ticket.told.try_recv().ok();
+    let nop = Some(Told::Fate(Fate::Known(Outcome::Nop)));
+    waiters.installed(&apply(5, 1, 1, None));
+    assert_eq!(told(&mut tickets[0]), nop);
+    assert_eq!(told(&mut tickets[1]), None);
+    waiters.installed(&apply(6, 3, 3, None));
+    assert_eq!(told(&mut tickets[1]), Some(Told::Fate(Fate::Stale)));
+    assert_eq!(told(&mut tickets[2]), nop);
+    assert!(!waiters.is_dead() && told(&mut tickets[3]).is_none());
+    let dead = Some(Close::Dead(Incarnation(4)));
+    waiters.installed(&apply(7, 9, 3, dead));
+    assert!(waiters.is_dead());
+    assert_eq!(told(&mut tickets[3]), Some(Told::Fate(Fate::Dead)));
+}
+
 #[test]
 fn what_waits_is_bounded_in_number_and_span() {
     let waiters = registered();
