@@ -33,7 +33,7 @@ pub struct Settings {
     /// When members become voters, and are replaced and removed. The leader's are what counts.
     pub rules: Rules,
     pub watches: HubLimits,
-    /// Length of a segment file of the log in bytes; one frame is at most a sixteenth.
+    /// Length of a segment file of the log in bytes; one frame is at most 4 MiB and a quarter of it.
     pub segment_bytes: u64,
     /// Entries of the log on disk are kept in memory up to this many bytes.
     pub tail_cache_bytes: usize,

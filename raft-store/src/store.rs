@@ -148,6 +148,7 @@ impl Store {
     }
 
     /// What is under `key` here, and the revision of the state it was read from. Never goes back, also over a restart.
+    /// [`Error::NotReady`] until all that was read before the start can be read again; waits for nobody.
     pub fn get(&self, key: &[u8]) -> Result<(Option<Versioned>, Revision), Error> {
         let state = self.state()?;
         Ok((state.get(key), state.revision()))
@@ -163,7 +164,7 @@ impl Store {
         self.get(key)
     }
 
-    /// At most `limit` keys that begin with `prefix`, after the key `after`, in order.
+    /// At most `limit` keys that begin with `prefix`, after the key `after`, in order. Fails as [`Store::get`] does.
     pub fn scan(
         &self,
         prefix: &[u8],
@@ -181,6 +182,9 @@ impl Store {
     }
 
     /// Puts `value` under `key` if `expect` holds. An owned key is orphaned when its owner dies.
+    ///
+    /// Of what writes fail with, [`Error::Unknown`] alone leaves open whether it was done, and [`Error::Dead`] and
+    /// [`Error::Stale`] say that nobody can tell any more; after all others it was not and never will be.
     pub async fn put_if(
         &self,
         key: &[u8],
@@ -193,7 +197,7 @@ impl Store {
         self.write(key, expect, action, deadline).await
     }
 
-    /// Deletes `key` if `expect` holds.
+    /// Deletes `key` if `expect` holds. Fails as [`Store::put_if`] does.
     pub async fn delete_if(
         &self,
         key: &[u8],
@@ -229,6 +233,8 @@ impl Store {
     }
 
     /// Each write with a result of its own; later ones see earlier ones, and nobody sees a part of them.
+    /// [`Error::TooMany`] and [`Error::TooLarge`] above [`Limits::batch_writes`] and [`Limits::batch_bytes`]; otherwise
+    /// it fails, as a whole, as [`Store::put_if`] does.
     pub async fn batch(
         &self,
         writes: Vec<Write>,

@@ -27,7 +27,7 @@ pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-/// Segments of 256 KiB.
+/// Segments of a MiB.
 pub fn small() -> Settings {
     let mut settings = Settings::new("member");
     settings.segment_bytes = 1 << 20;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::budget::APPEND_BYTES;
 use super::world::{Member, World, pass};
 use crate::ids::MemberId;
 use crate::link::messages::Request;
@@ -156,6 +157,27 @@ async fn a_slow_disk_changes_no_term() {
         pass(3_000).await;
         world.settled(Duration::from_secs(30)).await;
         assert_eq!(world.terms(), terms, "{millis} ms");
+    }
+}
+
+/// What it gets at once it is to answer within a heartbeat.
+#[tokio::test(start_paused = true)]
+async fn a_peer_with_a_slow_disk_is_sent_less_at_once() {
+    for millis in [150, 400] {
+        let mut world = World::of(4, 3).await;
+        let leader = world.leader(SOON).await;
+        let slow = leader % 3 + 1;
+        let fast = slow % 3 + 1;
+        let time = Duration::from_millis(millis);
+        world.disks[&MemberId(slow)].set_sync_time(time, time);
+        world.set_delay(Duration::from_millis(2));
+        for _ in 0..40 {
+            world.put(40_000).await;
+        }
+        pass(3_000).await;
+        let peers = world.member(leader).core.peers();
+        assert!(peers.budget(MemberId(slow)) < APPEND_BYTES, "{millis} ms");
+        assert_eq!(peers.budget(MemberId(fast)), APPEND_BYTES, "{millis} ms");
     }
 }
 
