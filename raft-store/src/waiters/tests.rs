@@ -96,9 +96,7 @@ async fn who_is_told_of_no_quorum_may_ask_again() {
 #[tokio::test]
 async fn an_install_answers_as_its_window_says() {
     let (waiters, mut state) = registered_with(Limits::format_1());
-    let mut tickets: Vec<_> = (0..4)
-        .map(|_| waiters.begin(1).expect("a place"))
-        .collect();
+    let mut tickets: Vec<_> = (0..4).map(|_| waiters.begin(1).expect("a place")).collect();
     let mut apply = |index, sequence, lowest_unanswered, close| {
         let id = ProposalId {
             incarnation: Incarnation(4),

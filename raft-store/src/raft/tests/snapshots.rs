@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::super::types::{StoredMembership, encode_meta, from_log_id};
 use super::world::{World, pass};
 use crate::ids::MemberId;
-use crate::link::messages::{Reply, Request};
 use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES};
+use crate::link::messages::{Reply, Request};
 use crate::log::{LogId, Vote};
 
 const SOON: Duration = Duration::from_secs(6);
