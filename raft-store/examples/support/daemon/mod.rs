@@ -120,10 +120,15 @@ async fn serve(arguments: &Arguments, clients: &Handle) -> Result<(), Box<dyn st
         failed = fatal.wait() => ended(&store, failed).await,
         // What this run owned is others' now. The next one begins with nothing.
         () = lease.lost() => lost(&store, &mut fatal).await,
-        refused = refused(&store) => Err(match refused {
-            raft_store::Error::Removed => Removed.into(),
-            other => other.into(),
-        }),
+        refused = refused(&store) => match refused {
+            raft_store::Error::Removed => Err(Removed.into()),
+            // It has failed, and says why in a moment: perhaps it was removed, and nobody starts it again.
+            raft_store::Error::Closed => match timeout(DRAIN, fatal.wait()).await {
+                Ok(failed) => ended(&store, failed).await,
+                Err(_) => Err(raft_store::Error::Closed.into()),
+            },
+            other => Err(other.into()),
+        },
         _ = terminate.recv() => {
             // Nobody to hand over to: the others elect, which takes longer.
             if let Err(error) = store.drain(Instant::now() + DRAIN).await {
