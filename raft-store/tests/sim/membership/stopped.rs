@@ -18,6 +18,7 @@ script!(an_old_backup_is_not_let_in, 4, 4);
 script!(a_forward_outlives_its_run, 3, 6);
 script!(a_flood_is_told_busy, 3, 1);
 script!(a_run_dies_before_its_first_grant, 3, 6);
+script!(a_removal_given_up_removes_nobody, 4, 2);
 
 mod run {
     use super::*;
@@ -121,6 +122,26 @@ mod run {
         sleep(Duration::from_secs(5)).await;
         world.keep().await;
         world.goes_on(0..3).await;
+    }
+
+    /// Nobody could take its place while it was asked for; when somebody could, nobody asks any more.
+    pub async fn a_removal_given_up_removes_nobody(world: &World) {
+        world.cluster(3).await;
+        let by = world.draw(3) as usize;
+        let id = world.id((by + 1) % 3);
+        let up = world.up(by).expect("nothing goes wrong");
+        let (store, deadline) = (up.store.clone(), Instant::now() + Duration::from_secs(3));
+        let removing = async move { store.remove(id, deadline).await };
+        let told = Tasks::gated(up.gate).spawn(removing).await;
+        if !matches!(told, Ok(Err(Error::NotRemoved(_)))) {
+            world.trace.violated(format!("its removal: {told:?}"));
+        }
+        sleep(Duration::from_secs(12)).await;
+        world.up_again(3).await;
+        world.rests("one more learns", 3, 0..4).await;
+        sleep(Duration::from_secs(20)).await;
+        world.voters("they stay", 0..3).await;
+        world.goes_on(0..4).await;
     }
 
     /// It asks for a lease when it is dead, and learns late that it is.
