@@ -27,6 +27,8 @@ const ELECT_AGAIN: (Duration, Duration) = (Duration::from_millis(150), Duration:
 const PROMISE: Duration = Duration::from_millis(400);
 /// An answer to a pre-vote, and the result of an election, are waited for so long.
 const ANSWER: Duration = Duration::from_millis(650);
+/// More than what a leader appends of its own at once: its first entry, a membership.
+const FIRST_ENTRY_BYTES: usize = 4 << 10;
 /// How often a member that is no voter looks whether it has become one.
 const LEARNER_LOOKS: Duration = Duration::from_millis(200);
 
@@ -99,7 +101,8 @@ async fn is_silent(core: &Core, patience: Duration) -> bool {
 async fn pre_vote(core: &Core) -> bool {
     let membership = core.membership();
     let (member, last) = (core.member(), core.last());
-    if !membership.is_voter(member) {
+    // Without room for its first entry a leader would end with it.
+    if !membership.is_voter(member) || !core.log().has_room(FIRST_ENTRY_BYTES) {
         return false;
     }
     let term = core.term() + 1;

@@ -21,6 +21,12 @@ const LOOK: Duration = Duration::from_millis(2);
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// Voters that have not stored the vote by then are left out: the target asks them itself.
 const STORE_LIMIT: Duration = Duration::from_millis(300);
+/// How often a leader looks whether it has space.
+const SPACE_LOOK: Duration = Duration::from_millis(200);
+/// Voters that do not say by then whether they have space are passed over.
+const SPACE_LIMIT: Duration = Duration::from_millis(300);
+/// For giving leadership to one that has space.
+const GIVE_LIMIT: Duration = Duration::from_secs(1);
 /// For the target to begin its election.
 const ELECT_LIMIT: Duration = Duration::from_millis(500);
 
@@ -151,6 +157,40 @@ impl HandOver {
             tokio::time::sleep(self.0.core.clock().wait(DRAIN_LOOK)).await;
         }
         Err(HandOverError::Behind)
+    }
+
+    /// Runs as long as the store: a leader whose disk is full gives leadership to a voter that has space, if there is
+    /// one, and follows: that takes no space but for what the other one needs to begin.
+    pub(crate) async fn give_way(self, waiters: Waiters) {
+        let core = &self.0.core;
+        while core.wait_leading(&waiters).await {
+            if core.log().is_full()
+                && core.takes(0)
+                && let Some(heir) = self.with_space().await
+            {
+                let deadline = Instant::now() + core.clock().wait(GIVE_LIMIT);
+                let given = self.run(Some(heir), deadline).await;
+                tracing::warn!(?given, %heir, "the disk is full: another member shall lead");
+            }
+            tokio::time::sleep(core.clock().wait(SPACE_LOOK)).await;
+        }
+    }
+
+    /// Of the voters that say that they have space, the one that has most of the log.
+    async fn with_space(&self) -> Option<MemberId> {
+        let core = &self.0.core;
+        let others = &core.membership().all_voters() - &BTreeSet::from([core.member()]);
+        let asked = Request::Ping { vote: core.vote() };
+        let mut replies = poll::ask(core, others, &asked, SPACE_LIMIT);
+        let mut found = BTreeSet::new();
+        while let Some((voter, reply)) = replies.recv().await {
+            if matches!(reply, Reply::Pong { full: false, .. }) {
+                found.insert(voter);
+            }
+        }
+        let progress = core.progress();
+        let matched = |member: &MemberId| progress.get(member).copied().flatten();
+        found.into_iter().max_by_key(matched)
     }
 
     /// A voter of the only configuration: the one asked for, or who has most of the log and is connected.

@@ -146,6 +146,10 @@ impl Running {
         match request {
             Request::Forward(proposals) => match self.leads() {
                 Ok(()) if self.is_removed(from) => Reply::Forwarded(Forwarded::Removed),
+                // It would take it and propose nothing; so nobody has had it.
+                Ok(()) if self.core.log().is_full() => {
+                    Reply::Forwarded(Forwarded::Not(NotServed::Busy))
+                }
                 Ok(()) => Reply::Forwarded(forwarded(self.queue.push_foreign(proposals))),
                 Err(why) => Reply::Forwarded(Forwarded::Not(why)),
             },

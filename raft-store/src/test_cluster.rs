@@ -322,6 +322,7 @@ impl Member {
         };
         tasks.spawn(registrar.run());
         tasks.spawn(rounds.run(self.core.clone(), self.waiters.clone(), link));
+        tasks.spawn(self.hand_over.clone().give_way(self.waiters.clone()));
         tasks.spawn(self.leases.clone().hold());
         tasks.spawn(self.leases.clone().rule());
     }

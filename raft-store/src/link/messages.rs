@@ -77,9 +77,10 @@ pub(crate) enum Reply {
     },
     /// Whether this member would vote for the sender.
     PreVote(bool),
-    /// The vote that this member holds.
+    /// The vote that this member holds; whether its disk has no space for another segment of the log.
     Pong {
         vote: Option<Vote>,
+        full: bool,
     },
     /// Whether the vote was stored, durably; whether the election was begun.
     Taken(bool),

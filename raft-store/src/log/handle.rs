@@ -5,7 +5,7 @@ use super::keeper::Keeper;
 use super::read::{in_memory, read};
 use super::reader::{Asked, Reader};
 use super::recover;
-use super::shared::{Operation, Queued, Shared, Spare, State};
+use super::shared::{Operation, Queued, RECORD_BYTES, Shared, Spare, State};
 use super::writer::Writer;
 use super::{Counters, Done, Entry, Error, LogId, LogState, Settings, Vote};
 use crate::disk::Disk;
@@ -15,9 +15,6 @@ use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// What a record other than entries takes at most in a frame's body.
-const RECORD_BYTES: usize = 64;
 
 /// An open log. Clones are handles to the same one; when the last is gone, the log is closed.
 #[derive(Clone)]
@@ -154,6 +151,11 @@ impl Log {
         matches!(self.owner.shared.lock().spare, Spare::Failed)
     }
 
+    /// Whether entries of so many bytes would be taken now; without space for another segment, in this one.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.owner.shared.lock().has_room(bytes)
+    }
+
     /// Most that the entries of one append may take, each by [`super::entry_bytes`].
     pub(crate) fn append_bytes(&self) -> usize {
         self.owner.shared.settings.frame_bytes - RECORD_BYTES
@@ -183,10 +185,7 @@ impl Log {
         if bytes > limit_bytes {
             return Err(Error::TooLarge { bytes, limit_bytes });
         }
-        // Each frame has its own head and tail, and there are at most as many frames as calls.
-        let wanted =
-            (state.pending_bytes + bytes + 2 * RECORD_BYTES * (state.queue.len() + 2)) as u64;
-        if matches!(state.spare, Spare::Failed) && wanted > state.left_bytes {
+        if !state.has_room(bytes) {
             return Err(Error::Full);
         }
         state.last = Some(last.id);

@@ -12,6 +12,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+/// What a record other than entries takes at most in a frame's body.
+pub const RECORD_BYTES: usize = 64;
+
 /// Something that must become durable.
 pub enum Operation {
     Vote(Vote),
@@ -95,6 +98,13 @@ impl State {
         }
         let written = index < self.next_index();
         written.then(|| self.tail.id_at(index)).flatten()
+    }
+
+    /// Whether a call of so many bytes fits: in the current segment, when there is no space for another.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        // Each frame has its own head and tail, and there are at most as many frames as calls.
+        let wanted = self.pending_bytes + bytes + 2 * RECORD_BYTES * (self.queue.len() + 2);
+        !matches!(self.spare, Spare::Failed) || wanted as u64 <= self.left_bytes
     }
 
     /// Takes the first segment off when nobody needs it: purged, and covered by a published snapshot.

@@ -17,7 +17,7 @@ use super::types::{Error, Types, exact_vote, from_log_id, from_logged, to_log_id
 use crate::elections;
 use crate::ids::MemberId;
 use crate::link::messages::{Appended, Reply, Request};
-use crate::log::{Entry, LogId, Vote};
+use crate::log::{self, Entry, LogId, Vote};
 use crate::transport::BoxFuture;
 
 /// How long an append is kept waiting when there is no space for its entries.
@@ -140,6 +140,7 @@ impl Inbox {
             }
             Request::Ping { .. } => Reply::Pong {
                 vote: Some(core.vote()),
+                full: core.log().is_full(),
             },
             Request::TakeVote { leader, vote } => Reply::Taken(core.take_vote(leader, vote).await),
             Request::Elect { leader, vote } => Reply::Taken(core.elect_as(leader, vote).await),
@@ -179,7 +180,8 @@ impl Inbox {
         let Some(turn) = self.turn((from, !append.entries.is_empty())).await else {
             return Reply::Append(Appended::Superseded);
         };
-        let full = !append.entries.is_empty() && core.log().is_full();
+        let bytes = append.entries.iter().map(log::entry_bytes).sum();
+        let full = !append.entries.is_empty() && !core.takes(bytes);
         if full {
             append.entries.clear();
         }

@@ -234,9 +234,9 @@ impl Client {
         let peers = &self.network.peers;
         let sent = peers.now();
         match self.ask(Request::Ping { vote }, limit).await? {
-            Reply::Pong { vote: Some(higher) } if higher > vote => {
-                Ok(AppendEntriesResponse::HigherVote(exact_vote(higher)))
-            }
+            Reply::Pong {
+                vote: Some(higher), ..
+            } if higher > vote => Ok(AppendEntriesResponse::HigherVote(exact_vote(higher))),
             Reply::Pong { .. } => {
                 peers.ponged(self.to, vote, sent);
                 Err(Failure::Mute)

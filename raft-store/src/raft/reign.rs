@@ -64,6 +64,12 @@ impl Core {
         clock.is_some_and(|clock| self.clock().now().saturating_sub(clock) <= NO_QUORUM_AFTER)
     }
 
+    /// Whether entries of so many bytes that a leader sends fit here, some room left for those of an own leadership.
+    pub(crate) fn takes(&self, bytes: usize) -> bool {
+        let log = self.log();
+        log.has_room(bytes + 2 * log.append_bytes())
+    }
+
     /// A leader was heard.
     pub(crate) fn heard(&self) {
         self.peers().heard();

@@ -128,7 +128,9 @@ impl Client {
         let said = match reply {
             Reply::SnapshotHave { offset } => Said::Have(offset),
             Reply::SnapshotInstalled { vote } => return Ok(Said::Installed(vote)),
-            Reply::Pong { vote: Some(higher) } if higher > vote => {
+            Reply::Pong {
+                vote: Some(higher), ..
+            } if higher > vote => {
                 return Ok(Said::Installed(higher));
             }
             Reply::SnapshotBad => Said::Bad,

@@ -56,6 +56,8 @@ pub async fn open(mut settings: Settings, parts: Parts) -> Result<(Store, FatalW
     let (core, told) = started.await?;
     let (running, hand_over) = parts_of(core, &waiters, &settings);
     server.begin(&running);
+    let giving_way = hand_over.clone().give_way(waiters.clone());
+    parts.tasks.spawn(giving_way);
     run(&settings, &parts, &running, &waiters, &link, member);
     let settling = Settling {
         search: Search::start(&parts, &book),

@@ -166,7 +166,7 @@ impl World {
     fn mend_disk(&self, number: Number) {
         let disk = {
             let member = &mut self.members.lock()[number];
-            (member.ill, member.full) = (false, false);
+            member.ill = false;
             member.disk.clone()
         };
         let (least, most) = self.shape.sync_ms;
@@ -310,7 +310,7 @@ impl World {
     fn disk(&self, kind: Fault, number: Number) {
         let disk = {
             let member = &mut self.members.lock()[number];
-            (member.ill, member.full) = (true, member.full || kind == Fault::FullDisk);
+            member.ill = true;
             member.disk.clone()
         };
         let soon = || disk.operations() + self.draw(20);

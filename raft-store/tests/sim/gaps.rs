@@ -76,12 +76,6 @@ impl World {
         }
         Some(sum)
     }
-
-    /// A leader without space for its log refuses what is written, and leads on.
-    fn is_full(&self) -> bool {
-        let members = self.members.lock();
-        members.iter().any(|member| member.full)
-    }
 }
 
 /// Majorities of everything that may decide now, nobody in them that is not needed.
@@ -114,9 +108,6 @@ impl Gaps {
     }
 
     fn look(&mut self, world: &World) {
-        if world.is_full() {
-            return self.since.clear();
-        }
         let now = Instant::now();
         let whole = self.majorities(world).into_iter();
         let whole = whole.filter_map(|group| Some((group, world.is_whole(group)?)));

@@ -30,6 +30,7 @@ macro_rules! script {
 }
 
 mod scripts;
+mod space;
 mod stopped;
 
 /// A membership comes about within this time: ten seconds of steadiness, elections, a second of luck.

@@ -58,8 +58,6 @@ pub struct Member {
     pub damaged: bool,
     /// Its disk is slow, full or about to fail.
     pub ill: bool,
-    /// Its disk has no space left.
-    pub full: bool,
     /// The highest revision a local read has given, over all lives.
     pub read: Arc<Mutex<raft_store::ids::Revision>>,
     /// How often its process was stopped, ended, or lost a good disk.
@@ -562,7 +560,6 @@ impl Member {
             running: None,
             damaged: false,
             ill: false,
-            full: false,
             disturbed: 0,
             read: Arc::default(),
         }

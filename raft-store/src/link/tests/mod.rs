@@ -90,7 +90,10 @@ impl Serve for Fake {
         self.served.lock().push((from, request.clone()));
         Box::pin(async move {
             match request {
-                Request::Ping { vote } => Reply::Pong { vote: Some(vote) },
+                Request::Ping { vote } => Reply::Pong {
+                    vote: Some(vote),
+                    full: false,
+                },
                 Request::ReadIndex => Reply::ReadIndex(Ok(1)),
                 Request::Append { .. } => {
                     sleep(APPEND).await;
@@ -188,6 +191,7 @@ impl Node {
 pub(super) fn pong() -> Result<Reply, LinkError> {
     Ok(Reply::Pong {
         vote: Some(vote(9)),
+        full: false,
     })
 }
 

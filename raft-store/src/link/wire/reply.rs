@@ -33,9 +33,10 @@ fn put_reply(to: &mut Writer, reply: &Reply) {
             to.u8(3);
             to.bool(*granted);
         }
-        Reply::Pong { vote } => {
+        Reply::Pong { vote, full } => {
             to.u8(4);
             put_option(to, *vote, put_vote);
+            to.bool(*full);
         }
         Reply::Taken(taken) => {
             to.u8(5);
@@ -148,6 +149,7 @@ pub(in crate::link) fn decode_reply(body: &[u8]) -> Result<Reply, Error> {
         3 => Reply::PreVote(from.bool("agreed")?),
         4 => Reply::Pong {
             vote: option(from, "vote", vote)?,
+            full: from.bool("full")?,
         },
         5 => Reply::Taken(from.bool("taken")?),
         6 => Reply::Forwarded(forwarded(from)?),

@@ -141,7 +141,10 @@ fn replies() -> Vec<Reply> {
             last: None,
         },
         Reply::PreVote(false),
-        Reply::Pong { vote: Some(vote) },
+        Reply::Pong {
+            vote: Some(vote),
+            full: true,
+        },
         Reply::Taken(true),
         Reply::Forwarded(Forwarded::Queued),
         Reply::Forwarded(Forwarded::Not(leader)),

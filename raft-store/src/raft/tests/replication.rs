@@ -377,3 +377,25 @@ async fn a_follower_without_space_holds_entries_back_and_stays_a_voter() {
     world.settled(Duration::from_secs(10)).await;
     assert_eq!(world.terms(), terms);
 }
+
+/// Its core waits for its disk, so it sends nothing any more; nobody has to find out why.
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_hangs_is_replaced_and_follows() {
+    let mut world = World::of(17, 3).await;
+    world.put(100).await;
+    let leader = world.leader(SOON).await;
+    let disk = world.disks[&MemberId(leader)].clone();
+    let ever = Duration::from_secs(60);
+    disk.set_sync_time(ever, ever);
+    // As long as it writes nothing, it leads; the first put is appended by it, and again by the next leader.
+    let began = Instant::now();
+    world.put(100).await;
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    let next = world.leader(SOON).await;
+    assert_ne!(next, leader);
+    assert!(!world.member(leader).core.has_quorum());
+    disk.set_sync_time(Duration::ZERO, Duration::ZERO);
+    pass(60_000).await;
+    world.put(100).await;
+    world.settled(SOON).await;
+}
