@@ -216,7 +216,10 @@ fn of_voters(view: &View, rules: &Rules) -> Next {
     let mut next = pick(view, rules, size, None);
     let is_unfit = |id: &&MemberId| worth(view, rules, **id) != Some(Worth::Fit);
     let heir = |id: &&MemberId| view.is_alive(**id) && !view.is_going(**id, rules);
-    let heir = now.intersection(&next).find(heir).copied();
+    // Who has been close behind for longest: it has caught up soonest.
+    let steady = |id: &&MemberId| view.members.get(id).map(|seen| seen.steady);
+    let heirs = now.intersection(&next).filter(heir);
+    let heir = heirs.max_by_key(steady).copied();
     if heir.is_none() {
         // None of them could lead the change: it takes two.
         next = pick(view, rules, size, Some(view.leader));

@@ -479,9 +479,13 @@ fn a_voter_that_was_heard_a_moment_ago_keeps_its_place() {
 fn the_leader_hands_over_before_it_leaves() {
     let mut leaves = view(3, 1);
     leaves.seen(1).leaving = true;
+    // It answers, and is behind.
+    leaves.seen(2).steady = Duration::ZERO;
     let Next::Do(Step::HandOver(to), _) = leaves.next() else {
         panic!("{}", leaves.next());
     };
+    assert_eq!(to, MemberId(3));
+    leaves.seen(2).steady = Duration::from_secs(60);
     leaves.leader = to;
     assert_eq!(leaves.voters_next(), Some(ids(2..=4)));
     // A lone one has nobody to hand over to: it stays until there are three others.
