@@ -25,6 +25,9 @@ const READ_BYTES: usize = 512 << 10;
 /// A stream that waits longer for the disk sends a heartbeat before it asks again: else its peer hears no leader, and
 /// the leader takes it for stuck.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// So many of these in a row, and then it waits: a disk that hangs holds up the core as well, and heartbeats without a
+/// core would keep the peer from looking for a leader that can write.
+const PATIENT: u32 = 5;
 
 /// Local reads are open when all entries found at the start are applied: what was read before it was among them.
 #[derive(Default)]
@@ -61,6 +64,8 @@ pub(super) struct LogStore {
     /// end of a stream whose reign is over (`core/raft_core.rs:860`): behind what the peer has of this leader it would
     /// send, in this leader's name, what a later one has written there.
     voided: Option<u64>,
+    /// Reads in a row that took longer than [`PATIENCE`].
+    waited: u32,
 }
 
 impl LogStore {
@@ -76,6 +81,7 @@ impl LogStore {
             opening,
             observer,
             voided: None,
+            waited: 0,
         }
     }
 
@@ -165,11 +171,18 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let read = timeout(PATIENCE, self.read(start..end, READ_BYTES)).await;
-        // Nothing is taken for a heartbeat (`replication/mod.rs:399`).
-        let Ok(read) = read else {
+        let read = self.read(start..end, READ_BYTES);
+        let read = if self.waited < PATIENT {
+            timeout(PATIENCE, read).await.ok()
+        } else {
+            Some(read.await)
+        };
+        let Some(read) = read else {
+            self.waited += 1;
+            // Nothing is taken for a heartbeat (`replication/mod.rs:399`).
             return Ok(Vec::new());
         };
+        self.waited = 0;
         let mut entries = read.map_err(StorageIOError::read_logs)?;
         // `start` was purged: what is left does not follow what the peer has.
         if entries.first().is_some_and(|entry| entry.id.index != start) {

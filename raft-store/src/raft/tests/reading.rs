@@ -4,10 +4,12 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use openraft::RaftLogReader;
 use openraft::entry::RaftEntry;
 use openraft::storage::RaftLogStorage;
+use tokio::time::timeout;
 
 use crate::disk::SimDisk;
 use crate::log::{self, Log, Settings};
@@ -15,6 +17,9 @@ use crate::raft::log_store::{LogStore, Opening};
 use crate::raft::types::{Entry, from_log_id, to_logged};
 use crate::random::Seeded;
 use crate::spawner::Inline;
+
+/// Longer than a stream waits for a disk before it sends a heartbeat.
+const SLICE: Duration = Duration::from_millis(300);
 
 /// A log that keeps hardly anything in memory, whose jobs run when they are told to.
 struct World {
@@ -145,19 +150,21 @@ async fn a_stream_whose_reign_is_over_reads_nothing_of_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_disk_holds_up_no_heartbeat() {
+async fn a_slow_disk_holds_up_no_heartbeat_and_one_that_hangs_does() {
     let mut world = World::new();
     world.append(1, 0..50);
     let mut stream = world.store.get_log_reader().await;
-    for _ in 0..10 {
-        let read = stream.limited_get_log_entries(3, 6);
-        let read = tokio::time::timeout(std::time::Duration::from_millis(300), read).await;
-        assert_eq!(ids(&read.expect("in time").expect("no error")), []);
+    for _ in 0..2 {
+        for _ in 0..5 {
+            let read = timeout(SLICE, stream.limited_get_log_entries(3, 6)).await;
+            assert_eq!(ids(&read.expect("in time").expect("no error")), []);
+        }
+        let mut read = pin!(stream.limited_get_log_entries(3, 6));
+        let hangs = timeout(10 * SLICE, read.as_mut()).await;
+        assert!(hangs.is_err(), "its peer looks for another leader");
+        world.jobs.run();
+        assert_eq!(read.await.expect("readable").len(), 3, "when it is there");
     }
-    let mut read = pin!(stream.limited_get_log_entries(3, 6));
-    assert!(at_once(read.as_mut()).await.is_none());
-    world.jobs.run();
-    assert_eq!(read.await.expect("readable").len(), 3, "when it is there");
 }
 
 #[tokio::test]
