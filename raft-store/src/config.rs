@@ -32,6 +32,7 @@ pub struct Settings {
     pub limits: Limits,
     /// When members become voters, and are replaced and removed. The leader's are what counts.
     pub rules: Rules,
+    /// Of this member alone.
     pub watches: HubLimits,
     /// Length of a segment file of the log in bytes; one frame is at most 4 MiB and a quarter of it.
     pub segment_bytes: u64,
@@ -82,9 +83,13 @@ impl Settings {
 /// What a store stands on.
 #[derive(Clone)]
 pub struct Parts {
+    /// Holds [`Settings::dir`], and nobody else writes there.
     pub disk: Arc<dyn Disk>,
+    /// Ids, nonces, suspicions, pauses: all that is drawn.
     pub random: Arc<dyn Random>,
+    /// Leases count on it.
     pub clock: Arc<dyn Clock>,
+    /// To and from other members. [`crate::transport::Nowhere`]: there are none.
     pub transport: Arc<dyn Transport>,
     /// Says which cluster there is. [`crate::founding::Alone`]: none that others share.
     pub founding: Arc<dyn FoundingRecord>,

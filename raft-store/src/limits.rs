@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-/// The cluster format a new cluster begins with, and the highest that this build knows.
+/// The cluster format a new cluster begins with.
 pub const CLUSTER_FORMAT_FIRST: u16 = 1;
+/// The highest that this build knows.
 pub const CLUSTER_FORMAT_KNOWN: u16 = 1;
 /// Longest key a record has room for: ten bits of its header. No [`Limits::key_bytes`] may be above it.
 pub const KEY_BYTES_CEILING: usize = 1023;
@@ -38,8 +39,9 @@ pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 pub const MEMBER_ADDRESSES: usize = 8;
 /// One address of a member.
 pub const ADDRESS_BYTES: usize = 255;
-/// Addresses taken from one way of discovery, and most bytes of what it reads them from.
+/// Addresses taken from one way of discovery.
 pub const DISCOVERED_ADDRESSES: usize = 64;
+/// Most bytes of what it reads them from.
 pub const DISCOVERY_BYTES: usize = 64 * 1024;
 /// The zone of a member.
 pub const ZONE_BYTES: usize = 64;
@@ -76,8 +78,9 @@ pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub const FRAME_BYTES: usize = 1024 * 1024;
 /// All that is read of a connection before its hello is valid.
 pub const HELLO_BYTES: usize = 4 * 1024;
-/// Connections whose hello has not come yet, in all and of one member (who opens one has proven who it is).
+/// Connections whose hello has not come yet, in all.
 pub const STRANGERS: usize = 256;
+/// The same of one member: who opens one has proven who it is.
 pub const STRANGERS_A_MEMBER: usize = 16;
 /// Requests of one connection that wait for a reply; more wait here.
 pub const CALLS_IN_FLIGHT: usize = 128;

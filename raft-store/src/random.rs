@@ -4,8 +4,10 @@ use parking_lot::Mutex;
 
 /// A source of random bytes. Logic never asks the system itself, so that a run can be repeated from its seed.
 pub trait Random: Send + Sync {
+    /// Fills all of `bytes`.
     fn fill(&self, bytes: &mut [u8]);
 
+    /// Any number is as likely as any other.
     fn u64(&self) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
@@ -25,6 +27,7 @@ pub struct Seeded {
 }
 
 impl Seeded {
+    /// From the beginning of the stream `name` of `seed`.
     pub fn new(seed: u64, name: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());

@@ -22,6 +22,7 @@ pub enum Next {
 
 /// Work in steps that may block on I/O but never on other work. A step too many does no harm.
 pub trait Job: Send {
+    /// Does some of it. What does not go well a job tells those who wait for it.
     fn step(&mut self) -> Next;
 }
 
@@ -48,7 +49,9 @@ impl Spawned {
     }
 }
 
+/// Runs jobs, each on its own.
 pub trait Spawner: Send + Sync {
+    /// Steps `job` until it is done. `name` is for people. An error: nothing can run it, and it is dropped.
     fn spawn(&self, name: &'static str, job: Box<dyn Job>) -> io::Result<Spawned>;
 }
 

@@ -29,32 +29,32 @@ pub enum Error {
 /// What a watcher is told. Revisions never fall.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
+    /// `revision` is the key's from now on; `owner`: the run that owns it.
     Put {
         key: Bytes,
         value: Bytes,
         revision: Revision,
         owner: Option<Incarnation>,
     },
-    Removed {
-        key: Bytes,
-        revision: Revision,
-    },
+    /// By a caller, or since its owner is dead. After an installed snapshot `revision` is that of the new state.
+    Removed { key: Bytes, revision: Revision },
     /// All keys owned by `owner`, whatever their prefix, read as orphaned from here on.
     Orphaned {
         owner: Incarnation,
         revision: Revision,
     },
     /// Something was missed. Nothing more comes until [`Watch::resume`] behind a new scan.
-    Resync {
-        at: Revision,
-    },
+    Resync { at: Revision },
 }
 
 /// Limits of a hub.
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
+    /// Watches at one time.
     pub watches: usize,
+    /// Of events that wait for one watcher: keys, values, and 64 for each.
     pub backlog_bytes: usize,
+    /// Of recent events, in the same bytes, for watches that begin at an older revision.
     pub recent_bytes: usize,
 }
 

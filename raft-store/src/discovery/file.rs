@@ -16,6 +16,7 @@ pub struct AddressFile {
 }
 
 impl AddressFile {
+    /// The file need not be there yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = format!("file {}", path.display());

@@ -16,6 +16,7 @@ use std::time::Duration;
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
+    /// For reading; it exists.
     Read,
     /// For reading and writing; it exists.
     Write,
@@ -25,14 +26,18 @@ pub enum Open {
 
 /// A directory tree. Paths are relative to its root.
 pub trait Disk: Send + Sync {
+    /// `NotFound` or `AlreadyExists` where `how` says otherwise. The name of one that was created is durable after
+    /// `sync_dir` of its directory.
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>>;
     /// Replaces `to` if it exists. Durable after `sync_dir` of the directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes the name away. Durable after `sync_dir` of the directory.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory, and those above it; it may exist. Durable on return.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Files of a directory, sorted, as paths below the root; directories in it are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes the names of a directory durable as they are now.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that this process may still write.
     fn free_bytes(&self) -> io::Result<u64>;
@@ -48,7 +53,9 @@ pub trait File: Send + Sync {
     fn allocate(&mut self, len: u64) -> io::Result<()>;
     /// Makes what was written durable. Returns the time that it takes in simulation, zero on a real disk.
     fn sync_data(&mut self) -> io::Result<Duration>;
+    /// Bytes, those claimed too.
     fn len(&self) -> io::Result<u64>;
+    /// Whether there are none.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }

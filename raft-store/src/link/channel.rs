@@ -56,13 +56,16 @@ pub enum SendError {
     /// The reader, or the connection, is behind. Only [`ChannelSender::try_send`] says so.
     #[error("the channel is full")]
     Full,
+    /// Nothing of it was sent.
     #[error("a frame over {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
 }
 
 /// Both directions of a channel.
 pub struct Channel {
+    /// To the peer.
     pub sender: ChannelSender,
+    /// From it.
     pub receiver: ChannelReceiver,
 }
 
