@@ -10,6 +10,7 @@ use crate::log::{LogId, Vote};
 use crate::poll;
 use crate::raft::core::Core;
 use crate::raft::reign::Standing;
+use crate::random::Random;
 
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_millis(200);
@@ -42,8 +43,8 @@ async fn sleep(core: &Core, time: Duration) {
 }
 
 /// `least`, and by chance up to `spread` more.
-fn draw(core: &Core, (least, spread): (Duration, Duration)) -> Duration {
-    let micros = core.random().below(spread.as_micros() as u64 + 1);
+fn draw(random: &dyn Random, (least, spread): (Duration, Duration)) -> Duration {
+    let micros = random.below(spread.as_micros() as u64 + 1);
     least + Duration::from_micros(micros)
 }
 
@@ -63,7 +64,7 @@ async fn step(core: &Core) -> Option<()> {
         sleep(core, LEARNER_LOOKS).await;
         return Some(());
     }
-    let patience = draw(core, (SUSPECT, SUSPECT_SPREAD));
+    let patience = draw(core.random(), (SUSPECT, SUSPECT_SPREAD));
     if !is_silent(core, patience).await {
         return Some(());
     }
@@ -72,13 +73,13 @@ async fn step(core: &Core) -> Option<()> {
         let before = core.standing().await?;
         if before.has_promised(member, PROMISE) || !pre_vote(core).await {
             core.standing().await?;
-            sleep(core, draw(core, PRE_VOTE_AGAIN)).await;
+            sleep(core, draw(core.random(), PRE_VOTE_AGAIN)).await;
             continue;
         }
         if elect(core, before.vote).await? {
             break;
         }
-        sleep(core, draw(core, ELECT_AGAIN)).await;
+        sleep(core, draw(core.random(), ELECT_AGAIN)).await;
     }
     Some(())
 }
@@ -143,4 +144,24 @@ async fn elect(core: &Core, before: Vote) -> Option<bool> {
     let limit = core.clock().wait(ANSWER);
     core.votes_are_in(standing.vote, limit).await;
     Some(core.standing().await?.leading)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seeded;
+
+    #[test]
+    fn suspicions_are_drawn_anew_from_all_of_their_time() {
+        let random = Seeded::new(1, "elections");
+        let drawn: BTreeSet<Duration> = (0..1_000)
+            .map(|_| draw(&random, (SUSPECT, SUSPECT_SPREAD)))
+            .collect();
+        let (first, last) = (drawn.first().expect("many"), drawn.last().expect("many"));
+        let (least, most) = (SUSPECT, SUSPECT + SUSPECT_SPREAD);
+        let tenth = SUSPECT_SPREAD / 10;
+        assert!((least..least + tenth).contains(first), "{first:?}");
+        assert!((most - tenth..=most).contains(last), "{last:?}");
+        assert!(drawn.len() > 900, "{}", drawn.len());
+    }
 }

@@ -47,6 +47,7 @@ struct Inner {
     runs: u64,
     /// Requests for a read index.
     reads: u64,
+    forwards: u64,
     /// So many forwards are served, and the sender is told that it is refused; later ones are not sent.
     refused: Option<u64>,
 }
@@ -78,7 +79,9 @@ impl Fabric {
 
     /// Whether a forward reaches its leader, and whether its sender is refused.
     fn forward(&self) -> (bool, bool) {
-        match &mut self.0.lock().refused {
+        let mut inner = self.0.lock();
+        inner.forwards += 1;
+        match &mut inner.refused {
             None => (true, false),
             Some(0) => (false, true),
             Some(left) => {
@@ -91,6 +94,11 @@ impl Fabric {
     /// How often a member has asked another for a read index.
     pub(crate) fn reads(&self) -> u64 {
         self.0.lock().reads
+    }
+
+    /// How often a member has sent its leader what waits in its queue.
+    pub(crate) fn forwards(&self) -> u64 {
+        self.0.lock().forwards
     }
 
     /// Seeds a run: no two draw the same nonce.

@@ -43,6 +43,25 @@ async fn two_entries_are_under_way_and_what_waits_is_the_third() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_while_a_forward_is_under_way_is_the_next_forward() {
+    let fabric = Fabric::default();
+    let members = cluster(&fabric, &[0, 0, 0]).await;
+    sleep(ms(2_000)).await;
+    let (before, last_before) = (fabric.forwards(), last(&members[1]));
+    let puts = (0..40).map(|number| {
+        let key = format!("key/{number}");
+        let follows = &members[1];
+        async move { follows.put(&key, false, ms(5_000)).await }
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.expect("written");
+    }
+    let (forwards, entries) = (fabric.forwards() - before, last(&members[1]) - last_before);
+    assert!(forwards <= 2, "{forwards} forwards of 40 puts");
+    assert!(entries <= 2, "{entries} entries");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_sent_before_a_refusal_may_have_been_taken() {
     let fabric = Fabric::default();
     let members = cluster(&fabric, &[0, 0, 0]).await;
