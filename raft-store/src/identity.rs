@@ -149,6 +149,7 @@ impl Identity {
         let mut file = disk.open(&unfinished, Open::Create).map_err(io)?;
         file.write_at(&self.encode(), 0).map_err(io)?;
         let took = file.sync_data().map_err(io)?;
+        file.wait_for_sync();
         disk.rename(&unfinished, &dir.join(NAME)).map_err(io)?;
         disk.sync_dir(dir).map_err(io)?;
         Ok(took)

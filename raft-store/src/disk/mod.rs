@@ -51,8 +51,11 @@ pub trait File: Send + Sync {
     fn write_at(&mut self, buf: &[u8], at: u64) -> io::Result<()>;
     /// Claims `len` bytes from the start; what was not written reads as zeros. Fails with `StorageFull` early.
     fn allocate(&mut self, len: u64) -> io::Result<()>;
-    /// Makes what was written durable. Returns the time that it takes in simulation, zero on a real disk.
+    /// Makes what was written durable. Returns the time that it takes in simulation, and before which nothing may count
+    /// on it; zero on a real disk.
     fn sync_data(&mut self) -> io::Result<Duration>;
+    /// For those who do not wait for that time, since nothing else runs yet: it is over when this returns.
+    fn wait_for_sync(&mut self) {}
     /// Bytes, those claimed too.
     fn len(&self) -> io::Result<u64>;
     /// Whether there are none.
@@ -79,6 +82,7 @@ pub fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Res
     let mut file = disk.open(&unfinished, Open::Create)?;
     file.write_at(bytes, 0)?;
     file.sync_data()?;
+    file.wait_for_sync();
     disk.rename(&unfinished, &dir.join(name))?;
     disk.sync_dir(dir)
 }

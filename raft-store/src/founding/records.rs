@@ -205,8 +205,8 @@ impl Alone {
         }
         let mut file = disk.open(&unfinished, Open::Create)?;
         file.write_at(&encode(founding), 0)?;
-        // A simulated disk's time is not waited for: nothing else runs yet.
         file.sync_data()?;
+        file.wait_for_sync();
         disk.rename(&unfinished, &self.dir.join(NAME))?;
         disk.sync_dir(&self.dir)
     }

@@ -90,7 +90,9 @@ pub fn make(
 ) -> Result<Segment, Error> {
     let io = |error| Error::io(&segment::path(&settings.dir, id), error);
     let mut making = Making::begin(settings, disk, random, id).map_err(io)?;
-    while making.fill().map_err(io)?.is_some() {}
+    while making.fill().map_err(io)?.is_some() {
+        making.file.wait_for_sync();
+    }
     making.finish(settings, disk)
 }
 

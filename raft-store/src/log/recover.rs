@@ -73,7 +73,9 @@ impl Scanned {
         self.segment
             .file
             .write_at(&self.bytes[frame], self.newest)?;
-        self.segment.file.sync_data().map(drop)
+        self.segment.file.sync_data()?;
+        self.segment.file.wait_for_sync();
+        Ok(())
     }
 
     /// Whether a frame of this sequence or a later one begins at `from` or behind it.

@@ -79,6 +79,7 @@ impl Writer {
             match self.room(&batch)? {
                 Room::Here => {
                     let (mark, bytes, _time) = self.write(&batch)?;
+                    self.at.segment.file.wait_for_sync();
                     self.complete(Written { batch, mark, bytes });
                 }
                 Room::Later => return Err(io::ErrorKind::StorageFull.into()),

@@ -46,6 +46,15 @@ pub struct Shape {
     pub latency_ms: (u64, u64),
 }
 
+impl Shape {
+    /// Gives a disk its time, and syncs that are durable at some moment of it.
+    pub fn equip(&self, disk: &SimDisk) {
+        let (least, most) = self.sync_ms;
+        disk.set_sync_time(Duration::from_millis(least), Duration::from_millis(most));
+        disk.set_clock(Arc::new(RuntimeClock::new(0)));
+    }
+}
+
 /// One member, running or not.
 pub struct Member {
     pub id: MemberId,
@@ -466,9 +475,7 @@ impl World {
         member.id = MemberId(Seeded::new(self.seed, &stream).u64());
         let disk = format!("disk/{number}/{}", member.lives);
         member.disk = SimDisk::new(Arc::new(Seeded::new(self.seed, &disk)));
-        let (least, most) = self.shape.sync_ms;
-        let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
-        member.disk.set_sync_time(least, most);
+        self.shape.equip(&member.disk);
         member.read = Arc::default();
         self.model.lock().replace(number, member.id.0);
         self.trace.note(format_args!("{number} is another now"));
@@ -486,9 +493,7 @@ impl World {
         let mut members = self.members.lock();
         let member = &mut members[number];
         member.disk = backup.copy();
-        let (least, most) = self.shape.sync_ms;
-        let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
-        member.disk.set_sync_time(least, most);
+        self.shape.equip(&member.disk);
         member.read = Arc::default();
         self.model.lock().set_back(number);
         self.trace.note(format_args!("{number} is set back"));
@@ -546,8 +551,7 @@ impl World {
 impl Member {
     fn new(seed: u64, number: Number, shape: &Shape, random: &Seeded) -> Member {
         let disk = SimDisk::new(Arc::new(Seeded::new(seed, &format!("disk/{number}"))));
-        let (least, most) = shape.sync_ms;
-        disk.set_sync_time(Duration::from_millis(least), Duration::from_millis(most));
+        shape.equip(&disk);
         // A directory's first draw from its member's stream is the member's id.
         let id = MemberId(Seeded::new(seed, &format!("member/{number}")).u64());
         let rate_ppm = random.below(20_001) as i32 - 10_000;

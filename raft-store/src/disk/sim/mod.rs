@@ -2,13 +2,15 @@
 //!
 //! Each file is a durable image and a list of changes since; names likewise, in the order they were made. A power cut
 //! keeps any subset of the changes of each file, whole or torn, and the first few changes of the names: file systems
-//! order those by a journal. A kill keeps everything.
+//! order those by a journal. A kill keeps everything. A sync has done its work at some moment between its beginning and
+//! its end, if the disk has a clock; before it, all of it is unsynced.
 
 mod world;
 
 pub use world::{Fault, Keep};
 
 use super::{Disk, File, Open};
+use crate::clock::Clock;
 use crate::random::Random;
 use parking_lot::Mutex;
 use std::io;
@@ -56,6 +58,12 @@ impl SimDisk {
         self.world.lock().sync_time = (least, most.max(least));
     }
 
+    /// From here on a sync that takes time is durable at a moment until its end, drawn by seed, on this clock, on which
+    /// that time is waited for too. Without a clock it is so at its beginning.
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
+        self.world.lock().clock = Some(clock);
+    }
+
     /// What all files may hold together.
     pub fn set_capacity_bytes(&self, bytes: u64) {
         self.world.lock().capacity_bytes = bytes;
@@ -100,13 +108,15 @@ impl SimDisk {
         copy
     }
 
-    /// Another disk with the same contents, synced and not, without faults and limits.
+    /// Another disk with the same contents, synced and not, without faults, limits and clock; no sync is under way.
     pub fn copy(&self) -> Self {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
+        world.settle();
         let copy = Self::new(world.random.clone());
         {
             let mut into = copy.world.lock();
             into.nodes.clone_from(&world.nodes);
+            into.nodes.iter_mut().for_each(|node| node.syncing.clear());
             into.names.clone_from(&world.names);
             into.durable_names.clone_from(&world.durable_names);
             into.unsynced_names.clone_from(&world.unsynced_names);
@@ -286,15 +296,23 @@ impl File for SimFile {
             world.sync(self.node, true);
             return Err(io::Error::other("simulated failing sync"));
         }
+        let (least, most) = world.sync_time;
+        let time = match (most - least).as_micros() as u64 {
+            0 => least,
+            spread => least + Duration::from_micros(world.random.below(spread + 1)),
+        };
         if !world.sync_off {
+            world.begin_sync(self.node, time);
+        }
+        Ok(time)
+    }
+
+    fn wait_for_sync(&mut self) {
+        let mut world = self.world.lock();
+        let alive = self.life == world.life && !world.power_is_off;
+        if alive && !world.nodes[self.node].syncing.is_empty() {
             world.sync(self.node, false);
         }
-        let (least, most) = world.sync_time;
-        let spread = (most - least).as_micros() as u64;
-        if spread == 0 {
-            return Ok(least);
-        }
-        Ok(least + Duration::from_micros(world.random.below(spread + 1)))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,6 +1,7 @@
 //! What the simulated disk keeps and loses.
 
 use super::*;
+use crate::clock::RuntimeClock;
 use crate::random::Seeded;
 
 fn new() -> SimDisk {
@@ -105,4 +106,66 @@ fn a_failed_sync_is_not_made_good() {
     });
     let lost = lost.count();
     assert!((3..18).contains(&lost), "{lost} of 20");
+}
+
+/// A power cut in the middle of a sync finds it done or not; behind its end it is.
+#[tokio::test(start_paused = true)]
+async fn a_sync_is_durable_between_its_beginning_and_its_end() {
+    let mut done = [0; 3];
+    for seed in 0..40 {
+        for (at, done) in done.iter_mut().enumerate() {
+            let disk = SimDisk::new(Arc::new(Seeded::new(seed, "disk")));
+            let mut file = with_file(&disk);
+            disk.set_clock(Arc::new(RuntimeClock::new(0)));
+            let time = Duration::from_millis(100);
+            disk.set_sync_time(time, time);
+            file.write_at(b"well", 0).expect("written");
+            assert_eq!(file.sync_data().expect("begun"), time);
+            tokio::time::sleep(time / 2 * at as u32).await;
+            file.write_at(b"late", 4).expect("written");
+            let left = disk.after_power_cut(9, &|_| Keep::Nothing);
+            let there = content(&left, "a").expect("its name is durable");
+            assert!(there == b"good" || there == b"well", "{there:?}");
+            *done += usize::from(there == b"well");
+        }
+    }
+    let [begun, half, over] = done;
+    assert!(begun < 5 && (10..30).contains(&half), "{begun}, {half}");
+    assert_eq!(over, 40);
+}
+
+/// It goes on without the process, but not without power; and who has waited for it has it.
+#[tokio::test(start_paused = true)]
+async fn a_sync_under_way_meets_a_kill_a_failing_power_and_who_waits() {
+    let time = Duration::from_millis(100);
+    let begun = |seed| {
+        let disk = SimDisk::new(Arc::new(Seeded::new(seed, "disk")));
+        let mut file = with_file(&disk);
+        disk.set_clock(Arc::new(RuntimeClock::new(0)));
+        disk.set_sync_time(time, time);
+        file.write_at(b"well", 0).expect("written");
+        file.sync_data().expect("begun");
+        (disk, file)
+    };
+    let left = |disk: &SimDisk| {
+        let left = disk.after_power_cut(9, &|_| Keep::Nothing);
+        content(&left, "a").expect("its name is durable")
+    };
+    let (disk, _) = begun(1);
+    disk.kill();
+    tokio::time::sleep(time).await;
+    assert_eq!(left(&disk), b"well");
+
+    let lost = (0..20).filter(|seed| {
+        let (disk, mut file) = begun(*seed);
+        disk.fail_at(disk.operations(), Fault::PowerCut);
+        assert!(file.write_at(b"x", 4).is_err());
+        file.wait_for_sync();
+        left(&disk) == b"good"
+    });
+    assert!(lost.count() > 15, "no time has passed");
+
+    let (disk, mut file) = begun(1);
+    file.wait_for_sync();
+    assert_eq!(left(&disk), b"well");
 }

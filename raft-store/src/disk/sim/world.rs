@@ -1,5 +1,6 @@
 //! What a simulated disk holds: images of files, changes since their last sync, names, faults to come.
 
+use crate::clock::Clock;
 use crate::random::Random;
 use std::collections::BTreeMap;
 use std::io;
@@ -60,6 +61,25 @@ pub struct Node {
     pub seen: Vec<u8>,
     pub durable: Vec<u8>,
     pub unsynced: Vec<Change>,
+    /// Syncs under way: when each is there, and how many of the unsynced changes it makes durable.
+    pub syncing: Vec<(Duration, usize)>,
+}
+
+impl Node {
+    /// What syncs have made durable by now is so.
+    fn settle(&mut self, now: Duration) {
+        let due = self.syncing.iter().filter(|(there, _)| *there <= now);
+        let Some(count) = due.map(|(_, count)| *count).max() else {
+            return;
+        };
+        for change in self.unsynced.drain(..count) {
+            change.apply(&mut self.durable, Keep::Whole);
+        }
+        self.syncing.retain_mut(|(_, left)| {
+            *left = left.saturating_sub(count);
+            *left > 0
+        });
+    }
 }
 
 pub type Names = BTreeMap<PathBuf, usize>;
@@ -98,6 +118,7 @@ pub struct World {
     pub power_is_off: bool,
     pub sync_off: bool,
     pub sync_time: (Duration, Duration),
+    pub clock: Option<Arc<dyn Clock>>,
     pub capacity_bytes: u64,
 }
 
@@ -116,6 +137,7 @@ impl World {
             power_is_off: false,
             sync_off: false,
             sync_time: (Duration::ZERO, Duration::ZERO),
+            clock: None,
             capacity_bytes: u64::MAX,
         }
     }
@@ -125,6 +147,8 @@ impl World {
         let fault = self.faults.remove(&self.operations);
         self.operations += 1;
         if fault == Some(Fault::PowerCut) {
+            self.settle();
+            self.nodes.iter_mut().for_each(|node| node.syncing.clear());
             self.power_is_off = true;
         }
         if self.power_is_off {
@@ -179,7 +203,29 @@ impl World {
         }
     }
 
+    /// Syncs that are there by now have done what they were for.
+    pub fn settle(&mut self) {
+        if let Some(now) = self.clock.as_ref().map(|clock| clock.now()) {
+            self.nodes.iter_mut().for_each(|node| node.settle(now));
+        }
+    }
+
+    /// Begins a sync that takes `time`, and is there at some moment until then.
+    pub fn begin_sync(&mut self, node: usize, time: Duration) {
+        let Some(clock) = self.clock.as_ref().filter(|_| !time.is_zero()) else {
+            return self.sync(node, false);
+        };
+        let after = self.random.below((time.as_micros() as u64).max(1));
+        let there = clock.now() + Duration::from_micros(after);
+        let node = &mut self.nodes[node];
+        let count = node.unsynced.len();
+        node.syncing.push((there, count));
+    }
+
+    /// All at once; what a sync under way was to do is done with it.
     pub fn sync(&mut self, node: usize, fails: bool) {
+        self.settle();
+        self.nodes[node].syncing.clear();
         let unsynced = std::mem::take(&mut self.nodes[node].unsynced);
         for change in unsynced {
             let lost = fails && self.random.below(2) == 0;
@@ -189,6 +235,7 @@ impl World {
     }
 
     pub fn cut(&mut self, names_kept: usize, keep: &mut dyn FnMut(&Self, usize, usize) -> Keep) {
+        self.settle();
         for naming in std::mem::take(&mut self.unsynced_names)
             .iter()
             .take(names_kept)
@@ -198,6 +245,7 @@ impl World {
         self.names = self.durable_names.clone();
         let mut number = 0;
         for at in 0..self.nodes.len() {
+            self.nodes[at].syncing.clear();
             for change in std::mem::take(&mut self.nodes[at].unsynced) {
                 let kept = keep(self, number, change.bytes.len());
                 change.apply(&mut self.nodes[at].durable, kept);
