@@ -12,6 +12,7 @@ mod looks;
 mod losses;
 mod membership;
 mod model;
+mod record;
 mod runner;
 mod scenarios;
 mod trace;

@@ -29,9 +29,11 @@ macro_rules! script {
     };
 }
 
+mod founding;
 mod scripts;
 mod space;
 mod stopped;
+mod zones;
 
 /// A membership comes about within this time: ten seconds of steadiness, elections, a second of luck.
 const SOON: Duration = Duration::from_secs(60);

@@ -8,12 +8,10 @@ use parking_lot::Mutex;
 use raft_store::clock::RuntimeClock;
 use raft_store::discovery::Fixed;
 use raft_store::disk::{Keep, SimDisk};
-use raft_store::founding::{Created, Founding, FoundingRecord, RecordError};
 use raft_store::gate::{Gate, Tasks};
-use raft_store::ids::{ClusterId, MemberId};
+use raft_store::ids::MemberId;
 use raft_store::observe::{Observe, Observer, Seen};
 use raft_store::random::{Random, Seeded};
-use raft_store::transport::BoxFuture;
 use raft_store::transport::sim::{self, Network};
 use raft_store::{Error, Lease, OpenError, Parts, Settings, Store, open};
 use tokio::sync::Notify;
@@ -21,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::History;
 use super::model::{Model, Number};
+use super::record::Record;
 use super::trace::Trace;
 
 /// Directory of a member on its own disk.
@@ -97,7 +96,7 @@ pub struct Inner {
     pub model: Arc<Mutex<Model>>,
     pub history: Mutex<History>,
     pub members: Mutex<Vec<Member>>,
-    record: Record,
+    pub record: Record,
     /// Something was shown: whoever looks at each step looks.
     pub stepped: Notify,
     /// No member has more calls under way than clients make.
@@ -114,37 +113,6 @@ impl std::ops::Deref for World {
 
     fn deref(&self) -> &Inner {
         &self.0
-    }
-}
-
-/// The founding record that all members share.
-#[derive(Clone, Default)]
-struct Record(Arc<Mutex<Option<Founding>>>);
-
-impl FoundingRecord for Record {
-    fn read(&self) -> BoxFuture<'_, Result<Option<Founding>, RecordError>> {
-        Box::pin(std::future::ready(Ok(*self.0.lock())))
-    }
-
-    fn create(&self, founding: Founding) -> BoxFuture<'_, Result<Created, RecordError>> {
-        let mut row = self.0.lock();
-        let created = match *row {
-            Some(found) => Created::Exists(found),
-            None => {
-                *row = Some(founding);
-                Created::Yes
-            }
-        };
-        Box::pin(std::future::ready(Ok(created)))
-    }
-
-    fn replace(&self, old: ClusterId, new: Founding) -> BoxFuture<'_, Result<bool, RecordError>> {
-        let mut row = self.0.lock();
-        let there = row.is_some_and(|found| found.uuid == old);
-        if there {
-            *row = Some(new);
-        }
-        Box::pin(std::future::ready(Ok(there)))
     }
 }
 
@@ -253,7 +221,7 @@ impl World {
             model,
             history: Mutex::new(History::default()),
             members: Mutex::new(members),
-            record: Record::default(),
+            record: Record::new(seed),
             stepped: Notify::new(),
             most_calls: AtomicUsize::new(MOST_CALLS),
             tune: Mutex::new(None),
