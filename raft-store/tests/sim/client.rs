@@ -42,6 +42,9 @@ pub struct Counts {
     pub local: u64,
     pub watched: u64,
     pub resyncs: u64,
+    /// Frames of channels, and how often an end of one was told.
+    pub frames: u64,
+    pub told_gone: u64,
 }
 
 /// One write of a call.

@@ -10,6 +10,7 @@ use raft_store::ids::MemberId;
 use tokio::time::{Instant, sleep};
 
 use super::model::Number;
+use super::talkers;
 use super::watcher;
 use super::world::{DIR, World};
 
@@ -115,7 +116,7 @@ impl World {
         Some((self.id(one), *other))
     }
 
-    /// Starts a process, with a watcher beside it.
+    /// Starts a process, with watchers and talkers beside it.
     pub async fn up_again(&self, number: Number) {
         if self.members.lock()[number].running.is_some() {
             return;
@@ -124,6 +125,9 @@ impl World {
             && let Some(up) = self.up(number)
         {
             watcher::spawn(self, number, &up);
+            if self.shape.talk {
+                talkers::spawn(self, number, &up);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod model;
 mod record;
 mod runner;
 mod scenarios;
+mod talkers;
 mod trace;
 mod watcher;
 mod world;
@@ -36,6 +37,7 @@ scenarios! {
     partitions PARTITIONS 30
     crashes CRASHES 30
     pauses PAUSES 24
+    channels CHANNELS 12
     disks DISKS 30
     bits BITS 20
     hand_overs HAND_OVERS 20

@@ -56,6 +56,7 @@ fn shape(members: usize, world: u64) -> Shape {
         watch_bytes: draw(2, &[2000, 1 << 20]) as usize,
         sync_ms: (0, draw(2, &[1, 5, 20])),
         latency_ms: (1, draw(5, &[2, 10, 40])),
+        talk: false,
     }
 }
 

@@ -151,6 +151,8 @@ struct Totals {
     local: u64,
     watched: u64,
     resyncs: u64,
+    frames: u64,
+    told_gone: u64,
 }
 
 impl Totals {
@@ -174,5 +176,7 @@ impl Totals {
         self.local += counts.local;
         self.watched += counts.watched;
         self.resyncs += counts.resyncs;
+        self.frames += counts.frames;
+        self.told_gone += counts.told_gone;
     }
 }

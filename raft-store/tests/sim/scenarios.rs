@@ -17,6 +17,8 @@ use super::world::{Shape, World};
 const PROGRESS_LIMIT: Duration = Duration::from_secs(4);
 /// And everybody has everything within this.
 const EVEN_LIMIT: Duration = Duration::from_secs(30);
+/// And everybody hears everybody within this.
+const TALK_LIMIT: Duration = Duration::from_secs(10);
 /// From the first start to a cluster of all.
 const FORMING_LIMIT: Duration = Duration::from_secs(120);
 
@@ -29,6 +31,8 @@ pub struct Scenario {
     pub faults: &'static [Fault],
     /// The term is the same at the end as once the cluster had formed.
     pub steady: bool,
+    /// Members talk to each other on channels.
+    pub talk: bool,
     /// Seconds of trouble.
     pub trouble_s: u64,
     pub clients: u64,
@@ -73,6 +77,7 @@ impl Scenario {
             watch_bytes: [1 << 20, 2000, 600][random.below(3) as usize],
             sync_ms: (0, most),
             latency_ms: (1, late),
+            talk: self.talk,
         }
     }
 
@@ -134,6 +139,9 @@ impl Scenario {
         world.heal().await;
         world.progresses().await;
         sleep(Duration::from_secs(2)).await;
+        if self.talk {
+            world.all_talk(TALK_LIMIT).await;
+        }
         world.stop_clients();
         world.becomes_even().await;
         world.rests_at_the_end().await;
@@ -278,6 +286,7 @@ const BASE: Scenario = Scenario {
     sizes: &[3, 3, 3, 5],
     faults: &[],
     steady: false,
+    talk: false,
     trouble_s: 20,
     clients: 4,
 };
@@ -360,6 +369,26 @@ pub const PAUSES: Scenario = Scenario {
     ..BASE
 };
 
+/// What ends connections and runs, while members talk.
+pub const CHANNELS: Scenario = Scenario {
+    name: "channels",
+    faults: &[
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::Pause,
+        Fault::Isolate,
+        Fault::Partial,
+        Fault::OneRoad,
+        Fault::OneWay,
+        Fault::Hold,
+        Fault::Flap,
+        Fault::Reset,
+        Fault::MovedAddress,
+    ],
+    talk: true,
+    ..BASE
+};
+
 pub const DISKS: Scenario = Scenario {
     name: "disks",
     faults: &[
@@ -411,6 +440,6 @@ pub const SLOW_DISK: Scenario = Scenario {
 };
 
 pub const SCENARIOS: &[Scenario] = &[
-    ALONE, CALM, TWO, FIVE, PARTITIONS, CRASHES, PAUSES, DISKS, BITS, HAND_OVERS, CUT_OFF,
-    SLOW_DISK, RANDOM,
+    ALONE, CALM, TWO, FIVE, PARTITIONS, CRASHES, PAUSES, CHANNELS, DISKS, BITS, HAND_OVERS,
+    CUT_OFF, SLOW_DISK, RANDOM,
 ];

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::client::History;
 use super::model::{Model, Number};
 use super::record::Record;
+use super::talkers::Heard;
 use super::trace::Trace;
 
 /// Directory of a member on its own disk.
@@ -43,6 +44,8 @@ pub struct Shape {
     pub watch_bytes: usize,
     pub sync_ms: (u64, u64),
     pub latency_ms: (u64, u64),
+    /// Members talk to each other on channels.
+    pub talk: bool,
 }
 
 impl Shape {
@@ -99,6 +102,8 @@ pub struct Inner {
     pub record: Record,
     /// Something was shown: whoever looks at each step looks.
     pub stepped: Notify,
+    /// When who heard whom last on a channel.
+    pub heard: Mutex<Heard>,
     /// No member has more calls under way than clients make.
     pub most_calls: AtomicUsize,
     /// What a scenario sets otherwise, for starts from here on.
@@ -223,6 +228,7 @@ impl World {
             members: Mutex::new(members),
             record: Record::new(seed),
             stepped: Notify::new(),
+            heard: Mutex::default(),
             most_calls: AtomicUsize::new(MOST_CALLS),
             tune: Mutex::new(None),
         }))
