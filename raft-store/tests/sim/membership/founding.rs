@@ -11,7 +11,7 @@ use super::super::record::RecordFaults;
 use super::super::world::World;
 use super::{SOON, Script, seeds};
 
-script!(many_found_over_a_faulty_record, 6, 8);
+script!(many_found_over_a_faulty_record, 6, 16);
 
 /// They begin together; the others when the record forgets.
 const FIRST: Number = 4;
