@@ -27,6 +27,8 @@ const SPACE_LOOK: Duration = Duration::from_millis(200);
 const SPACE_LIMIT: Duration = Duration::from_millis(300);
 /// For giving leadership to one that has space.
 const GIVE_LIMIT: Duration = Duration::from_secs(1);
+/// Behind an attempt that failed: while it lasts, the membership cannot change.
+const GIVE_AGAIN: Duration = Duration::from_secs(2);
 /// For the target to begin its election.
 const ELECT_LIMIT: Duration = Duration::from_millis(500);
 
@@ -144,7 +146,11 @@ impl HandOver {
     ) -> Result<(), HandOverError> {
         waiters.drain();
         while Instant::now() < deadline && !waiters.is_closed() {
-            let given = self.run(None, deadline).await;
+            let heir = match self.0.core.is_leading() {
+                true => self.nearest(&self.with_space().await),
+                false => None,
+            };
+            let given = self.run(heir, deadline).await;
             // Whoever is alone has nobody to give it to.
             let membership = self.0.core.membership();
             let member = self.0.core.member();
@@ -164,33 +170,52 @@ impl HandOver {
     pub(crate) async fn give_way(self, waiters: Waiters) {
         let core = &self.0.core;
         while core.wait_leading(&waiters).await {
+            let mut pause = SPACE_LOOK;
             if core.log().is_full()
-                && core.takes(0)
-                && let Some(heir) = self.with_space().await
+                && let Some(heir) = self.heir_with_space().await
             {
                 let deadline = Instant::now() + core.clock().wait(GIVE_LIMIT);
                 let given = self.run(Some(heir), deadline).await;
                 tracing::warn!(?given, %heir, "the disk is full: another member shall lead");
+                if given.is_err() {
+                    pause = GIVE_AGAIN;
+                }
             }
-            tokio::time::sleep(core.clock().wait(SPACE_LOOK)).await;
+            tokio::time::sleep(core.clock().wait(pause)).await;
         }
     }
 
-    /// Of the voters that say that they have space, the one that has most of the log.
-    async fn with_space(&self) -> Option<MemberId> {
+    async fn heir_with_space(&self) -> Option<MemberId> {
+        let core = &self.0.core;
+        let space = self.with_space().await;
+        // Where this member is needed for the heir's quorum, it must have room for what the heir begins with.
+        let is_quorum = core.membership().is_quorum(|voter| space.contains(&voter));
+        if !is_quorum && !core.takes(0) {
+            return None;
+        }
+        self.nearest(&space)
+    }
+
+    /// Other voters that say that they have space.
+    async fn with_space(&self) -> BTreeSet<MemberId> {
         let core = &self.0.core;
         let others = &core.membership().all_voters() - &BTreeSet::from([core.member()]);
         let asked = Request::Ping { vote: core.vote() };
         let mut replies = poll::ask(core, others, &asked, SPACE_LIMIT);
         let mut found = BTreeSet::new();
         while let Some((voter, reply)) = replies.recv().await {
-            if matches!(reply, Reply::Pong { full: false, .. }) {
+            if matches!(reply, Reply::Pong { full: false, .. }) && !core.is_barred(voter) {
                 found.insert(voter);
             }
         }
-        let progress = core.progress();
-        let matched = |member: &MemberId| progress.get(member).copied().flatten();
-        found.into_iter().max_by_key(matched)
+        found
+    }
+
+    /// Who of these has most of the log.
+    fn nearest(&self, voters: &BTreeSet<MemberId>) -> Option<MemberId> {
+        let progress = self.0.core.progress();
+        let matched = |member: &&MemberId| progress.get(member).copied().flatten();
+        voters.iter().max_by_key(matched).copied()
     }
 
     /// A voter of the only configuration: the one asked for, or who has most of the log and is connected.

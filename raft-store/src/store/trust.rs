@@ -101,6 +101,10 @@ impl Trust {
         let (removed, unclaimed) = self.without_rows()?;
         let too_many = unclaimed.len().saturating_sub(UNCLAIMED_IDS_KEPT);
         for (id, revision) in removed.iter().chain(&unclaimed[..too_many]) {
+            // It may have become one meanwhile: a member's key is never forgotten.
+            if self.store()?.0.core.machine().members().get(*id).is_some() {
+                continue;
+            }
             let expect = Expect::Revision(*revision);
             self.write(&member_key(*id), expect, Action::Delete).await?;
         }
@@ -167,10 +171,9 @@ impl Registry for Trust {
         let Ok(store) = self.store() else {
             return Vec::new();
         };
-        let Ok(state) = store.state() else {
-            return Vec::new();
-        };
-        let others = state.members().iter();
+        // Also before local reads are open: they wait for a leader, and a leader needs connections.
+        let members = store.0.core.machine().members();
+        let others = members.iter();
         let others = others.filter(|(id, row)| *id != store.0.member && row.live);
         others
             .flat_map(|(_, row)| row.info.addresses.clone())

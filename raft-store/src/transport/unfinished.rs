@@ -113,9 +113,8 @@ impl Unfinished {
     /// A member is at this address: it has proven so, or the store says so.
     pub(crate) fn is_member_s(&self, address: IpAddr) {
         let (mut table, address) = (self.0.lock(), origin(address));
-        if table.members.contains(&address) {
-            return;
-        }
+        // The one that was heard of longest ago goes first.
+        table.members.retain(|known| *known != address);
         if table.members.len() == MEMBERS {
             table.members.pop_front();
         }
