@@ -26,6 +26,28 @@ impl Situation {
                 .iter()
                 .all(|member| self.up.contains(member) && connected(member))
     }
+
+    fn reach_each_other(&self, one: usize, other: usize) -> bool {
+        [(one, other), (other, one)]
+            .iter()
+            .all(|link| self.links.contains(link))
+    }
+
+    /// Whether some voter that `member` does not reach has a majority of its own: it may lead, and nobody passes a
+    /// renewal on to it.
+    fn is_led_without(&self, member: usize) -> bool {
+        let leads = |voter: &usize| {
+            let follows =
+                |other: &&usize| self.up.contains(other) && self.reach_each_other(*voter, **other);
+            let followers = self.voters.iter().filter(follows).count();
+            self.up.contains(voter) && followers * 2 > self.voters.len()
+        };
+        let mut apart = self
+            .voters
+            .iter()
+            .filter(|voter| **voter != member && !self.reach_each_other(**voter, member));
+        apart.any(leads)
+    }
 }
 
 /// A time without a commit, during the whole of which the same majority was mutually connected.
@@ -37,7 +59,8 @@ pub struct Gap {
     pub majority: Vec<usize>,
 }
 
-/// Whether `member` was mutually connected with one and the same majority during all of this time.
+/// Whether `member` was mutually connected with one and the same majority during all of this time, and nobody led whom
+/// it did not reach.
 pub fn was_served(member: usize, (from, to): (u64, u64), situations: &[Situation]) -> bool {
     let first = situations
         .partition_point(|situation| situation.at <= from)
@@ -53,7 +76,10 @@ pub fn was_served(member: usize, (from, to): (u64, u64), situations: &[Situation
         .into_iter()
         .filter(|set| set.contains(&member));
     let begun = within.first().is_some_and(|first| first.at <= from);
-    begun && sets.any(|set| within.iter().all(|situation| situation.serves(&set)))
+    let together = !within
+        .iter()
+        .any(|situation| situation.is_led_without(member));
+    begun && together && sets.any(|set| within.iter().all(|situation| situation.serves(&set)))
 }
 
 fn subsets(of: &BTreeSet<usize>) -> Vec<Vec<usize>> {
@@ -175,6 +201,10 @@ mod tests {
         assert!(served(2, 21, 40) && !served(1, 21, 40));
         assert!(!served(3, 15, 25), "with one majority, then with another");
         assert!(served(1, 30, 40));
+        // Two do not reach each other: the third may follow either.
+        let apart = [situation(0, &all, &[(1, 2), (2, 1)])];
+        let served = |member| was_served(member, (SECOND, 9 * SECOND), &apart);
+        assert!(!served(1) && !served(2) && served(3));
         // A learner needs a majority of the voters beside it.
         let learner = [situation(0, &[1, 2, 4], &[]), situation(5, &[1, 4], &[])];
         assert!(was_served(4, (SECOND, 4 * SECOND), &learner));
