@@ -212,10 +212,10 @@ impl HandOver {
     }
 
     /// Who of these has most of the log.
-    fn nearest(&self, voters: &BTreeSet<MemberId>) -> Option<MemberId> {
+    fn nearest<'a>(&self, voters: impl IntoIterator<Item = &'a MemberId>) -> Option<MemberId> {
         let progress = self.0.core.progress();
         let matched = |member: &&MemberId| progress.get(member).copied().flatten();
-        voters.iter().max_by_key(matched).copied()
+        voters.into_iter().max_by_key(matched).copied()
     }
 
     /// A voter of the only configuration: the one asked for, or who has most of the log and is connected.
@@ -225,17 +225,15 @@ impl HandOver {
         let [voters] = &membership.voters[..] else {
             return Err(HandOverError::Joint);
         };
-        let progress = core.progress();
-        let matched = |member: &MemberId| progress.get(member).copied().flatten();
         let connected: BTreeSet<_> = core.link().peers().iter().map(|peer| peer.member).collect();
         let fit = |member: &&MemberId| {
             **member != core.member() && connected.contains(member) && !core.is_barred(**member)
         };
         let found = match to {
-            Some(to) => voters.get(&to).filter(fit),
-            None => voters.iter().filter(fit).max_by_key(|id| matched(id)),
+            Some(to) => voters.get(&to).filter(fit).copied(),
+            None => self.nearest(voters.iter().filter(fit)),
         };
-        found.copied().ok_or(HandOverError::NoTarget)
+        found.ok_or(HandOverError::NoTarget)
     }
 
     /// Waits until all that was proposed is applied here and is in the target's log.

@@ -5,16 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::world::{World, pass};
+use super::world::{LEADER, VOTE, World, pass};
 use crate::ids::MemberId;
 use crate::link::messages::{Appended, Reply, Request};
-use crate::log::{Entry, LogId, Vote};
-
-const LEADER: MemberId = MemberId(1);
+use crate::log::{Entry, LogId};
 
 fn append(with_entry: bool) -> Request {
     let id = LogId {
-        term: 5,
+        term: VOTE.term,
         node: LEADER.0,
         index: 0,
     };
@@ -23,11 +21,7 @@ fn append(with_entry: bool) -> Request {
         body: Bytes::from_static(&[0]),
     };
     Request::Append {
-        vote: Vote {
-            term: 5,
-            node: LEADER.0,
-            committed: true,
-        },
+        vote: VOTE,
         previous: None,
         entries: with_entry.then_some(blank).into_iter().collect(),
         committed: None,
@@ -72,11 +66,7 @@ async fn nobody_speaks_for_another() {
     let mut world = World::new(2);
     world.start(2).await;
     let inbox = world.inbox(2);
-    let vote = Vote {
-        term: 5,
-        node: LEADER.0,
-        committed: true,
-    };
+    let vote = VOTE;
     let of_another = [
         append(true),
         Request::Vote { vote, last: None },

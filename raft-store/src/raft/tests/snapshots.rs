@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::types::{StoredMembership, encode_meta, from_log_id};
-use super::world::{World, pass};
+use super::world::{LEADER, VOTE, World, pass};
 use crate::ids::MemberId;
 use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOT_CHUNK_BYTES};
 use crate::link::messages::{Reply, Request};
-use crate::log::{LogId, Vote};
+use crate::log::LogId;
 
 const SOON: Duration = Duration::from_secs(6);
 
@@ -93,17 +93,12 @@ async fn a_transfer_goes_on_where_it_was_cut() {
 /// What is damaged on its way is not written: the answer asks for the same chunk again.
 #[tokio::test(start_paused = true)]
 async fn a_chunk_that_came_damaged_is_asked_for_again() {
-    const LEADER: MemberId = MemberId(1);
     let mut world = World::new(8);
     world.start(2).await;
     let inbox = world.inbox(2);
-    let vote = Vote {
-        term: 5,
-        node: LEADER.0,
-        committed: true,
-    };
+    let vote = VOTE;
     let last = LogId {
-        term: 5,
+        term: VOTE.term,
         node: LEADER.0,
         index: 9,
     };

@@ -20,6 +20,7 @@ use crate::ids::{BootNonce, Incarnation, MemberId, ProposalId};
 use crate::limits::Limits;
 use crate::link::messages::{Reply, Request};
 use crate::link::{Hello, Link, LinkError};
+use crate::log::Vote;
 use crate::raft::Command;
 use crate::raft::compaction::Compaction;
 use crate::raft::core::{self, Core, Receipt};
@@ -31,6 +32,13 @@ use crate::waiters::Waiters;
 
 /// Who proposes in these tests: a run that is registered once, and no member.
 const CLIENT: MemberId = MemberId(99);
+/// Whom a member hears whose inbox a test asks itself, and what that leader was elected with.
+pub const LEADER: MemberId = MemberId(1);
+pub const VOTE: Vote = Vote {
+    term: 5,
+    node: LEADER.0,
+    committed: true,
+};
 
 /// The network, shared by all members.
 #[derive(Default)]
